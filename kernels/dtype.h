@@ -1,0 +1,49 @@
+/* dtype.h - how numbers lie in memory: element types, matrices as stored in model files.
+ *
+ * Quantised types come in blocks of 32 along a row (GGUF layouts, little-endian):
+ *   Q8_0  f16 d, int8 q[32]            w = d q                      34 bytes
+ *   Q4_0  f16 d, 16 bytes of nibbles   w = d (q - 8)                18 bytes
+ *   Q4_1  f16 d, f16 m, 16 bytes       w = d q + m                  20 bytes
+ * Byte i of the nibbles holds elements i (low) and i + 16 (high).
+ * Source: ggml docs/gguf.md; golden/ holds hashes of dequantised tensors. */
+#ifndef RADAR_DTYPE_H
+#define RADAR_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*      name  elements per block, bytes per block */
+#define RADAR_DTYPE_LIST(X)                                                                        \
+    X(F32, 1, 4)                                                                                   \
+    X(F16, 1, 2)                                                                                   \
+    X(BF16, 1, 2)                                                                                  \
+    X(Q8_0, 32, 34)                                                                                \
+    X(Q4_0, 32, 18)                                                                                \
+    X(Q4_1, 32, 20)
+
+typedef enum radar_dtype {
+#define RADAR_DTYPE_ENUM(name, elements, bytes) RADAR_##name,
+    RADAR_DTYPE_LIST(RADAR_DTYPE_ENUM)
+#undef RADAR_DTYPE_ENUM
+        RADAR_DTYPE_COUNT
+} radar_dtype;
+
+const char *radar_dtype_name(radar_dtype type);
+int radar_dtype_block(radar_dtype type);          /* elements per block */
+size_t radar_dtype_block_bytes(radar_dtype type);
+
+/* A matrix as stored: row r at data + r * row_bytes; y = W x has `rows` outputs.  data may have any alignment. */
+typedef struct radar_matrix {
+    radar_dtype type;
+    int64_t rows, cols;
+    const void *data;
+    size_t row_bytes;
+} radar_matrix;
+
+/* [this rank] Elements [begin, end) of one stored row as exact f32; begin a multiple of the block. */
+void radar_dequantize(float *out, radar_dtype type, const void *row, int64_t begin, int64_t end);
+
+/* Which pairs of a head rotate together: HALF = (i, i + rotary/2) as Hugging Face stores heads, ADJACENT = (2i, 2i + 1) as GGUF stores llama. */
+typedef enum radar_rope_style { RADAR_ROPE_HALF, RADAR_ROPE_ADJACENT } radar_rope_style;
+
+#endif

@@ -1,0 +1,38 @@
+/* kv.h - how one shard of the cache lies in memory, for one layer and one KV head.
+ *
+ * The unit is the segment of 16 tokens.  Keys of a segment are stored dimension by dimension, so that one vector
+ * register holds one dimension of 16 keys and a tile of logits needs no shuffle; values token by token:
+ *   k [S, D, 16]   v [S, 16, D]   in `type`        summary [blocks, block_bytes]   (a block = 4 segments = 64 tokens)
+ * A slot is the index of a token in this storage: segment * 16 + token.  Slots of later positions come later. */
+#ifndef RADAR_KV_H
+#define RADAR_KV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/dtype.h"
+
+#define RADAR_SEGMENT 16 /* tokens: unit of scoring and attending */
+#define RADAR_BLOCK 64   /* tokens: unit of sealing */
+#define RADAR_BLOCK_SEGMENTS (RADAR_BLOCK / RADAR_SEGMENT)
+
+typedef struct radar_kv_view {
+    radar_dtype type;  /* RADAR_F32, RADAR_F16 or RADAR_BF16 */
+    int D;
+    void *k, *v;
+    void *summary;     /* NULL when the scorer stores nothing or the policy needs none */
+    size_t block_bytes;
+    /* absolute position of the first token of storage segment s:
+     *   (s / stripe_segments * shards + phase) * stripe_segments * 16 + s % stripe_segments * 16 */
+    int32_t stripe_segments, shards, phase;
+} radar_kv_view;
+
+static inline int64_t radar_kv_position(const radar_kv_view *kv, int64_t segment) {
+    int64_t stripe = segment / kv->stripe_segments * kv->shards + kv->phase;
+    return (stripe * kv->stripe_segments + segment % kv->stripe_segments) * RADAR_SEGMENT;
+}
+
+/* append: token i (of n) has key k + i * stride and value v + i * stride, [D] f32 each, and goes to slot[i];
+ * values are rounded to the nearest of `type`.  Slots of one call are distinct. */
+
+#endif

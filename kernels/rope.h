@@ -1,0 +1,9 @@
+/* rope.h - rotary position embedding, in place.
+ *   pair (a, b) of head h of row m:  a' = a cos - b sin,  b' = b cos + a sin
+ *   x [M, heads, D] f32   cos_sin [M, 2, rotary / 2] f32 (all cosines, then all sines of the row's position)
+ *   pairs: style HALF (i, i + rotary/2), ADJACENT (2i, 2i + 1); elements from rotary to D stay as they are.
+ * Source: arXiv:2104.09864. */
+#ifndef RADAR_ROPE_H
+#define RADAR_ROPE_H
+#include "kernels/backend.h"
+#endif

@@ -1,0 +1,56 @@
+/* scorer.h - what is kept of sealed blocks, and how queries are scored against it.
+ *
+ * A score is a log-mass: an estimate of  ln sum_{i in segment} exp(q . k_i / sqrt D), in natural log units, so that
+ * scores of all kinds compare, and add up to the softmax mass that selection leaves out (coverage).
+ * What a scorer stores for a block is a function of that block's 64 keys alone.
+ * A scorer is one file cpu/scorer_<name>.c and one line in the table of scorers. */
+#ifndef RADAR_SCORER_H
+#define RADAR_SCORER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/kv.h"
+#include "runtime/base.h"
+
+typedef struct radar_scorer_options {
+    int D;             /* head size */
+    uint64_t seed;     /* of signs (sketch) and directions (rf) */
+    int rf_features;   /* n directions; 0 = 16 D */
+    int rf_pair;       /* 0: features exp(w.u - |u|^2/2); 1: the pair with -w beside it */
+    const char *isa;   /* as in radar_backend_options */
+} radar_scorer_options;
+
+typedef struct radar_scorer radar_scorer;
+struct radar_score_task; /* backend.h */
+
+/* One kind of summary.  Functions take one KV head of one shard and run on one thread; the backend calls them in parallel.
+ * avx512 twins are chosen inside the file, by radar_cpu_isa(opt.isa). */
+typedef struct radar_scorer_kind {
+    const char *name;
+    radar_status (*open)(radar_scorer *s, radar_error *err);     /* fills block_bytes, query_bytes and state */
+    void (*close)(radar_scorer *s);
+    /* key [64, D] f32, as stored in the cache (already rounded to its type) -> summary [block_bytes] */
+    void (*seal)(const radar_scorer *s, void *summary, const float *key);
+    /* q [D] f32 -> prepared query [query_bytes] (16-byte aligned) */
+    void (*query)(const radar_scorer *s, void *prepared, const float *q);
+    /* one task of backend.h: all its queries against all its segments; summaries start at block segment / 4 */
+    void (*score)(const radar_scorer *s, const struct radar_score_task *task);
+} radar_scorer_kind;
+
+struct radar_scorer {
+    const radar_scorer_kind *kind;
+    radar_scorer_options opt;
+    size_t block_bytes; /* stored per 64 tokens and KV head; 0 = nothing is stored (exact) */
+    size_t query_bytes; /* of one prepared query; a multiple of 16 */
+    void *state;        /* tables made from the seed */
+};
+
+/* NULL-terminated. */
+extern const radar_scorer_kind *const radar_scorers[];
+
+/* [this rank] Unknown name: RADAR_ERR_USAGE with the names there are.  On failure *out is NULL. */
+radar_status radar_scorer_open(radar_scorer **out, const char *name, const radar_scorer_options *opt, radar_error *err);
+void radar_scorer_close(radar_scorer *s); /* [this rank] NULL is fine */
+
+#endif

@@ -1,0 +1,58 @@
+/* comm.h - the exchanges between ranks: one table, several carriers (self: one rank; mpi: host memory through MPI).
+ *
+ * All gathers are in place and variable: every rank knows every rank's number of bytes from the layout, writes its piece at its own
+ * place of the buffer, and finds all pieces there afterwards.  Every exchange has a name, and is counted and timed. */
+#ifndef RADAR_COMM_H
+#define RADAR_COMM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base.h"
+
+typedef enum radar_exchange {
+    RADAR_X1_QKV,      /* {step, status} and the rows of q, k, v */
+    RADAR_X2_TOPK,     /* candidates: keys of topk.h */
+    RADAR_X3_PARTIALS, /* partial softmaxes, a subtree each */
+    RADAR_X4_OUTPUT,   /* rows of the attention output */
+    RADAR_X5_DOWN,     /* partial sums of the FFN, a subtree each */
+    RADAR_X_LOGITS,    /* rows of the vocabulary */
+    RADAR_X_SETUP,     /* everything outside a step */
+    RADAR_X_COUNT
+} radar_exchange;
+
+typedef struct radar_exchange_stats {
+    int64_t calls;
+    int64_t bytes;  /* received from other ranks */
+    double seconds;
+} radar_exchange_stats;
+
+typedef struct radar_comm radar_comm;
+
+typedef struct radar_comm_ops {
+    const char *name;
+    /* piece of rank r: bytes[r] at offset[r] of buffer */
+    radar_status (*gather)(radar_comm *c, void *buffer, const size_t *bytes, const size_t *offset, radar_error *err);
+    radar_status (*broadcast)(radar_comm *c, void *buffer, size_t bytes, int root, radar_error *err);
+    /* the worst status and the rank that has it (lowest of several) */
+    radar_status (*worst)(radar_comm *c, radar_status *status, int *rank, radar_error *err);
+    void (*close)(radar_comm *c);
+} radar_comm_ops;
+
+struct radar_comm {
+    const radar_comm_ops *ops;
+    int rank, size;
+    radar_exchange_stats stats[RADAR_X_COUNT];
+};
+
+/* [this rank] One rank, no MPI. */
+radar_status radar_comm_self(radar_comm **out, radar_error *err);
+/* [all ranks] Duplicates *mpi_comm (an MPI_Comm), sets MPI_ERRORS_RETURN on the duplicate.  MPI must be initialised (FUNNELED or more). */
+radar_status radar_comm_mpi(radar_comm **out, const void *mpi_comm, radar_error *err);
+void radar_comm_close(radar_comm *c); /* [all ranks] NULL is fine */
+
+/* [all ranks] The named, counted forms. */
+radar_status radar_gather(radar_comm *c, radar_exchange x, void *buffer, const size_t *bytes, const size_t *offset, radar_error *err);
+radar_status radar_broadcast(radar_comm *c, void *buffer, size_t bytes, int root, radar_error *err);
+
+#endif

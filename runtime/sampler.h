@@ -1,0 +1,26 @@
+/* sampler.h - from logits to a token: greedy, or temperature, top-k, top-p and min-p with a counter-based draw.
+ *
+ * The draw is a pure function of (seed, position, logits): the same on every rank, whatever was sampled before. */
+#ifndef RADAR_SAMPLER_H
+#define RADAR_SAMPLER_H
+
+#include "runtime/base.h"
+
+typedef struct radar_sampler_options {
+    double temperature; /* 0 = greedy (ties to the lower id) */
+    int top_k;          /* 0 = all */
+    double top_p;       /* 1 = all */
+    double min_p;       /* 0 = all; relative to the most likely token */
+    uint64_t seed;
+} radar_sampler_options;
+
+/* [this rank] RADAR_ERR_USAGE names the option that is out of range. */
+radar_status radar_sampler_check(const radar_sampler_options *opt, radar_error *err);
+/* Bytes of scratch for a vocabulary. */
+size_t radar_sampler_scratch(int vocab);
+/* [this rank] logit [vocab]; NaN anywhere: RADAR_ERR_INTERNAL with the place.  Filters in llama.cpp's order: top-k, top-p, min-p, temperature.
+ * scratch: radar_sampler_scratch(vocab) bytes, 8-byte aligned. */
+radar_status radar_sample(int32_t *token, const radar_sampler_options *opt, int64_t position, const float *logit, int vocab, void *scratch,
+                          radar_error *err);
+
+#endif

@@ -1,0 +1,71 @@
+#include "runtime/sys.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/* From this size on memory comes as fresh pages: zero already, touched first by whoever uses it. */
+#define PAGES_FROM ((size_t)1 << 20)
+#define HEADER 64
+
+static void *system_alloc(size_t bytes) {
+    if (bytes >= PAGES_FROM) {
+        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return p == MAP_FAILED ? NULL : p;
+    }
+    void *p = NULL;
+    if (posix_memalign(&p, 64, bytes)) return NULL;
+    return memset(p, 0, bytes);
+}
+
+static void system_release(void *memory, size_t bytes) {
+    if (bytes >= PAGES_FROM)
+        munmap(memory, bytes);
+    else
+        free(memory);
+}
+
+static long system_write(int fd, const void *data, size_t bytes) { return write(fd, data, bytes); }
+
+static double system_clock(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+radar_sys radar_sys_table = {system_alloc, system_release, system_write, system_clock};
+
+static atomic_long live;
+
+void *radar_alloc(size_t bytes) {
+    size_t total;
+    if (bytes == 0 || __builtin_add_overflow(bytes, (size_t)HEADER, &total)) return NULL;
+    char *p = radar_sys_table.alloc(total);
+    if (!p) return NULL;
+    memcpy(p, &total, sizeof total);
+    atomic_fetch_add(&live, 1);
+    return p + HEADER;
+}
+
+void *radar_alloc_array(size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) return NULL;
+    return radar_alloc(bytes);
+}
+
+void radar_free(void *memory) {
+    if (!memory) return;
+    char *p = (char *)memory - HEADER;
+    size_t total;
+    memcpy(&total, p, sizeof total);
+    atomic_fetch_sub(&live, 1);
+    radar_sys_table.release(p, total);
+}
+
+long radar_alloc_live(void) { return atomic_load(&live); }
+
+double radar_clock(void) { return radar_sys_table.clock(); }

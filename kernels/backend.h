@@ -17,6 +17,7 @@
 #include "kernels/dtype.h"
 #include "kernels/kv.h"
 #include "kernels/scorer.h"
+#include "kernels/topk.h"
 #include "runtime/base.h"
 
 typedef struct radar_backend radar_backend;
@@ -98,7 +99,7 @@ typedef struct radar_backend_ops {
     void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, const int32_t *block, int n); /* scorer.h */
     void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q, size_t q_stride, int n);   /* scorer.h */
     void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task, int n_tasks);            /* scorer.h */
-    void (*topk)(radar_backend *be, const struct radar_topk_task *task, int n_tasks);                                  /* topk.h */
+    void (*topk)(radar_backend *be, radar_topk_task *task, int n_tasks);                                  /* topk.h */
     void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale);                       /* attend.h */
     void (*merge)(radar_backend *be, float *a, const float *b, int64_t n, int D);                                   /* merge.h */
 } radar_backend_ops;

@@ -22,10 +22,20 @@ static inline uint32_t radar_topk_segment(uint64_t key) { return 0xffffffffu - (
 /* The `keep` largest keys of key[n], descending, in place at key[0..]; returns min(n without zero keys, keep). */
 int radar_topk_select(uint64_t *key, int n, int keep);
 
+/* Which candidates a list takes: Radar's ablations.  What is compared instead of the score:
+ * BOTTOM its negative, RANDOM 32 seeded bits of the segment (no replacement), LAST the segment's number. */
+typedef enum radar_pick { RADAR_PICK_TOP, RADAR_PICK_BOTTOM, RADAR_PICK_RANDOM, RADAR_PICK_LAST } radar_pick;
+
 typedef struct radar_topk_task {
-    uint64_t *key; /* [n] in: all candidates; out: the best first */
-    int n, keep;
-    int n_kept;    /* out */
+    const float *score;   /* [n] of storage segments segment_begin, segment_begin + 1, ... of one shard */
+    int n;
+    int32_t segment_begin;
+    int32_t stripe_segments, shards, phase; /* as in radar_kv_view: global number = radar_kv_position / 16 */
+    radar_pick pick;
+    uint64_t seed;        /* RANDOM: the segment's bits are radar_random(seed, RADAR_STREAM_PICK, segment) */
+    int keep;
+    uint64_t *key;        /* [n] scratch; out: the best keys first, descending */
+    int n_kept;           /* out: min(keep, n without NaN scores) */
 } radar_topk_task;
 
 #endif

@@ -1,0 +1,68 @@
+/* The CPU backend: opens, and lists its operations. */
+#include "kernels/cpu/cpu.h"
+
+#include <stdio.h>
+
+#include "runtime/sys.h"
+
+static void cpu_close(radar_backend *be) {
+    if (!be) return;
+    radar_free(radar_cpu_of(be)->scratch);
+    radar_free(be);
+}
+
+static radar_status cpu_open(radar_backend **out, const radar_backend_options *opt, radar_error *err) {
+    *out = NULL;
+    bool ok;
+    radar_isa isa = radar_cpu_isa(opt->isa, &ok);
+    if (!ok)
+        return radar_fail(err, RADAR_ERR_CONFIG, "instruction set '%s': not on this machine; use plain", opt->isa);
+    radar_cpu *cpu = radar_alloc(sizeof *cpu);
+    size_t bytes = radar_cpu_matmul_scratch(opt);
+    void *scratch = radar_alloc(bytes);
+    if (!cpu || !scratch) {
+        radar_free(scratch);
+        radar_free(cpu);
+        return radar_fail(err, RADAR_ERR_MEMORY, "backend scratch: no memory for %zu bytes; use a smaller --chunk", bytes);
+    }
+    extern const radar_backend_ops radar_cpu_backend;
+    *cpu = (radar_cpu){.base = {&radar_cpu_backend}, .opt = *opt, .isa = isa, .scratch = scratch, .scratch_bytes = bytes};
+    snprintf(cpu->description, sizeof cpu->description, "cpu (%s%s), %d thread%s", isa.avx512 ? "avx512, vnni" : "plain C",
+             isa.bf16 ? ", bf16" : "", opt->n_threads, opt->n_threads == 1 ? "" : "s");
+    *out = &cpu->base;
+    return RADAR_OK;
+}
+
+static const char *cpu_describe(const radar_backend *be) { return ((const radar_cpu *)be)->description; }
+
+static void *cpu_alloc(radar_backend *be, size_t bytes) {
+    (void)be;
+    return radar_alloc(bytes);
+}
+
+static void cpu_release(radar_backend *be, void *memory) {
+    (void)be;
+    radar_free(memory);
+}
+
+const radar_backend_ops radar_cpu_backend = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .describe = cpu_describe,
+    .alloc = cpu_alloc,
+    .release = cpu_release,
+    .embed = radar_cpu_embed,
+    .norm = radar_cpu_norm,
+    .matmul = radar_cpu_matmul,
+    .rope = radar_cpu_rope,
+    .gate = radar_cpu_gate,
+    .add = radar_cpu_add,
+    .append = radar_cpu_append,
+    .seal = radar_cpu_seal,
+    .query = radar_cpu_query,
+    .score = radar_cpu_score,
+    .topk = radar_cpu_topk,
+    .attend = radar_cpu_attend,
+    .merge = radar_cpu_merge,
+};

@@ -74,6 +74,16 @@ typedef struct radar_score_task {
     size_t score_stride;
 } radar_score_task;
 
+/* What selection left out, of one query head in one shard; see missed.h. */
+typedef struct radar_missed_task {
+    float *score;            /* [n] scores of storage segments segment_begin ...; the chosen ones are overwritten with -inf */
+    int n;
+    int32_t segment_begin;
+    const radar_item *item;  /* [n_items] what is attended; those outside the range are ignored */
+    int n_items;
+    float *missed;           /* {m', l'} of merge.h */
+} radar_missed_task;
+
 struct radar_backend {
     const struct radar_backend_ops *ops;
 };
@@ -102,6 +112,9 @@ typedef struct radar_backend_ops {
     void (*topk)(radar_backend *be, radar_topk_task *task, int n_tasks);                                  /* topk.h */
     void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale);                       /* attend.h */
     void (*merge)(radar_backend *be, float *a, const float *b, int64_t n, int D);                                   /* merge.h */
+    void (*missed)(radar_backend *be, const radar_missed_task *task, int n_tasks);                                  /* missed.h */
+    void (*arrange)(radar_backend *be, float *out, const float *q, int M, int G, int group, int D);                 /* arrange.h */
+    void (*finish)(radar_backend *be, float *out, float *coverage, const float *partial, int M, int G, int group, int D); /* arrange.h */
 } radar_backend_ops;
 
 /* NULL-terminated; the first entry that opens is the default. */

@@ -107,6 +107,13 @@ radar_status radar_tokenize(radar_engine *e, const char *text, size_t bytes, int
 radar_status radar_chat(radar_engine *e, const char *template_name, const char *text, size_t bytes, int32_t **token, size_t *n);
 /* [this rank] *text is freed with radar_release; bytes as the tokens spell them, special tokens left out when skip_special. */
 radar_status radar_detokenize(radar_engine *e, const int32_t *token, size_t n, int skip_special, char **text, size_t *bytes);
+/* Text as it is generated: what a token completes comes out, never half a UTF-8 character. */
+typedef struct radar_text_stream radar_text_stream;
+radar_status radar_text_stream_open(radar_text_stream **out, radar_engine *e, int skip_special); /* [this rank] */
+/* [this rank] The bytes that can be shown after one more token; *text is valid until the next call. */
+void radar_text_stream_push(radar_text_stream *ts, int32_t token, const char **text, size_t *bytes);
+void radar_text_stream_end(radar_text_stream *ts, const char **text, size_t *bytes); /* [this rank] what is still held */
+void radar_text_stream_close(radar_text_stream *ts);                                   /* [this rank] NULL is fine */
 int radar_is_eos(const radar_engine *e, int32_t token); /* [this rank] */
 void radar_release(void *memory);                       /* [this rank] */
 
@@ -125,6 +132,10 @@ radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float
 /* [this rank] [vocab] f32: the logits that the last radar_step sampled from, or of the last position after radar_prefill and radar_score. */
 const float *radar_logits(const radar_session *s);
 int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cache */
+/* [all ranks] Forgets everything from position on, so that another continuation can follow; 0 <= position <= radar_position(s). */
+radar_status radar_rewind(radar_session *s, int64_t position);
+/* [all ranks] From the next token on, attend as `attention` says ("radar" only in a session that was opened with it); figures start anew. */
+radar_status radar_session_set_attention(radar_session *s, const char *attention);
 
 typedef struct radar_session_stats {
     size_t size;

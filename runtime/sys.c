@@ -1,7 +1,9 @@
 #include "runtime/sys.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -37,7 +39,18 @@ static double system_clock(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-radar_sys radar_sys_table = {system_alloc, system_release, system_write, system_clock};
+static size_t system_available(void) {
+    char line[128];
+    size_t kib = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (!f) return 0;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %zu", &kib) == 1) break;
+    fclose(f);
+    return kib * 1024;
+}
+
+radar_sys radar_sys_table = {system_alloc, system_release, system_write, system_clock, system_available};
 
 static atomic_long live;
 
@@ -69,3 +82,17 @@ void radar_free(void *memory) {
 long radar_alloc_live(void) { return atomic_load(&live); }
 
 double radar_clock(void) { return radar_sys_table.clock(); }
+
+size_t radar_memory_available(void) { return radar_sys_table.available(); }
+
+void radar_host_name(char *out, size_t bytes) {
+    if (gethostname(out, bytes) != 0) out[0] = 0;
+    out[bytes - 1] = 0;
+}
+
+int radar_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    int n = CPU_COUNT(&set);
+    return n > 0 ? n : 1;
+}

@@ -13,6 +13,8 @@ typedef struct radar_sys {
     long (*write)(int fd, const void *data, size_t bytes);
     /* Seconds on a monotonic clock. */
     double (*clock)(void);
+    /* Bytes of memory that could be had now; 0 = unknown. */
+    size_t (*available)(void);
 } radar_sys;
 
 /* The table in use.  Tests replace its entries before they open anything; nothing else writes it. */
@@ -27,5 +29,10 @@ void radar_free(void *memory);
 /* [this rank] Blocks handed out by radar_alloc and not freed yet: 0 after a clean shutdown. */
 long radar_alloc_live(void);
 double radar_clock(void);
+size_t radar_memory_available(void);
+/* Name of this machine, cut to fit. */
+void radar_host_name(char *out, size_t bytes);
+/* Processors this process may run on, >= 1. */
+int radar_cores(void);
 
 #endif

@@ -65,4 +65,7 @@ const radar_backend_ops radar_cpu_backend = {
     .topk = radar_cpu_topk,
     .attend = radar_cpu_attend,
     .merge = radar_cpu_merge,
+    .missed = radar_cpu_missed,
+    .arrange = radar_cpu_arrange,
+    .finish = radar_cpu_finish,
 };

@@ -1,0 +1,96 @@
+/* engine.h - what stands behind radar_engine and radar_session; private to runtime/. */
+#ifndef RADAR_ENGINE_H
+#define RADAR_ENGINE_H
+
+#include "kernels/backend.h"
+#include "parallel/comm.h"
+#include "parallel/exchange.h"
+#include "parallel/shard.h"
+#include "runtime/attention.h"
+#include "runtime/kvcache.h"
+#include "runtime/model.h"
+#include "runtime/policy.h"
+#include "runtime/radar.h"
+#include "runtime/sampler.h"
+#include "runtime/tokenizer.h"
+
+/* Device memory of one forward pass of up to `rows` rows; made once, sized by the model and the layout. */
+typedef struct radar_workspace {
+    int rows;           /* M at most */
+    int block_rows;     /* rows whose pieces (attention partials, FFN partial sums) travel in one exchange */
+    int logit_rows;     /* rows of logits computed at once */
+    float *x, *normed;  /* [M, W] */
+    float *q, *k, *v;   /* [M, H D] [M, G D] [M, G D] */
+    float *arranged;    /* [G, block_rows, group, D] */
+    float *attended;    /* [M, H D] */
+    float *projected;   /* [M, W] */
+    float *gate, *up;   /* [M, own inner columns] */
+    float *pieces;      /* [N, block_rows, max(H PARTIAL(D), W)] */
+    float *coverage;    /* [block_rows, H] */
+    float *cos_sin;     /* [M, 2, rotary / 2] */
+    void *packet;       /* of exchanges of rows */
+    float *logits;      /* [logit_rows, vocab] */
+    int32_t *token;     /* [M] */
+    int64_t *position, *query_position; /* [M] and [block_rows, group] */
+    int32_t *slot;      /* [M], also blocks to seal */
+} radar_workspace;
+
+struct radar_engine {
+    radar_engine_options opt;
+    char *model_path, *tokenizer_path; /* own copies */
+    radar_comm *comm;
+    radar_layout layout;
+    radar_model *model;
+    radar_tokenizer *tokenizer; /* rank 0: opened with the engine; other ranks: when asked for */
+    bool tokenizer_missing;     /* the model brings none */
+    radar_backend *be;
+    radar_workspace ws;
+    int64_t inner_block;            /* columns at which every layer's down may be cut */
+    int64_t inner_begin, inner_end; /* own columns of down */
+    int64_t step;               /* forward passes so far: ranks out of order are noticed */
+    bool stop;                  /* the progress callback asked for it */
+    radar_error err;
+};
+
+struct radar_session {
+    radar_engine *e;
+    radar_attention attention;
+    radar_kvcache kv;
+    radar_plan plan;
+    int policy_rows;        /* rows of one pass under the session's own attention */
+    int32_t *blocks;        /* scratch of sealing */
+    radar_sampler_options sampler;
+    void *sampler_scratch;
+    float *logits;          /* [vocab] of the last position, or what the last token was drawn from */
+    bool logits_valid;
+    int32_t pending;        /* sampled, not yet computed; -1: none */
+    int64_t position;       /* tokens in the cache */
+    radar_counts counts;
+    uint64_t *rank_bytes;   /* [2, P]: KV, summaries */
+    bool broken;            /* an error left the ranks' state unknown */
+};
+
+/* Consecutive tokens of one session, under one policy. */
+typedef struct radar_batch {
+    radar_session *s;
+    const int32_t *token;
+    int64_t position; /* of token[0] */
+    int n;
+    const radar_policy *policy;
+} radar_batch;
+
+/* [all ranks] One pass of the model over the rows of all batches together (at most ws.rows): keys and values are appended,
+ * the last hidden states are left in ws.x [M, W]. */
+radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batches);
+/* [all ranks] Logits of rows [first, first + n) of the last pass, n <= ws.logit_rows, into ws.logits [n, vocab]. */
+radar_status radar_head(radar_engine *e, int first, int n);
+
+radar_status radar_workspace_open(radar_engine *e, radar_error *err);
+void radar_workspace_close(radar_engine *e);
+
+/* Asks the caller's progress callback; remembers a wish to stop, which all ranks learn with the next X1. */
+void radar_report(radar_engine *e, const char *what, int64_t done, int64_t total);
+/* [this rank] The tokenizer, opened when needed. */
+radar_status radar_engine_tokenizer(radar_engine *e, radar_error *err);
+
+#endif

@@ -1,0 +1,244 @@
+/* One forward pass over M rows: prefill, decode, several sessions and verification are this function.
+ *
+ *   x -> norm -> q, k, v rows --X1--> rope -> append, seal -> select --X2--> attend own shards --X3--> merge in the tree
+ *     -> output rows --X4--> + x -> norm -> gate, up -> down, own columns --X5--> sum in the tree -> + x        (x layers) */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/merge.h"
+#include "runtime/engine.h"
+
+/* Rows of q, k, v, the output projection and the vocabulary are cut at multiples of this: a panel of the matmul kernels. */
+#define ROW_BLOCK 16
+
+#define HEADER_STOP 1
+
+/* ---- products whose rows are spread over the ranks ---- */
+
+typedef struct product {
+    const radar_matrix *w;
+    const float *bias;
+    float *out; /* [M, w->rows], whole on every rank */
+} product;
+
+static radar_status multiply_rows(radar_engine *e, radar_exchange x, const product *p, int n, const float *in, size_t in_stride, int M) {
+    radar_piece piece[3];
+    radar_matmul_job job[3];
+    for (int i = 0; i < n; i++)
+        piece[i] = (radar_piece){.total = p[i].w->rows, .block = ROW_BLOCK, .full = p[i].out, .full_stride = (size_t)p[i].w->rows};
+    for (int i = 0; i < n; i++) {
+        job[i] = (radar_matmul_job){.w = p[i].w, .col_end = p[i].w->cols, .bias = p[i].bias};
+        radar_rank_slice(&e->layout, e->comm->rank, piece[i].total, ROW_BLOCK, &job[i].row_begin, &job[i].row_end);
+        job[i].out = radar_packet_slot(&e->layout, e->comm->rank, e->ws.packet, piece, n, i, M, &job[i].out_stride);
+    }
+    e->be->ops->matmul(e->be, job, n, in, in_stride, M);
+    radar_header mine = {.step = e->step, .flags = e->stop ? HEADER_STOP : 0}, worst;
+    radar_status st = radar_exchange_rows(e->comm, &e->layout, x, e->ws.packet, piece, n, M, &mine, &worst, &e->err);
+    if (st == RADAR_OK && worst.flags & HEADER_STOP && x == RADAR_X1_QKV) {
+        e->stop = false;
+        st = radar_fail(&e->err, RADAR_ERR_STOPPED, "stopped on request after %lld passes", (long long)e->step);
+    }
+    return st;
+}
+
+/* ---- positions ---- */
+
+static void rotate(radar_engine *e, const radar_layer *layer, int M) {
+    const radar_model_config *c = &e->model->config;
+    const radar_backend_ops *ops = e->be->ops;
+    radar_workspace *ws = &e->ws;
+    if (layer->q_norm) ops->norm(e->be, ws->q, ws->q, layer->q_norm, c->norm_eps, (int64_t)M * c->n_heads, c->head_dim);
+    if (layer->k_norm) ops->norm(e->be, ws->k, ws->k, layer->k_norm, c->norm_eps, (int64_t)M * c->n_kv_heads, c->head_dim);
+    ops->rope(e->be, ws->q, ws->cos_sin, c->rope_style, M, c->n_heads, c->head_dim, c->rotary);
+    ops->rope(e->be, ws->k, ws->cos_sin, c->rope_style, M, c->n_kv_heads, c->head_dim, c->rotary);
+}
+
+static void fill_positions(radar_engine *e, const radar_batch *batch, int n_batches) {
+    const radar_model_config *c = &e->model->config;
+    int half = c->rotary / 2, row = 0;
+    for (int b = 0; b < n_batches; b++) {
+        for (int i = 0; i < batch[b].n; i++, row++) {
+            float *angle = e->ws.cos_sin + (size_t)row * (size_t)c->rotary;
+            e->ws.token[row] = batch[b].token[i];
+            e->ws.position[row] = batch[b].position + i;
+            for (int j = 0; j < half; j++) {
+                double radians = (double)e->ws.position[row] * e->model->rope_frequency[j];
+                angle[j] = (float)cos(radians);
+                angle[half + j] = (float)sin(radians);
+            }
+        }
+    }
+}
+
+/* ---- attention ---- */
+
+typedef struct tree_user {
+    radar_engine *e;
+    size_t floats;  /* of one piece */
+    int64_t items;  /* partials, or sums, in one piece */
+} tree_user;
+
+static void merge_partials(void *user, int a, int b) {
+    const tree_user *t = user;
+    float *pieces = t->e->ws.pieces;
+    t->e->be->ops->merge(t->e->be, pieces + (size_t)a * t->floats, pieces + (size_t)b * t->floats, t->items, t->e->model->config.head_dim);
+}
+
+static void add_pieces(void *user, int a, int b) {
+    const tree_user *t = user;
+    float *pieces = t->e->ws.pieces;
+    t->e->be->ops->add(t->e->be, pieces + (size_t)a * t->floats, pieces + (size_t)b * t->floats, t->items);
+}
+
+/* Merges the pieces of all shards, of this rank and then of all, into piece 0. */
+static radar_status merge_tree(radar_engine *e, radar_exchange x, void (*merge)(void *, int, int), size_t floats, int64_t items) {
+    tree_user user = {e, floats, items};
+    radar_tree_of_rank(&e->layout, e->comm->rank, merge, &user);
+    return radar_exchange_subtrees(e->comm, &e->layout, x, e->ws.pieces, floats, merge, &user, &e->err);
+}
+
+static void count_coverage(radar_counts *counts, const float *coverage, int n) {
+    for (int i = 0; i < n; i++) {
+        counts->coverage_sum += (double)coverage[i];
+        if (counts->coverages++ == 0 || coverage[i] < counts->coverage_min) counts->coverage_min = (double)coverage[i];
+    }
+}
+
+/* Attention of rows [first, first + n) of a batch; they are rows ws_row ... of the workspace. */
+static radar_status attend_block(radar_engine *e, int layer, const radar_batch *batch, int ws_row, int n) {
+    const radar_model_config *c = &e->model->config;
+    const radar_backend_ops *ops = e->be->ops;
+    radar_workspace *ws = &e->ws;
+    radar_session *s = batch->s;
+    int group = c->n_heads / c->n_kv_heads;
+    size_t row = (size_t)c->n_heads * (size_t)c->head_dim;
+    for (int i = 0; i < n * group; i++) ws->query_position[i] = ws->position[ws_row + i / group];
+    ops->arrange(e->be, ws->arranged, ws->q + (size_t)ws_row * row, n, c->n_kv_heads, group, c->head_dim);
+    s->plan.n_tasks = s->plan.n_missed = 0;
+    s->plan.n_items = 0;
+    bool own = batch->policy == s->attention.policy;
+    radar_counts elsewhere = {0}; /* prefill is not part of a session's figures */
+    radar_select select = {.comm = e->comm, .kv = &s->kv, .attention = &s->attention, .counts = own ? &s->counts : &elsewhere, .plan = &s->plan,
+                           .layer = layer, .n_rows = n, .n_heads = c->n_heads, .position = ws->position + ws_row,
+                           .query_position = ws->query_position, .q = ws->arranged, .partial = ws->pieces, .err = &e->err};
+    radar_status st = batch->policy->select(&select);
+    if (st != RADAR_OK) return st;
+    ops->attend(e->be, s->plan.task, s->plan.n_tasks, 1.0f / sqrtf((float)c->head_dim));
+    if (s->plan.n_missed) ops->missed(e->be, s->plan.missed, s->plan.n_missed);
+    int64_t partials = (int64_t)n * c->n_heads;
+    st = merge_tree(e, RADAR_X3_PARTIALS, merge_partials, (size_t)partials * (size_t)RADAR_PARTIAL(c->head_dim), partials);
+    if (st != RADAR_OK) return st;
+    ops->finish(e->be, ws->attended + (size_t)ws_row * row, ws->coverage, ws->pieces, n, c->n_kv_heads, group, c->head_dim);
+    if (own) {
+        count_coverage(&s->counts, ws->coverage, n * c->n_heads);
+        s->counts.rows += (int64_t)n * c->n_kv_heads;
+    }
+    return RADAR_OK;
+}
+
+static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *batch, int ws_row) {
+    const radar_model_config *c = &e->model->config;
+    radar_session *s = batch->s;
+    size_t kv_row = (size_t)c->n_kv_heads * (size_t)c->head_dim;
+    radar_kvcache_append(&s->kv, layer, batch->position, batch->n, e->ws.k + (size_t)ws_row * kv_row, e->ws.v + (size_t)ws_row * kv_row,
+                         e->ws.slot);
+    if (s->attention.scorer) {
+        int64_t t = batch->position + batch->n;
+        radar_kvcache_seal(&s->kv, s->attention.scorer, layer, t, s->attention.window, s->blocks);
+    }
+    for (int first = 0; first < batch->n; first += e->ws.block_rows) {
+        int n = (int)radar_min64(e->ws.block_rows, batch->n - first);
+        radar_status st = attend_block(e, layer, batch, ws_row + first, n);
+        if (st != RADAR_OK) return st;
+    }
+    return RADAR_OK;
+}
+
+/* ---- the two halves of a layer ---- */
+
+static radar_status attention_half(radar_engine *e, int index, const radar_batch *batch, int n_batches, int M) {
+    const radar_model_config *c = &e->model->config;
+    const radar_layer *layer = &e->model->layer[index];
+    const radar_backend_ops *ops = e->be->ops;
+    radar_workspace *ws = &e->ws;
+    const product qkv[] = {{&layer->q, layer->q_bias, ws->q}, {&layer->k, layer->k_bias, ws->k}, {&layer->v, layer->v_bias, ws->v}};
+    const product o[] = {{&layer->o, layer->o_bias, ws->projected}};
+    radar_status st;
+    ops->norm(e->be, ws->normed, ws->x, layer->attn_norm, c->norm_eps, M, c->width);
+    RADAR_TRY(st, multiply_rows(e, RADAR_X1_QKV, qkv, 3, ws->normed, (size_t)c->width, M), fail);
+    rotate(e, layer, M);
+    for (int b = 0, row = 0; b < n_batches; row += batch[b++].n) RADAR_TRY(st, attend_batch(e, index, &batch[b], row), fail);
+    RADAR_TRY(st, multiply_rows(e, RADAR_X4_OUTPUT, o, 1, ws->attended, (size_t)c->n_heads * (size_t)c->head_dim, M), fail);
+    ops->add(e->be, ws->x, ws->projected, (int64_t)M * c->width);
+fail:
+    return st;
+}
+
+/* Own columns of down, one partial sum per own shard, for rows [row, row + n). */
+static radar_status down_block(radar_engine *e, const radar_layer *layer, int row, int n) {
+    const radar_model_config *c = &e->model->config;
+    radar_workspace *ws = &e->ws;
+    radar_matmul_job job[RADAR_MAX_SHARDS];
+    int first = radar_first_shard(&e->layout, e->comm->rank), last = radar_first_shard(&e->layout, e->comm->rank + 1);
+    size_t floats = (size_t)n * (size_t)c->width, own = (size_t)(e->inner_end - e->inner_begin);
+    for (int shard = first; shard < last; shard++) {
+        int64_t begin, end;
+        radar_slice(c->inner, e->inner_block, e->layout.shards, shard, &begin, &end);
+        job[shard - first] = (radar_matmul_job){.w = &layer->down,
+                                                .row_end = layer->down.rows,
+                                                .col_begin = begin,
+                                                .col_end = end,
+                                                .x_begin = begin - e->inner_begin,
+                                                .bias = shard == 0 ? layer->down_bias : NULL,
+                                                .out = ws->pieces + (size_t)shard * floats,
+                                                .out_stride = (size_t)c->width};
+    }
+    e->be->ops->matmul(e->be, job, last - first, ws->gate + (size_t)row * own, own, n);
+    radar_status st = merge_tree(e, RADAR_X5_DOWN, add_pieces, floats, (int64_t)floats);
+    if (st == RADAR_OK) e->be->ops->add(e->be, ws->x + (size_t)row * (size_t)c->width, ws->pieces, (int64_t)floats);
+    return st;
+}
+
+static radar_status ffn_half(radar_engine *e, int index, int M) {
+    const radar_model_config *c = &e->model->config;
+    const radar_layer *layer = &e->model->layer[index];
+    const radar_backend_ops *ops = e->be->ops;
+    radar_workspace *ws = &e->ws;
+    size_t own = (size_t)(e->inner_end - e->inner_begin);
+    const radar_matmul_job job[] = {
+        {.w = &layer->gate, .row_begin = e->inner_begin, .row_end = e->inner_end, .col_end = c->width, .bias = layer->gate_bias, .out = ws->gate, .out_stride = own},
+        {.w = &layer->up, .row_begin = e->inner_begin, .row_end = e->inner_end, .col_end = c->width, .bias = layer->up_bias, .out = ws->up, .out_stride = own}};
+    ops->norm(e->be, ws->normed, ws->x, layer->ffn_norm, c->norm_eps, M, c->width);
+    ops->matmul(e->be, job, 2, ws->normed, (size_t)c->width, M);
+    ops->gate(e->be, ws->gate, ws->up, (int64_t)own * M);
+    for (int row = 0; row < M; row += ws->block_rows) {
+        radar_status st = down_block(e, layer, row, (int)radar_min64(ws->block_rows, M - row));
+        if (st != RADAR_OK) return st;
+    }
+    return RADAR_OK;
+}
+
+/* ---- the pass ---- */
+
+radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batches) {
+    int M = 0;
+    radar_status st = RADAR_OK;
+    for (int b = 0; b < n_batches; b++) M += batch[b].n;
+    fill_positions(e, batch, n_batches);
+    e->be->ops->embed(e->be, e->ws.x, &e->model->embedding, e->ws.token, M);
+    for (int layer = 0; layer < e->model->config.n_layers; layer++) {
+        RADAR_TRY(st, attention_half(e, layer, batch, n_batches, M), fail);
+        RADAR_TRY(st, ffn_half(e, layer, M), fail);
+    }
+    e->step++;
+fail:
+    return st;
+}
+
+radar_status radar_head(radar_engine *e, int first, int n) {
+    const radar_model_config *c = &e->model->config;
+    const product head[] = {{&e->model->head, NULL, e->ws.logits}};
+    const float *x = e->ws.x + (size_t)first * (size_t)c->width;
+    e->be->ops->norm(e->be, e->ws.normed, x, e->model->final_norm, c->norm_eps, n, c->width);
+    return multiply_rows(e, RADAR_X_LOGITS, head, 1, e->ws.normed, (size_t)c->width, n);
+}

@@ -1,0 +1,39 @@
+/* Dense attention: every token up to the row's own.  Also what prefill uses. */
+#include "runtime/policy.h"
+
+#include "runtime/base.h"
+
+/* Rows that share one task: enough queries to reuse a tile of keys, few enough to spread over threads. */
+#define ROWS_PER_TASK 16
+
+static void dense_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows, radar_plan *need) {
+    (void)a, (void)n_heads;
+    need->max_tasks = kv->n_shards * kv->kv_heads * (int)radar_ceil_div(n_rows, ROWS_PER_TASK);
+    need->max_items = (size_t)(kv->rank_tokens / RADAR_SEGMENT);
+    need->max_missed = 0;
+    need->scratch_bytes = 0;
+}
+
+/* All rows share one list per shard: a task takes the part of it that its last row can see. */
+static radar_status dense_select(radar_select *s) {
+    const radar_kvcache *kv = s->kv;
+    int group = s->n_heads / kv->kv_heads;
+    for (int i = 0; i < kv->n_shards; i++) {
+        size_t list = s->plan->n_items;
+        radar_plan_range(s->plan, kv, i, 0, radar_segment_of(s->position[s->n_rows - 1]) + 1);
+        size_t all = s->plan->n_items;
+        for (int row = 0; row < s->n_rows; row += ROWS_PER_TASK) {
+            int rows = (int)radar_min64(ROWS_PER_TASK, s->n_rows - row);
+            int64_t last = s->position[row + rows - 1];
+            s->plan->n_items = list + (size_t)radar_storage_segment(kv, i, radar_segment_of(last) + 1);
+            for (int head = 0; head < kv->kv_heads; head++) radar_plan_task(s, head, i, row * group, rows * group, list);
+        }
+        s->plan->n_items = all;
+        for (int row = 0; row < s->n_rows; row++)
+            s->counts->attended_tokens +=
+                kv->kv_heads * radar_shard_tokens(&kv->layout, kv->first_shard + i, s->position[row] + 1);
+    }
+    return RADAR_OK;
+}
+
+const radar_policy radar_policy_dense = {"dense", false, dense_room, dense_select};

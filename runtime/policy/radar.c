@@ -1,0 +1,309 @@
+/* Radar: score sealed segments by their summaries, take the best of the whole context per query head, attend exactly.
+ *
+ *   own scores -> best of each shard -> best of the rank --X2--> best of all -> union of the group's lists -> own items
+ *
+ * Sinks (whole segments) and everything not sealed yet are always attended.  Source: Hao et al., ICLR 2025, arXiv 2503.10571. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/merge.h"
+#include "runtime/attention.h"
+
+/* What one row may choose from. */
+typedef struct row_choice {
+    int64_t begin, end; /* candidate segments of the context */
+    int keep;           /* of them, per query head; 0 = attend everything */
+} row_choice;
+
+/* The scratch of one call, cut from the plan's memory by lay_out(). */
+typedef struct work {
+    int group, n_lists; /* query heads per KV head; lists per KV head: 1, or one per query head */
+    int64_t segments;   /* storage segments of this rank */
+    int keep;           /* the largest of the rows */
+    row_choice *row;    /* [rows] */
+    char *query;        /* [rows, H, query_bytes] prepared */
+    float *score;       /* [rows, H, segments] */
+    uint64_t *key;      /* [rows, H, segments] */
+    radar_score_task *score_task; /* [rows, G, shards] */
+    radar_topk_task *topk;        /* [rows, H, shards] */
+    uint64_t *packet;   /* [P, rows, H, keep] the ranks' best */
+    uint64_t *merged;   /* [P, keep] room to merge the lists of one query head */
+    uint64_t *bits;     /* [context / 16] chosen segments of one list */
+    int32_t *chosen;    /* the same, ascending */
+} work;
+
+static size_t take(size_t *used, size_t bytes) {
+    size_t at = *used;
+    *used += (bytes + 63) / 64 * 64;
+    return at;
+}
+
+static int64_t context_segments(const radar_kvcache *kv) { return radar_ceil_div(kv->context, RADAR_SEGMENT); }
+
+/* Cuts base into the arrays of w; returns the bytes used.  base NULL: only counts. */
+static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows, int keep) {
+    size_t used = 0, rows = (size_t)n_rows, heads = rows * (size_t)n_heads;
+    size_t segments = (size_t)(kv->rank_tokens / RADAR_SEGMENT), all = (size_t)context_segments(kv);
+    size_t shards = (size_t)kv->n_shards, ranks = (size_t)kv->layout.ranks;
+    *w = (work){.group = n_heads / kv->kv_heads, .segments = (int64_t)segments, .keep = keep};
+    w->n_lists = a->share_head ? w->group : 1;
+#define TAKE(member, count) w->member = (void *)(base + take(&used, (count) * sizeof *w->member))
+    TAKE(row, rows);
+    TAKE(query, heads * a->scorer->query_bytes);
+    TAKE(score, heads * segments);
+    TAKE(key, heads * segments);
+    TAKE(score_task, rows * (size_t)kv->kv_heads * shards);
+    TAKE(topk, heads * shards);
+    TAKE(packet, ranks * heads * (size_t)keep);
+    TAKE(merged, (ranks > shards ? ranks : shards) * (size_t)keep);
+    TAKE(bits, all / 64 + 1);
+    TAKE(chosen, all);
+#undef TAKE
+    return used;
+}
+
+static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows, radar_plan *need) {
+    work w;
+    int group = n_heads / kv->kv_heads;
+    size_t lists = (size_t)n_rows * (size_t)(a->share_head ? n_heads : kv->kv_heads);
+    int64_t always = radar_ceil_div(a->sinks, RADAR_SEGMENT) + (a->window + RADAR_BLOCK) / RADAR_SEGMENT + 2;
+    int64_t chosen = a->select_local ? (3 * a->max_keep / 2 + kv->layout.shards) : a->max_keep;
+    int64_t listed = always + chosen * (a->share_head ? 1 : group);
+    /* a row below the break-even lists its whole context, once per shard for all heads */
+    int64_t dense = radar_attention_dense_limit(a, kv, kv->context - 1) / RADAR_SEGMENT + 1;
+    int64_t rank_segments = kv->rank_tokens / RADAR_SEGMENT;
+    need->max_tasks = n_rows * n_heads * kv->n_shards;
+    need->max_items = lists * (size_t)radar_min64(listed, rank_segments) +
+                      (size_t)n_rows * (size_t)radar_min64(dense, rank_segments);
+    need->max_missed = n_rows * n_heads * kv->n_shards;
+    need->scratch_bytes = lay_out(&w, NULL, kv, a, n_heads, n_rows, (int)a->max_keep);
+}
+
+/* ---- scores ---- */
+
+static float *scores_of(const radar_select *s, const work *w, int row, int head, int i) {
+    return w->score + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)w->segments + s->kv->before[i] / RADAR_SEGMENT;
+}
+
+static void score_candidates(radar_select *s, work *w) {
+    const radar_kvcache *kv = s->kv;
+    const radar_scorer *scorer = s->attention->scorer;
+    int n = 0, queries = s->n_rows * w->group;
+    kv->be->ops->query(kv->be, scorer, w->query, s->q, (size_t)kv->D, kv->kv_heads * queries);
+    for (int row = 0; row < s->n_rows; row++) {
+        if (w->row[row].keep == 0) continue;
+        for (int i = 0; i < kv->n_shards; i++) {
+            int32_t begin = radar_storage_segment(kv, i, w->row[row].begin), end = radar_storage_segment(kv, i, w->row[row].end);
+            if (begin == end) continue;
+            s->counts->segments_scored += (int64_t)kv->kv_heads * (end - begin);
+            for (int g = 0; g < kv->kv_heads; g++) {
+                size_t query = (size_t)g * (size_t)queries + (size_t)row * (size_t)w->group;
+                w->score_task[n++] = (radar_score_task){
+                    .kv = radar_kvcache_view(kv, s->layer, g, i),
+                    .n_query = w->group,
+                    .query = w->query + query * scorer->query_bytes,
+                    .segment_begin = begin,
+                    .segment_end = end,
+                    .score = scores_of(s, w, row, g * w->group, i),
+                    .score_stride = (size_t)w->segments,
+                };
+            }
+        }
+    }
+    kv->be->ops->score(kv->be, scorer, w->score_task, n);
+}
+
+/* ---- best of each shard, of the rank, of all ---- */
+
+static int keep_of_shard(const radar_select *s, int keep) {
+    return s->attention->select_local ? (int)radar_ceil_div(3 * (int64_t)keep, 2 * s->kv->layout.shards) : keep;
+}
+
+static void best_of_shards(radar_select *s, work *w) {
+    const radar_kvcache *kv = s->kv;
+    int n = 0;
+    for (int row = 0; row < s->n_rows; row++) {
+        const row_choice *c = &w->row[row];
+        for (int head = 0; head < s->n_heads; head++) {
+            uint64_t draw = ((uint64_t)s->position[row] * (uint64_t)kv->layers + (uint64_t)s->layer) * (uint64_t)s->n_heads + (uint64_t)head;
+            for (int i = 0; i < kv->n_shards; i++) {
+                radar_kv_view view = radar_kvcache_view(kv, s->layer, 0, i);
+                int32_t begin = radar_storage_segment(kv, i, c->begin), end = radar_storage_segment(kv, i, c->end);
+                const float *score = scores_of(s, w, row, head, i);
+                w->topk[n++] = (radar_topk_task){
+                    .score = score,
+                    .n = c->keep ? end - begin : 0,
+                    .segment_begin = begin,
+                    .stripe_segments = view.stripe_segments,
+                    .shards = view.shards,
+                    .phase = view.phase,
+                    .pick = s->attention->pick,
+                    .seed = radar_random(s->attention->pick_seed, RADAR_STREAM_PICK, draw),
+                    .keep = keep_of_shard(s, c->keep),
+                    .key = w->key + (score - w->score),
+                };
+            }
+        }
+    }
+    kv->be->ops->topk(kv->be, w->topk, n);
+}
+
+static uint64_t *packet_list(const radar_select *s, const work *w, int rank, int row, int head) {
+    size_t list = ((size_t)rank * (size_t)s->n_rows + (size_t)row) * (size_t)s->n_heads + (size_t)head;
+    return w->packet + list * (size_t)w->keep;
+}
+
+static void best_of_rank(radar_select *s, work *w) {
+    const radar_topk_task *task = w->topk;
+    for (int row = 0; row < s->n_rows; row++) {
+        for (int head = 0; head < s->n_heads; head++) {
+            uint64_t *out = packet_list(s, w, s->comm->rank, row, head);
+            int n = 0;
+            for (int i = 0; i < s->kv->n_shards; i++, task++) {
+                memcpy(w->merged + n, task->key, (size_t)task->n_kept * sizeof *out);
+                n += task->n_kept;
+            }
+            n = radar_topk_select(w->merged, n, w->row[row].keep);
+            memcpy(out, w->merged, (size_t)n * sizeof *out);
+            memset(out + n, 0, (size_t)(w->keep - n) * sizeof *out);
+        }
+    }
+}
+
+static radar_status exchange_best(radar_select *s, work *w) {
+    size_t bytes[RADAR_MAX_SHARDS], offset[RADAR_MAX_SHARDS];
+    size_t each = (size_t)s->n_rows * (size_t)s->n_heads * (size_t)w->keep * sizeof *w->packet;
+    for (int r = 0; r < s->comm->size; r++) {
+        bytes[r] = each;
+        offset[r] = (size_t)r * each;
+    }
+    return radar_gather(s->comm, RADAR_X2_TOPK, w->packet, bytes, offset, s->err);
+}
+
+/* ---- lists ---- */
+
+static void mark(work *w, const uint64_t *key, int n) {
+    for (int i = 0; i < n; i++) {
+        uint32_t segment = radar_topk_segment(key[i]);
+        if (key[i]) w->bits[segment / 64] |= (uint64_t)1 << segment % 64;
+    }
+}
+
+static void mark_head(radar_select *s, work *w, int row, int head) {
+    if (s->attention->select_local) {
+        const radar_topk_task *task = w->topk + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)s->kv->n_shards;
+        for (int i = 0; i < s->kv->n_shards; i++) mark(w, task[i].key, task[i].n_kept);
+        return;
+    }
+    int n = 0;
+    for (int r = 0; r < s->comm->size; r++, n += w->keep)
+        memcpy(w->merged + n, packet_list(s, w, r, row, head), (size_t)w->keep * sizeof *w->merged);
+    mark(w, w->merged, radar_topk_select(w->merged, n, w->row[row].keep));
+}
+
+/* Empties the bits of [begin, end) into w->chosen, ascending. */
+static int collect(work *w, int64_t begin, int64_t end) {
+    int n = 0;
+    for (int64_t word = begin / 64; word <= (end - 1) / 64; word++) {
+        for (uint64_t rest = w->bits[word]; rest; rest &= rest - 1) w->chosen[n++] = (int32_t)(word * 64 + __builtin_ctzll(rest));
+        w->bits[word] = 0;
+    }
+    return n;
+}
+
+static void list_shard(radar_select *s, const work *w, int row, int i, int n_chosen) {
+    const radar_kvcache *kv = s->kv;
+    int shard = kv->first_shard + i;
+    radar_plan_range(s->plan, kv, i, 0, w->row[row].begin);
+    for (int j = 0; j < n_chosen; j++) {
+        int64_t position = (int64_t)w->chosen[j] * RADAR_SEGMENT;
+        if (radar_shard_of(&kv->layout, position) != shard) continue;
+        int32_t at = (int32_t)(radar_slot_of(&kv->layout, position) / RADAR_SEGMENT);
+        s->plan->item[s->plan->n_items++] = (radar_item){at, 0xffff};
+    }
+    radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_of(s->position[row]) + 1);
+}
+
+static void note_missed(radar_select *s, const work *w, int row, int head, int i, size_t first_item) {
+    const radar_kvcache *kv = s->kv;
+    int32_t begin = radar_storage_segment(kv, i, w->row[row].begin), end = radar_storage_segment(kv, i, w->row[row].end);
+    float *partial = radar_select_partial(s, i, head / w->group, row * w->group + head % w->group);
+    s->plan->missed[s->plan->n_missed++] = (radar_missed_task){
+        .score = scores_of(s, w, row, head, i),
+        .n = end - begin,
+        .segment_begin = begin,
+        .item = s->plan->item + first_item,
+        .n_items = (int)(s->plan->n_items - first_item),
+        .missed = partial + RADAR_PARTIAL_MISSED_M(kv->D),
+    };
+}
+
+/* Query heads [head, head + n) of one KV head attend to what has been marked for them. */
+static void list_heads(radar_select *s, work *w, int row, int head, int n) {
+    int n_chosen = collect(w, w->row[row].begin, w->row[row].end);
+    for (int i = 0; i < s->kv->n_shards; i++) {
+        size_t first_item = s->plan->n_items;
+        list_shard(s, w, row, i, n_chosen);
+        radar_plan_task(s, head / w->group, i, row * w->group + head % w->group, n, first_item);
+        s->counts->attended_tokens += radar_plan_tokens(s, i, first_item, s->position[row]);
+        for (int h = head; h < head + n; h++) note_missed(s, w, row, h, i, first_item);
+    }
+}
+
+static void list_dense(radar_select *s, const work *w, int row) {
+    for (int i = 0; i < s->kv->n_shards; i++) {
+        size_t first_item = s->plan->n_items;
+        radar_plan_range(s->plan, s->kv, i, 0, radar_segment_of(s->position[row]) + 1);
+        for (int g = 0; g < s->kv->kv_heads; g++) radar_plan_task(s, g, i, row * w->group, w->group, first_item);
+        s->counts->attended_tokens += s->kv->kv_heads * radar_plan_tokens(s, i, first_item, s->position[row]);
+    }
+}
+
+static void list_row(radar_select *s, work *w, int row) {
+    if (w->row[row].keep == 0) {
+        list_dense(s, w, row);
+        return;
+    }
+    int heads = w->group / w->n_lists;
+    for (int head = 0; head < s->n_heads; head += heads) {
+        for (int h = head; h < head + heads; h++) mark_head(s, w, row, h);
+        list_heads(s, w, row, head, heads);
+    }
+}
+
+static void count_candidate_shards(radar_select *s, const row_choice *c) {
+    const radar_layout *l = &s->kv->layout;
+    int n = 0;
+    for (int shard = 0; shard < l->shards; shard++)
+        n += radar_shard_tokens(l, shard, c->end * RADAR_SEGMENT) > radar_shard_tokens(l, shard, c->begin * RADAR_SEGMENT);
+    if (n > s->counts->candidate_shards) s->counts->candidate_shards = n;
+}
+
+static radar_status radar_select_rows(radar_select *s) {
+    work w;
+    int keep = 0;
+    for (int row = 0; row < s->n_rows; row++) keep = (int)radar_max64(keep, radar_attention_keep(s->attention, s->position[row]));
+    lay_out(&w, s->plan->scratch, s->kv, s->attention, s->n_heads, s->n_rows, keep);
+    keep = 0;
+    for (int row = 0; row < s->n_rows; row++) {
+        row_choice *c = &w.row[row];
+        radar_attention_candidates(s->attention, s->position[row], &c->begin, &c->end);
+        bool dense = s->position[row] < radar_attention_dense_limit(s->attention, s->kv, s->position[row]);
+        c->keep = dense ? 0 : (int)radar_attention_keep(s->attention, s->position[row]);
+        if (c->keep) count_candidate_shards(s, c);
+        keep = keep > c->keep ? keep : c->keep;
+    }
+    if (keep) {
+        score_candidates(s, &w);
+        best_of_shards(s, &w);
+        if (!s->attention->select_local) {
+            best_of_rank(s, &w);
+            radar_status st = exchange_best(s, &w);
+            if (st != RADAR_OK) return st;
+        }
+    }
+    for (int row = 0; row < s->n_rows; row++) list_row(s, &w, row);
+    return RADAR_OK;
+}
+
+const radar_policy radar_policy_radar = {"radar", true, radar_room, radar_select_rows};

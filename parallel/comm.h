@@ -1,14 +1,19 @@
 /* comm.h - the exchanges between ranks: one table, several carriers (self: one rank; mpi: host memory through MPI).
  *
  * All gathers are in place and variable: every rank knows every rank's number of bytes from the layout, writes its piece at its own
- * place of the buffer, and finds all pieces there afterwards.  Every exchange has a name, and is counted and timed. */
+ * place of the buffer, and finds all pieces there afterwards.  Every exchange has a name, and is counted and timed.
+ *
+ * A failed exchange gives RADAR_ERR_PEER, perhaps on some ranks only: after it no further exchange is safe, not even radar_agree. */
 #ifndef RADAR_COMM_H
 #define RADAR_COMM_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "parallel/shard.h"
 #include "runtime/base.h"
+
+#define RADAR_MAX_RANKS RADAR_MAX_SHARDS /* a rank owns a shard at least */
 
 typedef enum radar_exchange {
     RADAR_X1_QKV,      /* {step, status} and the rows of q, k, v */
@@ -23,17 +28,20 @@ typedef enum radar_exchange {
 
 typedef struct radar_exchange_stats {
     int64_t calls;
-    int64_t bytes;  /* received from other ranks */
+    int64_t bytes; /* received from other ranks */
     double seconds;
 } radar_exchange_stats;
 
 typedef struct radar_comm radar_comm;
 
+/* What a carrier offers.  Called through the functions below, which count, time and name. */
 typedef struct radar_comm_ops {
     const char *name;
     /* piece of rank r: bytes[r] at offset[r] of buffer */
-    radar_status (*gather)(radar_comm *c, void *buffer, const size_t *bytes, const size_t *offset, radar_error *err);
-    radar_status (*broadcast)(radar_comm *c, void *buffer, size_t bytes, int root, radar_error *err);
+    radar_status (*gather)(radar_comm *c, void *buffer, const size_t *bytes, const size_t *offset,
+                           radar_error *err);
+    radar_status (*broadcast)(radar_comm *c, void *buffer, size_t bytes, int root,
+                              radar_error *err);
     /* the worst status and the rank that has it (lowest of several) */
     radar_status (*worst)(radar_comm *c, radar_status *status, int *rank, radar_error *err);
     void (*close)(radar_comm *c);
@@ -41,7 +49,8 @@ typedef struct radar_comm_ops {
 
 struct radar_comm {
     const radar_comm_ops *ops;
-    int rank, size;
+    int rank, size;       /* size <= RADAR_MAX_RANKS */
+    size_t message_bytes; /* a carrier cuts what is longer; the same on all ranks */
     radar_exchange_stats stats[RADAR_X_COUNT];
 };
 
@@ -49,10 +58,18 @@ struct radar_comm {
 radar_status radar_comm_self(radar_comm **out, radar_error *err);
 /* [all ranks] Duplicates *mpi_comm (an MPI_Comm), sets MPI_ERRORS_RETURN on the duplicate.  MPI must be initialised (FUNNELED or more). */
 radar_status radar_comm_mpi(radar_comm **out, const void *mpi_comm, radar_error *err);
-void radar_comm_close(radar_comm *c); /* [all ranks] NULL is fine */
+/* [all ranks] NULL is fine */
+void radar_comm_close(radar_comm *c);
 
-/* [all ranks] The named, counted forms. */
-radar_status radar_gather(radar_comm *c, radar_exchange x, void *buffer, const size_t *bytes, const size_t *offset, radar_error *err);
+/* [this rank] "X1 qkv", ..., "setup". */
+const char *radar_exchange_name(radar_exchange x);
+
+/* [all ranks] The pieces of all ranks into buffer; see radar_comm_ops. */
+radar_status radar_gather(radar_comm *c, radar_exchange x, void *buffer, const size_t *bytes,
+                          const size_t *offset, radar_error *err);
+/* [all ranks] root's bytes to all; counted as RADAR_X_SETUP. */
 radar_status radar_broadcast(radar_comm *c, void *buffer, size_t bytes, int root, radar_error *err);
+/* [all ranks] *status in: this rank's; out: the worst of all, *rank: the lowest that has it.  Counted as RADAR_X_SETUP. */
+radar_status radar_worst(radar_comm *c, radar_status *status, int *rank, radar_error *err);
 
 #endif

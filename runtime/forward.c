@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/merge.h"
+#include "parallel/agree.h"
 #include "runtime/engine.h"
 
 /* Rows of q, k, v, the output projection and the vocabulary are cut at multiples of this: a panel of the matmul kernels. */
@@ -32,8 +33,9 @@ static radar_status multiply_rows(radar_engine *e, radar_exchange x, const produ
         job[i].out = radar_packet_slot(&e->layout, e->comm->rank, e->ws.packet, piece, n, i, M, &job[i].out_stride);
     }
     e->be->ops->matmul(e->be, job, n, in, in_stride, M);
-    radar_header mine = {.step = e->step, .flags = e->stop ? HEADER_STOP : 0}, worst;
+    radar_header mine = {.step = e->step, .status = (int32_t)e->err.status, .flags = e->stop ? HEADER_STOP : 0}, worst;
     radar_status st = radar_exchange_rows(e->comm, &e->layout, x, e->ws.packet, piece, n, M, &mine, &worst, &e->err);
+    if (st == RADAR_OK && worst.status != RADAR_OK) st = radar_agree(e->comm, &e->err);
     if (st == RADAR_OK && worst.flags & HEADER_STOP && x == RADAR_X1_QKV) {
         e->stop = false;
         st = radar_fail(&e->err, RADAR_ERR_STOPPED, "stopped on request after %lld passes", (long long)e->step);

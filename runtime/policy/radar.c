@@ -20,6 +20,8 @@ typedef struct work {
     int group, n_lists; /* query heads per KV head; lists per KV head: 1, or one per query head */
     int64_t segments;   /* storage segments of this rank */
     int keep;           /* the largest of the rows */
+    uint64_t *bits;     /* [context / 16] chosen segments of one list */
+    int32_t *chosen;    /* the same, ascending */
     row_choice *row;    /* [rows] */
     char *query;        /* [rows, H, query_bytes] prepared */
     float *score;       /* [rows, H, segments] */
@@ -28,8 +30,6 @@ typedef struct work {
     radar_topk_task *topk;        /* [rows, H, shards] */
     uint64_t *packet;   /* [P, rows, H, keep] the ranks' best */
     uint64_t *merged;   /* [P, keep] room to merge the lists of one query head */
-    uint64_t *bits;     /* [context / 16] chosen segments of one list */
-    int32_t *chosen;    /* the same, ascending */
 } work;
 
 static size_t take(size_t *used, size_t bytes) {
@@ -48,6 +48,8 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
     *w = (work){.group = n_heads / kv->kv_heads, .segments = (int64_t)segments, .keep = keep};
     w->n_lists = a->share_head ? w->group : 1;
 #define TAKE(member, count) w->member = (void *)(base + take(&used, (count) * sizeof *w->member))
+    TAKE(bits, all / 64 + 1); /* first: stays in its place, and zero between calls, whatever the number of rows */
+    TAKE(chosen, all);
     TAKE(row, rows);
     TAKE(query, heads * a->scorer->query_bytes);
     TAKE(score, heads * segments);
@@ -56,8 +58,6 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
     TAKE(topk, heads * shards);
     TAKE(packet, ranks * heads * (size_t)keep);
     TAKE(merged, (ranks > shards ? ranks : shards) * (size_t)keep);
-    TAKE(bits, all / 64 + 1);
-    TAKE(chosen, all);
 #undef TAKE
     return used;
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,7 +147,7 @@ static void check_prompt(radar_engine *e, const json_t *prompt, int vocab) {
     size_t n, i;
     json_t *pair;
     int32_t *ids = ids_of(json_object_get(prompt, "ids"), &n);
-    radar_session *s = open_session(e, "dense", 1024);
+    radar_session *s = open_session(e, "dense", (int64_t)n + 64);
     assert_int_equal(radar_prefill(s, ids, n), RADAR_OK);
     const float *logit = radar_logits(s);
     json_array_foreach(json_object_get(prompt, "top20"), i, pair) {

@@ -1,0 +1,72 @@
+#!/bin/bash
+# Results do not depend on the rank count or on threads: logits of one job, compared byte for byte over P = 1, 2, 3, 4, 8
+# ranks and 1, 2 threads; every scorer and mode on a tiny model with candidates on several shards, the defaults on the demo model.
+# Environment: BUILD (build/cpu), NP ("2 3 4 8").
+set -u
+BUILD=${BUILD:-build/cpu}
+NP=${NP:-2 3 4 8}
+RADAR=$BUILD/radar
+TINY=tests/golden/tiny/qwen3-qknorm-bf16
+DEMO=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+D=$(mktemp -d) || exit 1
+trap 'rm -rf "$D"' EXIT
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_WAIT_POLICY=passive
+n=0
+ok() { n=$((n + 1)); if [ "$1" = 0 ]; then echo "ok $n - $2"; else echo "not ok $n - $2"; fi; }
+ranks() { local p=$1; shift; timeout 300 mpirun --oversubscribe --bind-to none -np "$p" "$@"; }
+
+awk 'BEGIN { x = 12345; printf "["; for (i = 0; i < 600; i++) { x = (x * 1103515245 + 12345) % 2147483648; printf "%s%d", i ? "," : "", int(x / 65536) % 128 } print "]" }' >"$D/ids.json"
+
+job() { # job NAME OPTIONS...: eval on the tiny model, alone and on every rank count, all logits equal
+    local name=$1; shift
+    local args=(eval ppl -m "$TINY" --ids "$D/ids.json" --from 400 --window 32 --sinks 4 --stripe 64 --quiet --json "$@")
+    "$RADAR" "${args[@]}" -t 1 --logits "$D/one" >"$D/one.json" 2>"$D/err" || { ok 1 "$name: runs alone ($(tail -1 "$D/err"))"; return; }
+    if [[ " $* " == *" --dense-below 0 "* ]]; then
+        local shards; shards=$(sed -n 's/.*"candidate_shards": *\([0-9]*\).*/\1/p' "$D/one.json")
+        ok $(( ${shards:-0} >= 3 ? 0 : 1 )) "$name: candidates from ${shards:-0} shards, at least 3"
+    fi
+    "$RADAR" "${args[@]}" -t 2 --logits "$D/two" >/dev/null 2>"$D/err" && cmp "$D/one" "$D/two"
+    ok $? "$name: 2 threads give the bits of 1"
+    local p
+    for p in $NP; do
+        ranks "$p" "$RADAR" "${args[@]}" -t 1 --logits "$D/many" >/dev/null 2>"$D/err" && cmp "$D/one" "$D/many"
+        ok $? "$name: $p ranks give the bits of 1"
+        rm -f "$D/many"
+    done
+}
+
+for scorer in sketch mean exact "rf --rf-form plain --rf-features 64" "rf --rf-form pair --rf-features 64"; do
+    # shellcheck disable=SC2086
+    job "$scorer" --dense-below 0 --segments 3 --scorer $scorer
+done
+job "share head" --dense-below 0 --segments 3 --share head
+job "select local" --dense-below 0 --segments 8 --select local
+for pick in bottom random last; do job "pick $pick" --dense-below 0 --segments 3 --pick $pick; done
+job "exact precision, f32 cache" --dense-below 0 --segments 3 --precision exact --kv-type f32
+job "bf16 cache, 16 shards" --dense-below 0 --segments 3 --kv-type bf16 --shards 16
+job "plain C" --dense-below 0 --segments 3 --isa plain
+job "streaming" --attention streaming
+job "dense" --attention dense
+
+# A sampled continuation: the same draw on every rank.
+args=(run -m "$TINY" --ids "$D/ids.json" -n 24 --temp 1.5 --seed 7 --ignore-eos --window 32 --dense-below 0 --segments 3 --stripe 64 --ctx 640 --quiet --json)
+"$RADAR" "${args[@]}" -t 1 --logits "$D/one" | sed 's/.*"tokens": *\(\[[^]]*\]\).*/\1/' >"$D/tokens"
+for p in $NP; do
+    ranks "$p" "$RADAR" "${args[@]}" -t 1 --logits "$D/many" | sed 's/.*"tokens": *\(\[[^]]*\]\).*/\1/' >"$D/tokens-many"
+    cmp "$D/one" "$D/many" && cmp "$D/tokens" "$D/tokens-many" && [ "$(tr -cd , <"$D/tokens" | wc -c)" = 23 ]
+    ok $? "sampling: $p ranks give the tokens and logits of 1"
+done
+
+if [ -f "$DEMO" ] || [ -z "${RADAR_NO_MODEL:-}" ]; then
+    args=(run -m "$DEMO" --ids tests/golden/ids-kjv-4096.u32 -n 8 --temp 0 --ignore-eos --quiet --json)
+    "$RADAR" "${args[@]}" -t 2 --logits "$D/one" >"$D/one.json"
+    grep -q '"segments_scored": *[1-9]' "$D/one.json"
+    ok $? "demo model, defaults: segments are scored"
+    "$RADAR" "${args[@]}" -t 1 --logits "$D/many" >/dev/null && cmp "$D/one" "$D/many"
+    ok $? "demo model, defaults: 1 thread gives the bits of 2"
+    for p in 2 3; do
+        ranks "$p" "$RADAR" "${args[@]}" -t 1 --logits "$D/many" >/dev/null && cmp "$D/one" "$D/many"
+        ok $? "demo model, defaults: $p ranks give the bits of 1"
+    done
+fi
+echo "1..$n"

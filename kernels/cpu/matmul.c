@@ -1,0 +1,217 @@
+/* Cuts the jobs of a matmul into tiles, rounds x where a path asks for it, and deals the tiles to the threads. */
+#include "kernels/matmul.h"
+
+#include <assert.h>
+#include <omp.h>
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/tile.h"
+
+#define FEW_ROWS \
+    4 /* up to here the weights are streamed: tiles in order, the same share for every thread */
+#define QUANT 32 /* columns of one block, of weights as of x */
+
+int radar_matmul_column_block(radar_dtype type) {
+    (void)type;
+    return QUANT;
+}
+
+/* ---- scratch: {q, dx, dx_sum, neg_sum} of x8, x16, then one panel per thread ---- */
+
+typedef struct layout {
+    size_t q, dx, x16, panels, panel_bytes, total;
+    size_t rows_blocks; /* elements of dx, dx_sum, neg_sum each */
+} layout;
+
+/* A line more than a row, so that rows of 4096 do not all fall into the same cache set. */
+static size_t row_bytes_of(int64_t cols) { return ((size_t)cols + 63) / 64 * 64 + 64; }
+
+static bool take(size_t *end, size_t a, size_t b, size_t *begin) {
+    size_t bytes;
+    *begin = *end;
+    return radar_mul(a, b, &bytes) && radar_add(bytes, 63, &bytes) &&
+           radar_add(*end, bytes / 64 * 64, end);
+}
+
+static void layout_of(layout *l, const radar_backend_options *opt) {
+    bool ok, fast = opt->precision == RADAR_PRECISION_FAST;
+    bool bf16 = fast && radar_cpu_isa(opt->isa, &ok).bf16;
+    size_t row = row_bytes_of(opt->max_cols), rows = (size_t)opt->max_rows, end = 0;
+    *l = (layout){.rows_blocks = row / QUANT * rows,
+                  .panel_bytes = RADAR_TILE_SCRATCH(opt->max_cols)};
+    bool fits = take(&end, fast ? rows : 0, row, &l->q) &&
+                take(&end, fast ? l->rows_blocks : 0, 3 * sizeof(float), &l->dx) &&
+                take(&end, bf16 ? rows : 0, row * sizeof(uint16_t), &l->x16) &&
+                take(&end, (size_t)opt->n_threads, l->panel_bytes, &l->panels);
+    l->total = fits ? end : SIZE_MAX; /* which no allocation gives */
+}
+
+size_t radar_cpu_matmul_scratch(const radar_backend_options *opt) {
+    layout l;
+    layout_of(&l, opt);
+    return l.total;
+}
+
+/* ---- one call ---- */
+
+typedef enum path { PATH_INT8, PATH_BF16, PATH_F32 } path;
+
+typedef struct range {
+    int64_t begin, end;
+} range;
+
+typedef struct call {
+    const radar_cpu *cpu;
+    const radar_matmul_job *job;
+    int n_jobs, M;
+    const float *x;
+    size_t x_stride;
+    radar_x8 x8;
+    radar_x16 x16;
+    range r8, r16; /* columns of x that are rounded; x8 and x16 begin there */
+    uint8_t *panels;
+    size_t panel_bytes;
+} call;
+
+static path path_of(const radar_cpu *cpu, radar_dtype type) {
+    if (cpu->opt.precision != RADAR_PRECISION_FAST) return PATH_F32;
+    if (type == RADAR_Q8_0 || type == RADAR_Q4_0 || type == RADAR_Q4_1) return PATH_INT8;
+    return type == RADAR_BF16 && cpu->isa.bf16 ? PATH_BF16 : PATH_F32;
+}
+
+/* Columns of x that the jobs of one path read. */
+static range range_of(const call *c, path which) {
+    range r = {INT64_MAX, 0};
+    for (int i = 0; i < c->n_jobs; i++) {
+        const radar_matmul_job *job = c->job + i;
+        if (path_of(c->cpu, job->w->type) != which || job->col_end <= job->col_begin) continue;
+        r.begin = radar_min64(r.begin, job->x_begin);
+        r.end = radar_max64(r.end, job->x_begin + job->col_end - job->col_begin);
+    }
+    return r.begin < r.end ? r : (range){0, 0};
+}
+
+static void prepare(call *c) {
+    layout l;
+    layout_of(&l, &c->cpu->opt);
+    uint8_t *base = c->cpu->scratch;
+    c->r8 = range_of(c, PATH_INT8);
+    c->r16 = range_of(c, PATH_BF16);
+    assert(c->M <= c->cpu->opt.max_rows);
+    assert(c->r8.begin % QUANT == 0 && c->r8.end % QUANT == 0);
+    assert(c->r8.end - c->r8.begin <= c->cpu->opt.max_cols &&
+           c->r16.end - c->r16.begin <= c->cpu->opt.max_cols);
+    size_t row = row_bytes_of(c->r8.end - c->r8.begin);
+    c->x8 = (radar_x8){.q = (int8_t *)(base + l.q),
+                       .dx = (float *)(base + l.dx),
+                       .q_stride = row,
+                       .b_stride = row / QUANT};
+    c->x8.dx_sum = c->x8.dx + l.rows_blocks;
+    c->x8.neg_sum = (int32_t *)(c->x8.dx_sum + l.rows_blocks);
+    c->x16 = (radar_x16){(uint16_t *)(base + l.x16), row_bytes_of(c->r16.end - c->r16.begin)};
+    c->panels = base + l.panels;
+    c->panel_bytes = l.panel_bytes;
+}
+
+static void round_row(const call *c, int m) {
+    const float *x = c->x + (size_t)m * c->x_stride;
+    if (c->r8.end)
+        radar_round_int8(c->cpu->isa, &c->x8, m, x + c->r8.begin, c->r8.end - c->r8.begin);
+    if (c->r16.end) radar_round_bf16(&c->x16, m, x + c->r16.begin, c->r16.end - c->r16.begin);
+}
+
+static void run_tile(const call *c, const radar_matmul_job *job, int64_t index) {
+    const radar_matrix *w = job->w;
+    int64_t row = job->row_begin + index * RADAR_TILE_ROWS, left = job->row_end - row;
+    size_t skip =
+        (size_t)(job->col_begin / radar_dtype_block(w->type)) * radar_dtype_block_bytes(w->type);
+    radar_tile t = {
+        .type = w->type,
+        .rows = (int)radar_min64(left, RADAR_TILE_ROWS),
+        .cols = job->col_end - job->col_begin,
+        .w = (const uint8_t *)w->data + (size_t)row * w->row_bytes + skip,
+        .stride = w->row_bytes,
+        .below = radar_max64(left - RADAR_TILE_ROWS, 0),
+        .bias = job->bias ? job->bias + row : NULL,
+        .out = job->out + (row - job->row_begin),
+        .out_stride = job->out_stride,
+        .M = c->M,
+    };
+    void *scratch = c->panels + (size_t)omp_get_thread_num() * c->panel_bytes;
+    path which = path_of(c->cpu, w->type);
+    if (which == PATH_INT8) {
+        size_t at = t.cols > 0 ? (size_t)(job->x_begin - c->r8.begin) : 0, b = at / QUANT;
+        radar_x8 x8 = c->x8;
+        x8.q += at, x8.dx += b, x8.dx_sum += b, x8.neg_sum += b;
+        radar_tile_int8(c->cpu->isa, &t, &x8, scratch);
+    } else if (which == PATH_BF16) {
+        size_t at = t.cols > 0 ? (size_t)(job->x_begin - c->r16.begin) : 0;
+        radar_x16 x16 = {c->x16.q + at, c->x16.stride};
+        radar_tile_bf16(&t, &x16);
+    } else {
+        radar_tile_f32(c->cpu->isa, &t, c->x + job->x_begin, c->x_stride, scratch);
+    }
+}
+
+/* ---- dealing: with few rows of x, neighbouring jobs over the same rows (column slices) are walked tile by tile, as the
+ * weights lie in memory; with many rows job by job, so that a slice's part of x stays in the cache ---- */
+
+typedef struct place {
+    int job, together; /* first job of a group over the same rows, and how many there are */
+    int64_t tiles;     /* of one job */
+    int64_t first;     /* the group's first unit */
+} place;
+
+static int64_t tiles_of(const radar_matmul_job *job) {
+    return radar_ceil_div(radar_max64(job->row_end - job->row_begin, 0), RADAR_TILE_ROWS);
+}
+
+static place group_at(const call *c, int job, int64_t first) {
+    const radar_matmul_job *a = c->job + job;
+    int together = 1;
+    while (c->M <= FEW_ROWS && job + together < c->n_jobs) {
+        const radar_matmul_job *b = a + together;
+        if (b->w != a->w || b->row_begin != a->row_begin || b->row_end != a->row_end) break;
+        together++;
+    }
+    return (place){job, together, tiles_of(a), first};
+}
+
+static void run_units(const call *c, int64_t begin, int64_t end) {
+    place p = group_at(c, 0, 0);
+    for (int64_t unit = begin; unit < end; unit++) {
+        while (unit >= p.first + p.tiles * p.together)
+            p = group_at(c, p.job + p.together, p.first + p.tiles * p.together);
+        int64_t i = unit - p.first;
+        run_tile(c, c->job + p.job + i % p.together, i / p.together);
+    }
+}
+
+void radar_cpu_matmul(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x,
+                      size_t x_stride, int M) {
+    call c = {.cpu = radar_cpu_of(be),
+              .job = job,
+              .n_jobs = n_jobs,
+              .M = M,
+              .x = x,
+              .x_stride = x_stride};
+    int64_t units = 0;
+    for (int i = 0; i < n_jobs; i++) units += tiles_of(job + i);
+    if (units == 0 || M <= 0) return;
+    prepare(&c);
+    int n_threads = c.cpu->opt.n_threads;
+    if (M <= FEW_ROWS) {
+        for (int m = 0; m < M; m++) round_row(&c, m);
+#pragma omp parallel for num_threads(n_threads) schedule(static) if (units > 1)
+        for (int t = 0; t < n_threads; t++)
+            run_units(&c, units * t / n_threads, units * (t + 1) / n_threads);
+        return;
+    }
+#pragma omp parallel num_threads(n_threads)
+    {
+#pragma omp for schedule(static)
+        for (int m = 0; m < M; m++) round_row(&c, m);
+#pragma omp for schedule(dynamic)
+        for (int64_t unit = 0; unit < units; unit++) run_units(&c, unit, unit + 1);
+    }
+}

@@ -1,0 +1,101 @@
+/* mean - the mean key of each segment.  score = ln 16 + q . mean / sqrt D
+ * Block: f16 [4][D].  Prepared query: f32 [D rounded up to 16], zeros at the end.  2 D / 16 bytes a token.
+ * The dot product runs in 16 lanes d % 16, ascending, one fma each; lanes are folded by the tree of lse.h. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/lse.h"
+#include "runtime/sys.h"
+
+#define LN_16 2.7725887f
+
+typedef struct mean {
+    bool avx512;
+    float scale; /* 1 / sqrt D */
+} mean;
+
+static radar_status mean_open(radar_scorer *s, radar_error *err) {
+    bool ok;
+    radar_isa isa = radar_cpu_isa(s->opt.isa, &ok);
+    if (!ok) return radar_fail(err, RADAR_ERR_CONFIG, "instruction set '%s': not on this machine; use plain", s->opt.isa);
+    mean *x = radar_alloc(sizeof *x);
+    if (!x) return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'mean': no memory for %zu bytes", sizeof *x);
+    *x = (mean){isa.avx512, (float)(1 / sqrt(s->opt.D))};
+    s->state = x;
+    s->block_bytes = RADAR_BLOCK_SEGMENTS * (size_t)s->opt.D * 2;
+    s->query_bytes = ((size_t)s->opt.D + 15) / 16 * 16 * sizeof(float);
+    return RADAR_OK;
+}
+
+static void mean_close(radar_scorer *s) { radar_free(s->state); }
+
+static void mean_seal(const radar_scorer *s, void *summary, const float *key) {
+    int D = s->opt.D;
+    uint16_t *out = summary;
+    for (int i = 0; i < RADAR_BLOCK_SEGMENTS; i++, key += RADAR_SEGMENT * D, out += D) {
+        float sum[RADAR_MAX_D] = {0};
+        for (int j = 0; j < RADAR_SEGMENT; j++)
+            for (int d = 0; d < D; d++) sum[d] += key[j * D + d];
+        for (int d = 0; d < D; d++) out[d] = radar_f32_to_f16(sum[d] * (1.0f / RADAR_SEGMENT));
+    }
+}
+
+static void mean_query(const radar_scorer *s, void *prepared, const float *q) {
+    memset(prepared, 0, s->query_bytes);
+    memcpy(prepared, q, (size_t)s->opt.D * sizeof *q);
+}
+
+static const uint16_t *mean_of(const radar_score_task *t, int32_t segment) {
+    const char *block = (const char *)t->kv.summary + (size_t)(segment / RADAR_BLOCK_SEGMENTS) * t->kv.block_bytes;
+    return (const uint16_t *)block + (size_t)(segment % RADAR_BLOCK_SEGMENTS) * (size_t)t->kv.D;
+}
+
+static float dot_plain(const uint16_t *k, const float *q, int D) {
+    float lane[16] = {0};
+    for (int d = 0; d < D; d++) lane[d % 16] = fmaf(q[d], radar_f16_to_f32(k[d]), lane[d % 16]);
+    return radar_fold_sum1(lane);
+}
+
+static void score_plain(const mean *x, const radar_score_task *t, const float *q, size_t q_stride) {
+    for (int32_t i = t->segment_begin; i < t->segment_end; i++)
+        for (int j = 0; j < t->n_query; j++)
+            t->score[(size_t)j * t->score_stride + (size_t)(i - t->segment_begin)] =
+                dot_plain(mean_of(t, i), q + (size_t)j * q_stride, t->kv.D) * x->scale + LN_16;
+}
+
+/* One query, up to 16 segments from `first` on. */
+RADAR_AVX512 static void score_16(const mean *x, const radar_score_task *t, const float *q, int32_t first, float *out) {
+    __m512 sum[16];
+    int n = t->segment_end - first < 16 ? t->segment_end - first : 16;
+    for (int i = 0; i < 16; i++) {
+        sum[i] = _mm512_setzero_ps();
+        if (i >= n) continue;
+        const uint16_t *k = mean_of(t, first + i);
+        for (int d = 0; d < t->kv.D; d += 16)
+            sum[i] = _mm512_fmadd_ps(_mm512_loadu_ps(q + d),
+                                     radar_segment_load_tail(RADAR_F16, k, (size_t)d, radar_tail_mask(t->kv.D - d)), sum[i]);
+    }
+    __m512 dot = _mm512_mul_ps(radar_fold16(false, sum, 4), _mm512_set1_ps(x->scale));
+    _mm512_mask_storeu_ps(out, radar_tail_mask(n), _mm512_add_ps(dot, _mm512_set1_ps(LN_16)));
+}
+
+static void score_avx512(const mean *x, const radar_score_task *t, const float *q, size_t q_stride) {
+    for (int32_t i = t->segment_begin; i < t->segment_end; i += 16)
+        for (int j = 0; j < t->n_query; j++)
+            score_16(x, t, q + (size_t)j * q_stride, i, t->score + (size_t)j * t->score_stride + (i - t->segment_begin));
+}
+
+static void mean_score(const radar_scorer *s, const radar_score_task *t) {
+    const mean *x = s->state;
+    (x->avx512 ? score_avx512 : score_plain)(x, t, t->query, s->query_bytes / sizeof(float));
+}
+
+const radar_scorer_kind radar_scorer_mean = {
+    .name = "mean",
+    .open = mean_open,
+    .close = mean_close,
+    .seal = mean_seal,
+    .query = mean_query,
+    .score = mean_score,
+};

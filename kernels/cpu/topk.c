@@ -1,0 +1,78 @@
+/* topk - the scores stream past a threshold: only what beats the best found so far is kept, in a buffer that is cut back to the
+ * `keep` best when full.  Over n scores in no particular order some keep ln(n / keep) pass; in the worst order, ascending,
+ * each cut halves the buffer or better, so the work stays O(n).
+ * A later segment of one shard has a higher number, so an equal score never beats the threshold. */
+#include "kernels/topk.h"
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/segment.h"
+
+typedef struct sieve {
+    const radar_topk_task *task;
+    uint64_t *key;
+    int n, room;
+    uint64_t bar; /* only larger keys enter */
+} sieve;
+
+static uint32_t segment_number(const radar_topk_task *t, int i) {
+    radar_kv_view kv = {.stripe_segments = t->stripe_segments, .shards = t->shards, .phase = t->phase};
+    return (uint32_t)(radar_kv_position(&kv, (int64_t)t->segment_begin + i) / RADAR_SEGMENT);
+}
+
+static uint64_t key_of(const radar_topk_task *t, int i) {
+    uint32_t segment = segment_number(t, i);
+    uint64_t low = 0xffffffffu - segment;
+    if (isnan(t->score[i])) return 0;
+    switch (t->pick) {
+    case RADAR_PICK_TOP: return radar_topk_key(t->score[i], segment);
+    case RADAR_PICK_BOTTOM: return radar_topk_key(-t->score[i], segment);
+    case RADAR_PICK_RANDOM: return radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32 << 32 | low;
+    case RADAR_PICK_LAST: return (uint64_t)segment << 32 | low;
+    }
+    return 0;
+}
+
+static void offer(sieve *s, int i) {
+    uint64_t key = key_of(s->task, i);
+    if (key <= s->bar) return;
+    s->key[s->n++] = key;
+    if (s->n < s->room) return;
+    s->n = radar_topk_select(s->key, s->n, s->task->keep);
+    s->bar = s->key[s->n - 1];
+}
+
+static void sift_plain(sieve *s) {
+    for (int i = 0; i < s->task->n; i++) offer(s, i);
+}
+
+/* TOP and BOTTOM: 16 scores at a time against the score part of the threshold, as ordered integers. */
+RADAR_AVX512 static void sift_avx512(sieve *s) {
+    const radar_topk_task *t = s->task;
+    const __m512i sign = _mm512_set1_epi32(t->pick == RADAR_PICK_BOTTOM ? (int)0x80000000u : 0);
+    const __m512i top = _mm512_set1_epi32((int)0x80000000u);
+    for (int i = 0; i < t->n; i += 16) {
+        __mmask16 tail = radar_tail_mask(t->n - i);
+        __m512i u = _mm512_xor_si512(_mm512_maskz_loadu_epi32(tail, t->score + i), sign);
+        u = _mm512_xor_si512(u, _mm512_or_si512(_mm512_srai_epi32(u, 31), top));
+        unsigned beat = _mm512_mask_cmpge_epu32_mask(tail, u, _mm512_set1_epi32((int)(uint32_t)(s->bar >> 32)));
+        for (; beat; beat &= beat - 1) offer(s, i + __builtin_ctz(beat));
+    }
+}
+
+static void pick_best(radar_topk_task *t, bool avx512) {
+    t->n_kept = 0;
+    if (t->keep <= 0 || t->n <= 0) return;
+    int64_t room = 4 * (int64_t)t->keep + 64;
+    sieve s = {.task = t, .key = t->key, .room = room < t->n ? (int)room : t->n + 1};
+    if (avx512 && (t->pick == RADAR_PICK_TOP || t->pick == RADAR_PICK_BOTTOM))
+        sift_avx512(&s);
+    else
+        sift_plain(&s);
+    t->n_kept = radar_topk_select(s.key, s.n, t->keep);
+}
+
+void radar_cpu_topk(radar_backend *be, radar_topk_task *task, int n_tasks) {
+    const radar_cpu *cpu = radar_cpu_of(be);
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
+    for (int i = 0; i < n_tasks; i++) pick_best(&task[i], cpu->isa.avx512);
+}

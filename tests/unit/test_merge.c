@@ -1,0 +1,136 @@
+#include "tests/unit/kv_fixture.h"
+
+enum { N = 70 };
+
+/* n partials of size D as attend would leave them: some without keys. */
+static float *random_partials(int D, int n, uint64_t seed) {
+    float *p = normals((size_t)(n * RADAR_PARTIAL(D)), seed, 1);
+    for (int i = 0; i < n; i++) {
+        float *a = p + i * RADAR_PARTIAL(D);
+        a[RADAR_PARTIAL_M] *= 20;
+        a[RADAR_PARTIAL_L] = fabsf(a[RADAR_PARTIAL_L]) + 1;
+        a[RADAR_PARTIAL_MISSED_M(D)] *= 20;
+        a[RADAR_PARTIAL_MISSED_L(D)] = fabsf(a[RADAR_PARTIAL_MISSED_L(D)]) + 1;
+        if (radar_random(seed, 3, (uint64_t)i) % 4 == 0) {
+            memset(a, 0, sizeof *a * (size_t)(D + 2));
+            a[RADAR_PARTIAL_M] = -INFINITY;
+        }
+        if (radar_random(seed, 4, (uint64_t)i) % 4 == 0) {
+            a[RADAR_PARTIAL_MISSED_M(D)] = -INFINITY;
+            a[RADAR_PARTIAL_MISSED_L(D)] = 0;
+        }
+    }
+    return p;
+}
+
+static float *copy_of(const float *p, int D, int n) {
+    size_t bytes = sizeof *p * (size_t)(n * RADAR_PARTIAL(D));
+    return memcpy(must(radar_alloc(bytes)), p, bytes);
+}
+
+/* a vector of two masses: the value is e^m times each */
+static void check_against_double(const float *a, const float *b, const float *got, int D) {
+    const int first[] = {RADAR_PARTIAL_L, RADAR_PARTIAL_MISSED_L(D)}, last[] = {RADAR_PARTIAL_O + D, RADAR_PARTIAL_MISSED_L(D) + 1};
+    const int at_m[] = {RADAR_PARTIAL_M, RADAR_PARTIAL_MISSED_M(D)};
+    for (int part = 0; part < 2; part++) {
+        double ma = a[at_m[part]], mb = b[at_m[part]], m = fmax(ma, mb);
+        assert_true(got[at_m[part]] == m);
+        double fa = m == -INFINITY ? 0 : exp(ma - m), fb = m == -INFINITY ? 0 : exp(mb - m);
+        for (int i = first[part]; i < last[part]; i++) {
+            double want = a[i] * fa + b[i] * fb;
+            assert_true(fabs(got[i] - want) <= 4e-7 * (fabs(a[i] * fa) + fabs(b[i] * fb)));
+        }
+    }
+}
+
+static void agrees_with_the_formula_in_double(void **state) {
+    (void)state;
+    const char *isa[] = {"plain", NULL};
+    for (int k = 0; k < 2; k++) {
+        for (int d = 0; d < COUNT(all_D); d++) {
+            int D = all_D[d];
+            radar_cpu cpu = cpu_with(isa[k], 2);
+            float *a = random_partials(D, N, 1), *b = random_partials(D, N, 2), *got = copy_of(a, D, N);
+            radar_cpu_merge(&cpu.base, got, b, N, D);
+            for (int i = 0; i < N * RADAR_PARTIAL(D); i += RADAR_PARTIAL(D)) check_against_double(a + i, b + i, got + i, D);
+            radar_free(a), radar_free(b), radar_free(got);
+        }
+    }
+}
+
+static void bits_do_not_depend_on_isa_threads_or_cut(void **state) {
+    (void)state;
+    for (int d = 0; d < COUNT(all_D); d++) {
+        int D = all_D[d];
+        radar_cpu plain = cpu_with("plain", 1), best = cpu_with(NULL, 3);
+        float *a = random_partials(D, N, 5), *b = random_partials(D, N, 6), *x = copy_of(a, D, N), *y = copy_of(a, D, N);
+        radar_cpu_merge(&best.base, x, b, N, D);
+        for (int i = 0; i < N; i++) radar_cpu_merge(&plain.base, y + i * RADAR_PARTIAL(D), b + i * RADAR_PARTIAL(D), 1, D);
+        assert_memory_equal(x, y, sizeof *x * (size_t)(N * RADAR_PARTIAL(D)));
+        radar_free(a), radar_free(b), radar_free(x), radar_free(y);
+    }
+}
+
+static void the_identity_changes_nothing_from_either_side(void **state) {
+    (void)state;
+    radar_cpu cpu = cpu_with(NULL, 1);
+    float *a = random_partials(64, N, 8), *same = copy_of(a, 64, N), *none = random_partials(64, N, 9);
+    for (int i = 0; i < N; i++) {
+        float *p = none + i * RADAR_PARTIAL(64);
+        memset(p, 0, sizeof *p * RADAR_PARTIAL(64));
+        p[RADAR_PARTIAL_M] = p[RADAR_PARTIAL_MISSED_M(64)] = -INFINITY;
+    }
+    radar_cpu_merge(&cpu.base, a, none, N, 64);
+    for (int i = 0; i < N * RADAR_PARTIAL(64); i++) assert_true(a[i] == same[i]);
+    radar_cpu_merge(&cpu.base, none, a, N, 64);
+    for (int i = 0; i < N * RADAR_PARTIAL(64); i++) assert_true(none[i] == same[i]);
+    radar_free(a), radar_free(same), radar_free(none);
+}
+
+/* 8 shards of a cache, attended apart and merged pairwise, against all keys at once in double. */
+static void merges_shards_like_one_softmax(void **state) {
+    (void)state;
+    enum { D = 64, SHARDS = 8, SEGMENTS = 36 };
+    radar_cpu cpu = cpu_with(NULL, 2);
+    radar_kv_view kv = kv_random(RADAR_F16, D, SEGMENTS, 3, 2);
+    float *q = normals(D, 4, 2), part[SHARDS][RADAR_PARTIAL(D)];
+    radar_item item[SHARDS][SEGMENTS];
+    radar_attend_task task[SHARDS];
+    int64_t position = SEGMENTS * 16 - 5;
+    double m = -INFINITY, l = 0, o[D] = {0};
+    for (int i = 0; i < SHARDS; i++) {
+        task[i] = (radar_attend_task){kv, 1, q, D, &position, item[i], 0, part[i], RADAR_PARTIAL(D)};
+        for (int s = 0; s < SEGMENTS; s++)
+            if (s * 7 % 11 % SHARDS == i && i != 5) item[i][task[i].n_items++] = (radar_item){s, 0xffff};
+    }
+    radar_cpu_attend(&cpu.base, task, SHARDS, 0.125f);
+    for (int width = 1; width < SHARDS; width *= 2)
+        for (int i = 0; i < SHARDS; i += 2 * width) radar_cpu_merge(&cpu.base, part[i], part[i + width], 1, D);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int t = 0; t <= position; t++) {
+            if (t / 16 * 7 % 11 % SHARDS == 5) continue;
+            double s = logit_ref(&kv, q, t);
+            if (pass == 0) {
+                m = fmax(m, s);
+                continue;
+            }
+            l += exp(s - m);
+            for (int d = 0; d < D; d++) o[d] += exp(s - m) * value_at(&kv, t, d);
+        }
+    }
+    assert_true(fabs(part[0][RADAR_PARTIAL_L] - l) <= 3e-6 * l);
+    for (int d = 0; d < D; d++)
+        assert_true(fabs(part[0][RADAR_PARTIAL_O + d] / part[0][RADAR_PARTIAL_L] - o[d] / l) <= 3e-6);
+    radar_free(q);
+    kv_free(&kv);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(agrees_with_the_formula_in_double),
+        cmocka_unit_test(bits_do_not_depend_on_isa_threads_or_cut),
+        cmocka_unit_test(the_identity_changes_nothing_from_either_side),
+        cmocka_unit_test(merges_shards_like_one_softmax),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,165 @@
+#include "tests/unit/kv_fixture.h"
+
+#include "kernels/topk.h"
+
+static int descending(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static int select_ref(uint64_t *key, int n, int keep) {
+    qsort(key, (size_t)n, sizeof *key, descending);
+    while (n > 0 && key[n - 1] == 0) n--;
+    return n < keep ? n : keep;
+}
+
+static void check_select(const uint64_t *key, int n, int keep) {
+    uint64_t *got = must(radar_alloc((size_t)(n + 1) * sizeof *got)), *want = must(radar_alloc((size_t)(n + 1) * sizeof *want));
+    memcpy(got, key, (size_t)n * sizeof *got);
+    memcpy(want, key, (size_t)n * sizeof *want);
+    int m = select_ref(want, n, keep);
+    assert_int_equal(radar_topk_select(got, n, keep), m);
+    assert_memory_equal(got, want, (size_t)m * sizeof *got);
+    radar_free(got), radar_free(want);
+}
+
+static void selects_what_a_full_sort_selects(void **state) {
+    (void)state;
+    const int sizes[] = {0, 1, 2, 3, 15, 16, 17, 100, 1000, 5000};
+    uint64_t key[5000];
+    for (int shape = 0; shape < 5; shape++) {
+        for (int s = 0; s < COUNT(sizes); s++) {
+            for (int i = 0; i < sizes[s]; i++) {
+                uint64_t r = radar_random(1, 1, (uint64_t)i);
+                key[i] = shape == 0   ? r
+                         : shape == 1 ? (uint64_t)i + 1
+                         : shape == 2 ? (uint64_t)(5000 - i)
+                         : shape == 3 ? r % 3 /* zeros and equal keys */
+                                      : 7;
+            }
+            const int keeps[] = {0, 1, 2, 16, sizes[s] / 2, sizes[s] - 1, sizes[s], sizes[s] + 9};
+            for (int k = 0; k < COUNT(keeps); k++)
+                if (keeps[k] >= 0) check_select(key, sizes[s], keeps[k]);
+        }
+    }
+}
+
+static radar_topk_task make_task(const float *score, int n, int keep, uint64_t *key) {
+    return (radar_topk_task){.score = score, .n = n, .stripe_segments = 16, .shards = 1, .keep = keep, .key = key};
+}
+
+/* What the header says, key by key. */
+static uint64_t key_ref(const radar_topk_task *t, int i) {
+    int64_t s = t->segment_begin + i, stripe = s / t->stripe_segments * t->shards + t->phase;
+    uint32_t segment = (uint32_t)(stripe * t->stripe_segments + s % t->stripe_segments);
+    if (isnan(t->score[i])) return 0;
+    if (t->pick == RADAR_PICK_TOP) return radar_topk_key(t->score[i], segment);
+    if (t->pick == RADAR_PICK_BOTTOM) return radar_topk_key(-t->score[i], segment);
+    uint64_t high = t->pick == RADAR_PICK_LAST ? segment : radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32;
+    return high << 32 | (0xffffffffu - segment);
+}
+
+static void check_task(radar_topk_task t, const char *isa) {
+    radar_cpu cpu = cpu_with(isa, 1);
+    uint64_t *want = must(radar_alloc((size_t)(t.n + 1) * sizeof *want));
+    for (int i = 0; i < t.n; i++) want[i] = key_ref(&t, i);
+    int m = select_ref(want, t.n, t.keep);
+    radar_cpu_topk(&cpu.base, &t, 1);
+    assert_int_equal(t.n_kept, m);
+    assert_memory_equal(t.key, want, (size_t)m * sizeof *want);
+    radar_free(want);
+}
+
+static void every_pick_takes_what_a_full_sort_takes(void **state) {
+    (void)state;
+    enum { MOST = 3000 };
+    float score[MOST];
+    uint64_t key[MOST];
+    const int sizes[] = {0, 1, 15, 17, 200, MOST}, keeps[] = {0, 1, 8, 64, 5000};
+    const char *isa[] = {"plain", NULL};
+    for (int shape = 0; shape < 5; shape++) {
+        for (int i = 0; i < MOST; i++) {
+            uint64_t r = radar_random(2, 2, (uint64_t)i);
+            score[i] = shape == 0   ? (float)radar_random_normal(3, 3, (uint64_t)i)
+                       : shape == 1 ? (float)i
+                       : shape == 2 ? (float)-i
+                       : shape == 3 ? (r % 4 == 0   ? NAN
+                                       : r % 4 == 1 ? -NAN
+                                       : r % 4 == 2 ? -0.0f
+                                                    : 0.0f)
+                                    : (r % 5 == 0 ? INFINITY : r % 5 == 1 ? -INFINITY : (float)(r % 7));
+        }
+        for (int n = 0; n < COUNT(sizes); n++) {
+            for (int k = 0; k < COUNT(keeps); k++) {
+                radar_topk_task t = make_task(score, sizes[n], keeps[k], key);
+                t.segment_begin = 5;
+                t.stripe_segments = 4;
+                t.shards = 8;
+                t.phase = 3;
+                t.seed = 42;
+                for (int pick = RADAR_PICK_TOP; pick <= RADAR_PICK_LAST; pick++) {
+                    t.pick = (radar_pick)pick;
+                    for (int i = 0; i < 2; i++) check_task(t, isa[i]);
+                }
+            }
+        }
+    }
+}
+
+static void equal_scores_take_the_lower_segment(void **state) {
+    (void)state;
+    float score[300];
+    uint64_t key[300];
+    radar_cpu cpu = cpu_with(NULL, 1);
+    for (int i = 0; i < 300; i++) score[i] = 1.5f;
+    radar_topk_task t = make_task(score, 300, 10, key);
+    radar_cpu_topk(&cpu.base, &t, 1);
+    assert_int_equal(t.n_kept, 10);
+    for (int i = 0; i < 10; i++) assert_int_equal(radar_topk_segment(key[i]), i);
+}
+
+static void a_nan_score_never_wins(void **state) {
+    (void)state;
+    float score[40];
+    uint64_t key[40];
+    radar_cpu cpu = cpu_with(NULL, 1);
+    for (int i = 0; i < 40; i++) score[i] = i % 3 ? NAN : -1e30f;
+    score[39] = -INFINITY;
+    for (int pick = RADAR_PICK_TOP; pick <= RADAR_PICK_LAST; pick++) {
+        radar_topk_task t = make_task(score, 40, 40, key);
+        t.pick = (radar_pick)pick;
+        radar_cpu_topk(&cpu.base, &t, 1);
+        assert_int_equal(t.n_kept, 14);
+        for (int i = 0; i < 14; i++) assert_int_equal(radar_topk_segment(key[i]) % 3, 0);
+    }
+}
+
+static void random_picks_without_replacement_and_by_seed(void **state) {
+    (void)state;
+    float score[500] = {0};
+    uint64_t a[500], b[500];
+    bool seen[500] = {false};
+    radar_cpu cpu = cpu_with(NULL, 1);
+    radar_topk_task t = make_task(score, 500, 400, a), u = make_task(score, 500, 400, b);
+    t.pick = u.pick = RADAR_PICK_RANDOM;
+    t.seed = 1;
+    u.seed = 2;
+    radar_cpu_topk(&cpu.base, &t, 1);
+    radar_cpu_topk(&cpu.base, &u, 1);
+    for (int i = 0; i < 400; i++) {
+        assert_false(seen[radar_topk_segment(a[i])]);
+        seen[radar_topk_segment(a[i])] = true;
+    }
+    assert_memory_not_equal(a, b, 400 * sizeof *a);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(selects_what_a_full_sort_selects),
+        cmocka_unit_test(every_pick_takes_what_a_full_sort_takes),
+        cmocka_unit_test(equal_scores_take_the_lower_segment),
+        cmocka_unit_test(a_nan_score_never_wins),
+        cmocka_unit_test(random_picks_without_replacement_and_by_seed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -19,7 +19,7 @@ awk 'BEGIN { x = 12345; printf "["; for (i = 0; i < 600; i++) { x = (x * 1103515
 
 job() { # job NAME OPTIONS...: eval on the tiny model, alone and on every rank count, all logits equal
     local name=$1; shift
-    local args=(eval ppl -m "$TINY" --ids "$D/ids.json" --from 400 --window 32 --sinks 4 --stripe 64 --quiet --json "$@")
+    local args=(eval ppl -m "$TINY" --ids "$D/ids.json" --ctx 600 --from 400 --window 32 --sinks 4 --stripe 64 --quiet --json "$@")
     "$RADAR" "${args[@]}" -t 1 --logits "$D/one" >"$D/one.json" 2>"$D/err" || { ok 1 "$name: runs alone ($(tail -1 "$D/err"))"; return; }
     if [[ " $* " == *" --dense-below 0 "* ]]; then
         local shards; shards=$(sed -n 's/.*"candidate_shards": *\([0-9]*\).*/\1/p' "$D/one.json")

@@ -30,7 +30,9 @@ static inline void put_u64(blob *b, uint64_t x) { put(b, &x, sizeof x); }
 static inline void put_f32(blob *b, float x) { put(b, &x, sizeof x); }
 static inline void put_f64(blob *b, double x) { put(b, &x, sizeof x); }
 static inline void put_zeros(blob *b, size_t n) {
-    for (size_t i = 0; i < n; i++) put_u8(b, 0);
+    static const unsigned char zeros[4096];
+    for (; n > sizeof zeros; n -= sizeof zeros) put(b, zeros, sizeof zeros);
+    put(b, zeros, n);
 }
 static inline void put_text(blob *b, const char *text) {
     put_u64(b, strlen(text));
@@ -101,7 +103,7 @@ static inline void put_values(blob *b, uint32_t type, size_t bytes) {
 static inline void gguf_tensor(gguf *g, const char *name, uint64_t rows, uint64_t cols,
                                uint32_t type) {
     static const size_t block[31] = {[T_Q4_0] = 32, [T_Q4_1] = 32, [T_Q8_0] = 32, [T_Q4_K] = 256};
-    static const size_t size[31] = {[T_F32] = 4,   [T_F16] = 2,   [T_BF16] = 2,   [T_Q4_0] = 18,
+    static const size_t size[31] = {[T_F32] = 4,   [T_F16] = 2,   [T_BF16] = 2,  [T_Q4_0] = 18,
                                     [T_Q4_1] = 20, [T_Q8_0] = 34, [T_Q4_K] = 144};
     uint64_t dim[2] = {cols, rows};
     size_t per = block[type] ? block[type] : 1;
@@ -245,11 +247,11 @@ static inline blob st_bytes(safetensors *s) {
 }
 
 /* The tiny model again, one layer, tied, F32. */
-#define TINY_CONFIG                                                                                \
-    "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":32,"       \
-    "\"intermediate_size\":64,\"num_hidden_layers\":1,\"num_attention_heads\":4,"                  \
-    "\"num_key_value_heads\":2,\"head_dim\":8,\"vocab_size\":16,\"rms_norm_eps\":1e-5,"            \
-    "\"max_position_embeddings\":128,\"rope_theta\":10000.0,\"tie_word_embeddings\":true,"         \
+#define TINY_CONFIG \
+    "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":32," \
+    "\"intermediate_size\":64,\"num_hidden_layers\":1,\"num_attention_heads\":4," \
+    "\"num_key_value_heads\":2,\"head_dim\":8,\"vocab_size\":16,\"rms_norm_eps\":1e-5," \
+    "\"max_position_embeddings\":128,\"rope_theta\":10000.0,\"tie_word_embeddings\":true," \
     "\"hidden_act\":\"silu\",\"bos_token_id\":1,\"eos_token_id\":2"
 
 static inline blob tiny_safetensors(void) {

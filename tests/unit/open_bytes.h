@@ -29,8 +29,8 @@ static inline uint64_t touch_value(const radar_tensorfile *tf, const radar_gguf_
     if (v->key_bytes >= sizeof key) return 0;
     memcpy(key, v->key, v->key_bytes);
     key[v->key_bytes] = 0;
-    sum += radar_gguf_int(tf, key, &n) + radar_gguf_real(tf, key, &x) +
-           radar_gguf_bool(tf, key, &b);
+    sum +=
+        radar_gguf_int(tf, key, &n) + radar_gguf_real(tf, key, &x) + radar_gguf_bool(tf, key, &b);
     if (radar_gguf_string(tf, key, &text, &bytes) && bytes) sum += (uint64_t)text[bytes - 1];
     int64_t count = radar_gguf_array(tf, key);
     for (int64_t i = -1; i <= count && i < 100; i++) {

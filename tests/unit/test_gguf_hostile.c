@@ -41,7 +41,9 @@ static gguf keys_all_ones(void) { return with_counts(1, UINT64_MAX); }
 static gguf keys_at_limit(void) { return with_counts(1, (uint64_t)1 << 20); }
 static gguf keys_over_limit(void) { return with_counts(1, ((uint64_t)1 << 20) + 1); }
 static gguf tensors_all_ones(void) { return with_counts(UINT64_MAX, 14); }
-static gguf tensors_wrap(void) { return with_counts(UINT64_MAX / 96 + 2, 14); } /* times an entry's size: 96 */
+static gguf tensors_wrap(void) {
+    return with_counts(UINT64_MAX / 96 + 2, 14);
+} /* times an entry's size: 96 */
 static gguf tensors_over_limit(void) { return with_counts(((uint64_t)1 << 20) + 1, 14); }
 static gguf tensors_more_than_bytes(void) { return with_counts(9000, 14); }
 static gguf one_key_too_many(void) {
@@ -175,11 +177,11 @@ static gguf dims_all_ones(void) {
 static gguf dim_zero(void) { return entry("x", 2, 4, 0, T_F32, 0); }
 static gguf dim_negative(void) { return entry("x", 2, 4, (uint64_t)-1, T_F32, 0); }
 static gguf dim_2_63(void) { return entry("x", 1, (uint64_t)1 << 63, 1, T_F32, 0); }
-static gguf dims_wrap(void) { return entry("x", 2, (uint64_t)1 << 32, (uint64_t)1 << 32, T_F32, 0); }
-static gguf dims_wrap_by_type(void) { return entry("x", 1, ((uint64_t)1 << 62) + 4, 1, T_F32, 0); }
-static gguf dims_wrap_by_block(void) {
-    return entry("x", 2, 32, ((uint64_t)1 << 60), T_Q8_0, 0);
+static gguf dims_wrap(void) {
+    return entry("x", 2, (uint64_t)1 << 32, (uint64_t)1 << 32, T_F32, 0);
 }
+static gguf dims_wrap_by_type(void) { return entry("x", 1, ((uint64_t)1 << 62) + 4, 1, T_F32, 0); }
+static gguf dims_wrap_by_block(void) { return entry("x", 2, 32, ((uint64_t)1 << 60), T_Q8_0, 0); }
 static gguf part_of_a_block(void) { return entry("x", 1, 33, 1, T_Q8_0, 0); }
 static gguf removed_type(void) { return entry("x", 1, 32, 1, 4, 0); }
 static gguf unknown_type(void) { return entry("x", 1, 32, 1, 1000, 0); }
@@ -236,7 +238,8 @@ static const struct {
     maker make;
     const char *says; /* part of the message */
 } refused[] = {
-#define ROW(make, says) {#make, make, says}
+#define ROW(make, says) \
+    { #make, make, says }
     ROW(wrong_magic, "no GGUF file"),
     ROW(version_0, "version 0"),
     ROW(version_1, "version 1"),

@@ -132,7 +132,8 @@ static void gguf_of_each_family_opens_with_its_pairs(void **state) {
     static const struct {
         const char *arch;
         radar_rope_style style;
-    } rows[] = {{"llama", RADAR_ROPE_ADJACENT}, {"qwen2", RADAR_ROPE_HALF}, {"qwen3", RADAR_ROPE_HALF}};
+    } rows[] = {
+        {"llama", RADAR_ROPE_ADJACENT}, {"qwen2", RADAR_ROPE_HALF}, {"qwen3", RADAR_ROPE_HALF}};
     for (size_t i = 0; i < 3; i++) {
         tiny t = tiny_llama();
         blob b;
@@ -177,8 +178,11 @@ static void names_of_files_cannot_steer_a_terminal(void **state) {
         const char *text, *want;
     } rows[] = {{"plain", "plain"},
                 {"a\033[31mb\n\177", "a?[31mb??"},
-                {"\xc3\xa9t\xc3\xa9 \xe2\x82\xac \xf0\x9f\x8c\x8d", "\xc3\xa9t\xc3\xa9 \xe2\x82\xac \xf0\x9f\x8c\x8d"},
-                {"\xc2\x9b" "1m", "??1m"},
+                {"\xc3\xa9t\xc3\xa9 \xe2\x82\xac \xf0\x9f\x8c\x8d",
+                 "\xc3\xa9t\xc3\xa9 \xe2\x82\xac \xf0\x9f\x8c\x8d"},
+                {"\xc2\x9b"
+                 "1m",
+                 "??1m"},
                 {"\xff\xc3", "??"},
                 {"\xed\xa0\x80", "???"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -247,8 +251,10 @@ static void a_window_limits_the_context_of_mistral(void **state) {
     radar_model *m = NULL;
     radar_error err = {0};
     char config[4096];
-    snprintf(config, sizeof config, "%s", replaced(TINY_CONFIG, "LlamaForCausalLM", "MistralForCausalLM"));
-    snprintf(config, sizeof config, "%s,\"sliding_window\":64}", replaced(config, "\"llama\"", "\"mistral\""));
+    snprintf(config, sizeof config, "%s",
+             replaced(TINY_CONFIG, "LlamaForCausalLM", "MistralForCausalLM"));
+    snprintf(config, sizeof config, "%s,\"sliding_window\":64}",
+             replaced(config, "\"llama\"", "\"mistral\""));
     blob b = tiny_safetensors();
     assert_int_equal(radar_tensorfile_open_memory(&tf, b.data, b.n, config, &err), RADAR_OK);
     if (radar_model_from_file(&m, tf, &err)) fail_msg("%s", err.text);
@@ -266,7 +272,8 @@ static void lists_of_end_tokens_come_from_both_files(void **state) {
     (void)state;
     char folder[64] = "/tmp/radar-test-XXXXXX", path[128], command[256];
     assert_non_null(mkdtemp(folder));
-    snprintf(command, sizeof command, "cp " TINY "llama-tied-f32/* %s && chmod -R u+w %s", folder, folder);
+    snprintf(command, sizeof command, "cp " TINY "llama-tied-f32/* %s && chmod -R u+w %s", folder,
+             folder);
     run(command);
     snprintf(path, sizeof path, "%s/generation_config.json", folder);
     const char *text = "{\"eos_token_id\":[7,2,9,7]}";
@@ -277,9 +284,12 @@ static void lists_of_end_tokens_come_from_both_files(void **state) {
     assert_int_equal(m->config.eos[1], 2);
     assert_int_equal(m->config.eos[2], 9);
     radar_model_close(m);
-    static const char *const bad[] = {"{\"eos_token_id\":128}", "{\"eos_token_id\":-1}",
-                                      "{\"eos_token_id\":\"2\"}", "{\"eos_token_id\":[2.5]}",
-                                      "{\"eos_token_id\":[10,11,12,13,14,15,16,17,18]}", "{"};
+    static const char *const bad[] = {"{\"eos_token_id\":128}",
+                                      "{\"eos_token_id\":-1}",
+                                      "{\"eos_token_id\":\"2\"}",
+                                      "{\"eos_token_id\":[2.5]}",
+                                      "{\"eos_token_id\":[10,11,12,13,14,15,16,17,18]}",
+                                      "{"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         radar_error err = {0};
         assert_true(write_file(path, bad[i], strlen(bad[i])));
@@ -297,11 +307,12 @@ static void repo_ids_are_found_in_the_cache(void **state) {
     char root[64] = "/tmp/radar-test-XXXXXX", command[640], hub[96];
     assert_non_null(mkdtemp(root));
     snprintf(hub, sizeof hub, "%s/hub", root);
-    snprintf(command, sizeof command,
-             "d=%s/models--org--tiny-1.0; mkdir -p $d/refs $d/snapshots && printf abc123 >$d/refs/main"
-             " && ln -s $PWD/" TINY "llama-tied-f32 $d/snapshots/abc123"
-             " && mkdir -p %s/models--org--bad/refs && printf ../../etc >%s/models--org--bad/refs/main",
-             hub, hub, hub);
+    snprintf(
+        command, sizeof command,
+        "d=%s/models--org--tiny-1.0; mkdir -p $d/refs $d/snapshots && printf abc123 >$d/refs/main"
+        " && ln -s $PWD/" TINY "llama-tied-f32 $d/snapshots/abc123"
+        " && mkdir -p %s/models--org--bad/refs && printf ../../etc >%s/models--org--bad/refs/main",
+        hub, hub, hub);
     run(command);
     assert_int_equal(setenv("HF_HUB_CACHE", "", 1) | setenv("HF_HOME", root, 1), 0);
     radar_model *m = open_model("org/tiny-1.0");
@@ -310,9 +321,9 @@ static void repo_ids_are_found_in_the_cache(void **state) {
     static const struct {
         const char *id;
         radar_status st;
-    } rows[] = {{"org/none", RADAR_ERR_NO_INPUT},   {"org/bad", RADAR_ERR_DATA},
-                {"org", RADAR_ERR_NO_INPUT},        {"../org", RADAR_ERR_NO_INPUT},
-                {"org/..", RADAR_ERR_NO_INPUT},     {"a/b/c", RADAR_ERR_NO_INPUT},
+    } rows[] = {{"org/none", RADAR_ERR_NO_INPUT},     {"org/bad", RADAR_ERR_DATA},
+                {"org", RADAR_ERR_NO_INPUT},          {"../org", RADAR_ERR_NO_INPUT},
+                {"org/..", RADAR_ERR_NO_INPUT},       {"a/b/c", RADAR_ERR_NO_INPUT},
                 {"org/tiny 1.0", RADAR_ERR_NO_INPUT}, {"", RADAR_ERR_NO_INPUT}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         radar_error err = {0};
@@ -342,14 +353,21 @@ static void near(double got, double want, int i) {
  * 2 pi 500000^(i/64); it passes 8192/4 between pairs 28 and 29 and 8192 between pairs 34 and 35. */
 static void llama3_frequencies_have_three_bands(void **state) {
     (void)state;
-    radar_model_config c = {.rotary = 128, .head_dim = 128, .rope_theta = 500000,
-                            .rope_scaling = RADAR_ROPE_SCALING_LLAMA3, .rope_factor = 8,
-                            .rope_low_freq = 1, .rope_high_freq = 4, .rope_original_context = 8192};
+    radar_model_config c = {.rotary = 128,
+                            .head_dim = 128,
+                            .rope_theta = 500000,
+                            .rope_scaling = RADAR_ROPE_SCALING_LLAMA3,
+                            .rope_factor = 8,
+                            .rope_low_freq = 1,
+                            .rope_high_freq = 4,
+                            .rope_original_context = 8192};
     double f[64];
     radar_rope_frequencies(f, &c, NULL);
     for (int i = 0; i < 64; i++) {
         double base = exp(-log(500000.0) * i / 64.0), turns = 8192 * base / (2 * acos(-1.0));
-        double smooth = (turns - 1) / 3; /* turns within the old context: 4 and more stay, 1 and less are scaled */
+        double smooth =
+            (turns - 1) /
+            3; /* turns within the old context: 4 and more stay, 1 and less are scaled */
         double want = i <= 28 ? base : i >= 35 ? base / 8 : base * (smooth + (1 - smooth) / 8);
         assert_int_equal(turns > 4, i <= 28);
         assert_int_equal(turns < 1, i >= 35);
@@ -360,8 +378,11 @@ static void llama3_frequencies_have_three_bands(void **state) {
 
 static void linear_and_partial_frequencies(void **state) {
     (void)state;
-    radar_model_config c = {.rotary = 20, .head_dim = 32, .rope_theta = 10000,
-                            .rope_scaling = RADAR_ROPE_SCALING_LINEAR, .rope_factor = 4};
+    radar_model_config c = {.rotary = 20,
+                            .head_dim = 32,
+                            .rope_theta = 10000,
+                            .rope_scaling = RADAR_ROPE_SCALING_LINEAR,
+                            .rope_factor = 4};
     double f[10];
     radar_rope_frequencies(f, &c, NULL);
     for (int i = 0; i < 10; i++) near(f[i], exp(-log(10000.0) * i / 10.0) / 4, i);

@@ -9,9 +9,9 @@
 
 #define CONFIG TINY_CONFIG "}"
 /* One tensor of two bytes with the given dtype, shape and offsets. */
-#define ONE(dtype, shape, offsets)                                                                 \
+#define ONE(dtype, shape, offsets) \
     "{\"a\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
-#define PAIR(name, offsets)                                                                        \
+#define PAIR(name, offsets) \
     "\"" name "\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":" offsets "}"
 
 static const struct {
@@ -35,8 +35,8 @@ static const struct {
      "bad JSON"},
     {"a surrogate", "{\"\\ud800\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2,
      "bad JSON"},
-    {"a NUL in a name", "{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2,
-     "bad JSON"},
+    {"a NUL in a name", "{\"a\\u0000b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}",
+     2, "bad JSON"},
     {"an escape in a name",
      "{\"a\\u001b[2J\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2,
      "control characters"},
@@ -67,8 +67,8 @@ static const struct {
     {"a negative offset", ONE("\"U8\"", "[2]", "[-1,1]"), 2, "data_offsets"},
     {"real offsets", ONE("\"U8\"", "[2]", "[0.0,2.0]"), 2, "data_offsets"},
     {"offsets beyond the file", ONE("\"U8\"", "[100]", "[0,100]"), 2, "truncated"},
-    {"offsets near 2^63",
-     ONE("\"U8\"", "[2]", "[9223372036854775805,9223372036854775807]"), 2, "hole"},
+    {"offsets near 2^63", ONE("\"U8\"", "[2]", "[9223372036854775805,9223372036854775807]"), 2,
+     "hole"},
     {"a hole at the start", ONE("\"U8\"", "[2]", "[1,3]"), 3, "hole"},
     {"a hole between", "{" PAIR("a", "[0,2]") "," PAIR("b", "[3,5]") "}", 5, "hole"},
     {"an overlap", "{" PAIR("a", "[0,2]") "," PAIR("b", "[1,3]") "}", 3, "overlaps"},
@@ -104,16 +104,19 @@ static void order_of_the_header_is_free_and_spaces_may_follow(void **state) {
     radar_error err;
     const char *header = "{" PAIR("b", "[2,4]") "," PAIR("a", "[0,2]") "}    ";
     assert_int_equal(open_header(header, strlen(header), 4, &err), RADAR_OK);
-    header = "{" PAIR("a", "[0,2]") ",\"empty\":{\"dtype\":\"F32\",\"shape\":[0,7],"
-             "\"data_offsets\":[0,0]},\"scalar\":{\"dtype\":\"F16\",\"shape\":[],"
-             "\"data_offsets\":[2,4]}}";
+    header =
+        "{" PAIR("a", "[0,2]") ",\"empty\":{\"dtype\":\"F32\",\"shape\":[0,7],"
+                               "\"data_offsets\":[0,0]},\"scalar\":{\"dtype\":\"F16\",\"shape\":[],"
+                               "\"data_offsets\":[2,4]}}";
     assert_int_equal(open_header(header, strlen(header), 4, &err), RADAR_OK);
 }
 
 static void lying_header_lengths_are_refused(void **state) {
     (void)state;
-    static const uint64_t length[] = {0,          1,          17,         18,
-                                      100000000,  100000001,  UINT32_MAX, (uint64_t)1 << 32,
+    static const uint64_t length[] = {0,          1,
+                                      17,         18,
+                                      100000000,  100000001,
+                                      UINT32_MAX, (uint64_t)1 << 32,
                                       UINT64_MAX, UINT64_MAX - 7};
     for (size_t i = 0; i < sizeof length / sizeof *length; i++) {
         radar_error err;

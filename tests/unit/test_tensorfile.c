@@ -127,9 +127,9 @@ static void check_value(const radar_tensorfile *tf, json_t *want) {
     const char *type = json_string_value(json_object_get(want, "type")), *text;
     json_t *value = json_object_get(want, "value");
     size_t bytes;
-    int64_t n;
-    double x;
-    bool b;
+    int64_t n = -1;
+    double x = 0;
+    bool b = false;
     if (!strcmp(type, "STRING")) {
         assert_true(radar_gguf_string(tf, key, &text, &bytes));
         assert_true(same_text(text, bytes, value));
@@ -183,8 +183,8 @@ static void the_demo_model_has_the_golden_numbers(void **state) {
             radar_tensorfile_find(tf, json_string_value(json_object_get(want, "name")));
         assert_non_null(t);
         int64_t cols = t->dim[t->n_dims - 1];
-        size_t row = (size_t)cols / (size_t)radar_dtype_block(t->type) *
-                     radar_dtype_block_bytes(t->type);
+        size_t row =
+            (size_t)cols / (size_t)radar_dtype_block(t->type) * radar_dtype_block_bytes(t->type);
         float *out = radar_alloc_array((size_t)cols, sizeof *out);
         radar_dequantize(out, t->type, t->data, 0, cols);
         json_array_foreach(json_object_get(want, "first8"), j, v)
@@ -241,7 +241,7 @@ static void integers_of_all_widths_convert_when_they_fit(void **state) {
     static const struct {
         const char *key;
         int64_t want;
-    } rows[] = {{"i8", -128},     {"u8", 128},          {"i16", -32768},      {"u16", 32768},
+    } rows[] = {{"i8", -128},       {"u8", 128},         {"i16", -32768},   {"u16", 32768},
                 {"i32", INT32_MIN}, {"u32", 2147483648}, {"i64", INT64_MIN}};
     int64_t n;
     double x;
@@ -309,7 +309,8 @@ static void types_without_arithmetic_are_listed_by_name(void **state) {
 /* ---- parts of a model ---- */
 
 /* Part no of count of a split model, with tensors named by the part. */
-static void write_shard(scratch *s, const char *file, uint32_t no, uint32_t count, const char *name) {
+static void write_shard(scratch *s, const char *file, uint32_t no, uint32_t count,
+                        const char *name) {
     gguf g = gguf_new();
     put(gguf_key(&g, "split.no", U16), &no, 2);
     put(gguf_key(&g, "split.count", U16), &count, 2);
@@ -337,7 +338,8 @@ static void split_models_join_all_their_parts(void **state) {
     assert_int_equal(radar_tensorfile_open(&tf, in(&s, "m-00001-of-00003.gguf"), &err), RADAR_OK);
     assert_int_equal(radar_tensorfile_count(tf), 3);
     assert_non_null(radar_tensorfile_find(tf, "a"));
-    assert_non_null(strstr(radar_tensorfile_where(tf, radar_tensorfile_find(tf, "c")), "-00003-of"));
+    assert_non_null(
+        strstr(radar_tensorfile_where(tf, radar_tensorfile_find(tf, "c")), "-00003-of"));
     radar_tensorfile_close(tf);
     scratch_end(&s);
     assert_int_equal(radar_alloc_live(), 0);
@@ -373,7 +375,8 @@ static void folders_without_their_files_name_what_is_missing(void **state) {
 
 static void an_index_cannot_leave_its_folder_or_lie(void **state) {
     (void)state;
-    static const char *const names[] = {"../x", "/etc/passwd", "a/b", "", "..", ".hidden", "a\\\\b"};
+    static const char *const names[] = {"../x", "/etc/passwd", "a/b",   "",
+                                        "..",   ".hidden",     "a\\\\b"};
     scratch s = scratch_new();
     char text[256];
     write_text(&s, "config.json", "{}");

@@ -57,7 +57,8 @@ static inline radar_kv_view kv_empty(radar_dtype type, int D, int segments) {
     return kv;
 }
 
-static inline void kv_put(const radar_kv_view *kv, const float *k, const float *v, size_t stride, int tokens) {
+static inline void kv_put(const radar_kv_view *kv, const float *k, const float *v, size_t stride,
+                          int tokens) {
     radar_cpu cpu = cpu_with("plain", 1);
     int32_t *slot = must(radar_alloc_array((size_t)tokens, sizeof *slot));
     for (int i = 0; i < tokens; i++) slot[i] = i;
@@ -65,9 +66,11 @@ static inline void kv_put(const radar_kv_view *kv, const float *k, const float *
     radar_free(slot);
 }
 
-static inline radar_kv_view kv_random(radar_dtype type, int D, int segments, uint64_t seed, float key_scale) {
+static inline radar_kv_view kv_random(radar_dtype type, int D, int segments, uint64_t seed,
+                                      float key_scale) {
     radar_kv_view kv = kv_empty(type, D, segments);
-    float *k = normals((size_t)(segments * 16 * D), seed, key_scale), *v = normals((size_t)(segments * 16 * D), seed + 1, 1);
+    float *k = normals((size_t)(segments * 16 * D), seed, key_scale),
+          *v = normals((size_t)(segments * 16 * D), seed + 1, 1);
     kv_put(&kv, k, v, (size_t)D, segments * 16);
     radar_free(k);
     radar_free(v);
@@ -87,7 +90,8 @@ static inline double stored(const radar_kv_view *kv, const void *base, size_t i)
 }
 
 static inline double key_at(const radar_kv_view *kv, int slot, int d) {
-    return stored(kv, kv->k, ((size_t)(slot / 16) * (size_t)kv->D + (size_t)d) * 16 + (size_t)(slot % 16));
+    return stored(kv, kv->k,
+                  ((size_t)(slot / 16) * (size_t)kv->D + (size_t)d) * 16 + (size_t)(slot % 16));
 }
 
 static inline double value_at(const radar_kv_view *kv, int slot, int d) {

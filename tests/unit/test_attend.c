@@ -15,11 +15,14 @@ typedef struct attend_case {
 
 /* Every other segment or so, some tokens of it; positions spread over the list. */
 static attend_case make_case(radar_dtype type, int D, int n_query, int segments, uint64_t seed) {
-    attend_case c = {.kv = kv_random(type, D, segments, seed, 1.5f), .n_query = n_query, .scale = (float)(1 / sqrt(D))};
+    attend_case c = {.kv = kv_random(type, D, segments, seed, 1.5f),
+                     .n_query = n_query,
+                     .scale = (float)(1 / sqrt(D))};
     c.q = normals((size_t)(n_query * D), seed + 7, 1.5f);
     for (int s = 0; s < segments; s++) {
         uint64_t r = radar_random(seed, 5, (uint64_t)s);
-        if (r & 1) c.item[c.n_items++] = (radar_item){s, r & 2 ? 0xffff : (uint32_t)(r >> 20 & 0xffff)};
+        if (r & 1)
+            c.item[c.n_items++] = (radar_item){s, r & 2 ? 0xffff : (uint32_t)(r >> 20 & 0xffff)};
     }
     for (int j = 0; j < n_query; j++)
         c.position[j] = (int64_t)(radar_random(seed, 6, (uint64_t)j) % (uint64_t)(segments * 20));
@@ -52,7 +55,8 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
 }
 
 static bool sees(const attend_case *c, int j, int item, int i) {
-    return (c->item[item].tokens >> i & 1) && radar_kv_position(&c->kv, c->item[item].segment) + i <= c->position[j];
+    return (c->item[item].tokens >> i & 1) &&
+           radar_kv_position(&c->kv, c->item[item].segment) + i <= c->position[j];
 }
 
 /* {m, l, o} of query j in double. */
@@ -83,7 +87,8 @@ static double worst_error(const attend_case *c, const float *out) {
     for (int j = 0; j < c->n_query; j++) {
         const float *p = out + (size_t)j * (size_t)RADAR_PARTIAL(c->kv.D);
         reference(c, j, &m, &l, o);
-        assert_true(p[RADAR_PARTIAL_MISSED_M(c->kv.D)] == -INFINITY && p[RADAR_PARTIAL_MISSED_L(c->kv.D)] == 0);
+        assert_true(p[RADAR_PARTIAL_MISSED_M(c->kv.D)] == -INFINITY &&
+                    p[RADAR_PARTIAL_MISSED_L(c->kv.D)] == 0);
         if (l == 0) {
             assert_true(p[RADAR_PARTIAL_M] == -INFINITY && p[RADAR_PARTIAL_L] == 0);
             for (int d = 0; d < c->kv.D; d++) assert_true(p[RADAR_PARTIAL_O + d] == 0);
@@ -109,7 +114,8 @@ static void agrees_with_softmax_in_double(void **state) {
                 attend_case c = make_case(all_types[t], all_D[d], 13, 24, (uint64_t)(100 * t + d));
                 float *out = run_case(&c, isa ? "avx512" : "plain", 1, 13);
                 double e = worst_error(&c, out);
-                if (!(e <= 5e-6)) fail_msg("type %d D %d isa %d: error %g", all_types[t], all_D[d], isa, e);
+                if (!(e <= 5e-6))
+                    fail_msg("type %d D %d isa %d: error %g", all_types[t], all_D[d], isa, e);
                 worst = fmax(worst, e);
                 radar_free(out);
                 free_case(&c);
@@ -141,12 +147,15 @@ static void bits_do_not_depend_on_neighbours_or_threads(void **state) {
     for (int i = 0; i < 2; i++) {
         for (int t = 0; t < COUNT(all_types); t++) {
             for (int d = 0; d < COUNT(D); d++) {
-                attend_case c = make_case(all_types[t], D[d], MAX_QUERIES, 16, (uint64_t)(3 * t + d));
-                for (int j = 0; j < MAX_QUERIES; j++) c.position[j] = j * 7; /* the diagonal goes through every segment */
+                attend_case c =
+                    make_case(all_types[t], D[d], MAX_QUERIES, 16, (uint64_t)(3 * t + d));
+                for (int j = 0; j < MAX_QUERIES; j++)
+                    c.position[j] = j * 7; /* the diagonal goes through every segment */
                 float *one = run_case(&c, isa[i], 1, 1);
                 for (int per = 2; per <= MAX_QUERIES; per += per < 6 ? 1 : 17) {
                     float *many = run_case(&c, isa[i], per % 3 + 1, per);
-                    assert_memory_equal(one, many, MAX_QUERIES * (size_t)RADAR_PARTIAL(D[d]) * sizeof *one);
+                    assert_memory_equal(one, many,
+                                        MAX_QUERIES * (size_t)RADAR_PARTIAL(D[d]) * sizeof *one);
                     radar_free(many);
                 }
                 radar_free(one);
@@ -214,7 +223,8 @@ static void one_key_gives_its_value(void **state) {
             float *p = out + (size_t)j * RADAR_PARTIAL(64);
             assert_true(p[RADAR_PARTIAL_L] == 1);
             assert_true(fabs(p[RADAR_PARTIAL_M] - logit_ref(&c.kv, c.q + j * 64, 37)) <= 2e-6);
-            for (int d = 0; d < 64; d++) assert_true(p[RADAR_PARTIAL_O + d] == (float)value_at(&c.kv, 37, d));
+            for (int d = 0; d < 64; d++)
+                assert_true(p[RADAR_PARTIAL_O + d] == (float)value_at(&c.kv, 37, d));
         }
         radar_free(out);
         free_case(&c);
@@ -238,7 +248,8 @@ static void huge_and_tiny_logits_stay_finite(void **state) {
                 assert_true(fabs(p[RADAR_PARTIAL_M] - m) <= 1e-6 * fmax(fabs(m), 1));
                 /* one key leads by far, or all weigh the same */
                 for (int d = 0; d < 64; d++)
-                    assert_true(fabs((double)p[RADAR_PARTIAL_O + d] / (double)p[RADAR_PARTIAL_L] - o[d] / l) <= 2e-3);
+                    assert_true(fabs((double)p[RADAR_PARTIAL_O + d] / (double)p[RADAR_PARTIAL_L] -
+                                     o[d] / l) <= 2e-3);
             }
             radar_free(out);
             free_case(&c);
@@ -267,7 +278,8 @@ static void appending_one_by_one_equals_appending_many(void **state) {
             int D = all_D[d], n = 100;
             size_t bytes = kv_bytes(all_types[t], D, 8);
             float *k = normals((size_t)(n * D), 1, 3), *v = normals((size_t)(n * D), 2, 3);
-            radar_kv_view many = kv_empty(all_types[t], D, 8), single = kv_empty(all_types[t], D, 8);
+            radar_kv_view many = kv_empty(all_types[t], D, 8),
+                          single = kv_empty(all_types[t], D, 8);
             radar_cpu plain = cpu_with("plain", 1), best = cpu_with(NULL, 3);
             int32_t slot[100];
             k[0] = NAN;
@@ -277,7 +289,8 @@ static void appending_one_by_one_equals_appending_many(void **state) {
             for (int i = 0; i < n; i++) slot[i] = i + 7;
             radar_cpu_append(&best.base, &many, slot, k, v, (size_t)D, n);
             for (int i = 0; i < n; i++)
-                radar_cpu_append(&plain.base, &single, slot + i, k + i * D, v + i * D, (size_t)D, 1);
+                radar_cpu_append(&plain.base, &single, slot + i, k + i * D, v + i * D, (size_t)D,
+                                 1);
             if (all_types[t] == RADAR_F16) { /* which NaN is the machine's choice */
                 ((uint16_t *)many.k)[7] = ((uint16_t *)single.k)[7] = 0;
             }
@@ -312,7 +325,8 @@ static double golden_layer(int layer, const char *isa, double *worst_lse) {
         radar_free(h);
     }
     for (int g = 0; g < 3; g++) {
-        attend_case c = {.kv = kv_empty(RADAR_F16, 64, 32), .n_query = 9, .n_items = 32, .scale = 0.125f};
+        attend_case c = {
+            .kv = kv_empty(RADAR_F16, 64, 32), .n_query = 9, .n_items = 32, .scale = 0.125f};
         kv_put(&c.kv, file[0] + g * 64, file[1] + g * 64, 3 * 64, 512);
         c.q = must(radar_alloc(sizeof(float) * 9 * 64));
         for (int s = 0; s < 32; s++) c.item[s] = (radar_item){s, 0xffff};
@@ -345,7 +359,8 @@ static void matches_a_real_models_dense_attention(void **state) {
     for (int i = 0; i < 2; i++) {
         for (int l = 0; l < COUNT(layers); l++) {
             double lse = 0, e = golden_layer(layers[l], isa[i], &lse);
-            print_message("layer %d: output within %.2g, logsumexp within %.2g\n", layers[l], e, lse);
+            print_message("layer %d: output within %.2g, logsumexp within %.2g\n", layers[l], e,
+                          lse);
             assert_true(e <= 1e-5);
             assert_true(lse <= 1e-4);
         }

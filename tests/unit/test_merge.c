@@ -30,7 +30,8 @@ static float *copy_of(const float *p, int D, int n) {
 
 /* a vector of two masses: the value is e^m times each */
 static void check_against_double(const float *a, const float *b, const float *got, int D) {
-    const int first[] = {RADAR_PARTIAL_L, RADAR_PARTIAL_MISSED_L(D)}, last[] = {RADAR_PARTIAL_O + D, RADAR_PARTIAL_MISSED_L(D) + 1};
+    const int first[] = {RADAR_PARTIAL_L, RADAR_PARTIAL_MISSED_L(D)},
+              last[] = {RADAR_PARTIAL_O + D, RADAR_PARTIAL_MISSED_L(D) + 1};
     const int at_m[] = {RADAR_PARTIAL_M, RADAR_PARTIAL_MISSED_M(D)};
     for (int part = 0; part < 2; part++) {
         double ma = a[at_m[part]], mb = b[at_m[part]], m = fmax(ma, mb);
@@ -50,9 +51,11 @@ static void agrees_with_the_formula_in_double(void **state) {
         for (int d = 0; d < COUNT(all_D); d++) {
             int D = all_D[d];
             radar_cpu cpu = cpu_with(isa[k], 2);
-            float *a = random_partials(D, N, 1), *b = random_partials(D, N, 2), *got = copy_of(a, D, N);
+            float *a = random_partials(D, N, 1), *b = random_partials(D, N, 2),
+                  *got = copy_of(a, D, N);
             radar_cpu_merge(&cpu.base, got, b, N, D);
-            for (int i = 0; i < N * RADAR_PARTIAL(D); i += RADAR_PARTIAL(D)) check_against_double(a + i, b + i, got + i, D);
+            for (int i = 0; i < N * RADAR_PARTIAL(D); i += RADAR_PARTIAL(D))
+                check_against_double(a + i, b + i, got + i, D);
             radar_free(a), radar_free(b), radar_free(got);
         }
     }
@@ -63,9 +66,11 @@ static void bits_do_not_depend_on_isa_threads_or_cut(void **state) {
     for (int d = 0; d < COUNT(all_D); d++) {
         int D = all_D[d];
         radar_cpu plain = cpu_with("plain", 1), best = cpu_with(NULL, 3);
-        float *a = random_partials(D, N, 5), *b = random_partials(D, N, 6), *x = copy_of(a, D, N), *y = copy_of(a, D, N);
+        float *a = random_partials(D, N, 5), *b = random_partials(D, N, 6), *x = copy_of(a, D, N),
+              *y = copy_of(a, D, N);
         radar_cpu_merge(&best.base, x, b, N, D);
-        for (int i = 0; i < N; i++) radar_cpu_merge(&plain.base, y + i * RADAR_PARTIAL(D), b + i * RADAR_PARTIAL(D), 1, D);
+        for (int i = 0; i < N; i++)
+            radar_cpu_merge(&plain.base, y + i * RADAR_PARTIAL(D), b + i * RADAR_PARTIAL(D), 1, D);
         assert_memory_equal(x, y, sizeof *x * (size_t)(N * RADAR_PARTIAL(D)));
         radar_free(a), radar_free(b), radar_free(x), radar_free(y);
     }
@@ -74,7 +79,8 @@ static void bits_do_not_depend_on_isa_threads_or_cut(void **state) {
 static void the_identity_changes_nothing_from_either_side(void **state) {
     (void)state;
     radar_cpu cpu = cpu_with(NULL, 1);
-    float *a = random_partials(64, N, 8), *same = copy_of(a, 64, N), *none = random_partials(64, N, 9);
+    float *a = random_partials(64, N, 8), *same = copy_of(a, 64, N),
+          *none = random_partials(64, N, 9);
     for (int i = 0; i < N; i++) {
         float *p = none + i * RADAR_PARTIAL(64);
         memset(p, 0, sizeof *p * RADAR_PARTIAL(64));
@@ -99,13 +105,16 @@ static void merges_shards_like_one_softmax(void **state) {
     int64_t position = SEGMENTS * 16 - 5;
     double m = -INFINITY, l = 0, o[D] = {0};
     for (int i = 0; i < SHARDS; i++) {
-        task[i] = (radar_attend_task){kv, 1, q, D, &position, item[i], 0, part[i], RADAR_PARTIAL(D)};
+        task[i] =
+            (radar_attend_task){kv, 1, q, D, &position, item[i], 0, part[i], RADAR_PARTIAL(D)};
         for (int s = 0; s < SEGMENTS; s++)
-            if (s * 7 % 11 % SHARDS == i && i != 5) item[i][task[i].n_items++] = (radar_item){s, 0xffff};
+            if (s * 7 % 11 % SHARDS == i && i != 5)
+                item[i][task[i].n_items++] = (radar_item){s, 0xffff};
     }
     radar_cpu_attend(&cpu.base, task, SHARDS, 0.125f);
     for (int width = 1; width < SHARDS; width *= 2)
-        for (int i = 0; i < SHARDS; i += 2 * width) radar_cpu_merge(&cpu.base, part[i], part[i + width], 1, D);
+        for (int i = 0; i < SHARDS; i += 2 * width)
+            radar_cpu_merge(&cpu.base, part[i], part[i + width], 1, D);
     for (int pass = 0; pass < 2; pass++) {
         for (int t = 0; t <= position; t++) {
             if (t / 16 * 7 % 11 % SHARDS == 5) continue;
@@ -120,7 +129,8 @@ static void merges_shards_like_one_softmax(void **state) {
     }
     assert_true(fabs(part[0][RADAR_PARTIAL_L] - l) <= 3e-6 * l);
     for (int d = 0; d < D; d++)
-        assert_true(fabs(part[0][RADAR_PARTIAL_O + d] / part[0][RADAR_PARTIAL_L] - o[d] / l) <= 3e-6);
+        assert_true(fabs(part[0][RADAR_PARTIAL_O + d] / part[0][RADAR_PARTIAL_L] - o[d] / l) <=
+                    3e-6);
     radar_free(q);
     kv_free(&kv);
 }

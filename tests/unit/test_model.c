@@ -250,7 +250,7 @@ static void a_window_limits_the_context_of_mistral(void **state) {
     radar_tensorfile *tf = NULL;
     radar_model *m = NULL;
     radar_error err = {0};
-    char config[4096];
+    char config[8192];
     snprintf(config, sizeof config, "%s",
              replaced(TINY_CONFIG, "LlamaForCausalLM", "MistralForCausalLM"));
     snprintf(config, sizeof config, "%s,\"sliding_window\":64}",
@@ -339,6 +339,33 @@ static void repo_ids_are_found_in_the_cache(void **state) {
     assert_int_equal(radar_alloc_live(), 0);
 }
 
+/* ---- memory ---- */
+
+static int allocations_left;
+static void *(*real_alloc)(size_t bytes);
+static void *failing_alloc(size_t bytes) {
+    return allocations_left-- > 0 ? real_alloc(bytes) : NULL;
+}
+
+static void every_failed_allocation_is_out_of_memory(void **state) {
+    (void)state;
+    real_alloc = radar_sys_table.alloc;
+    radar_sys_table.alloc = failing_alloc;
+    int n = 0;
+    for (bool done = false; !done; n++) {
+        radar_model *m = NULL;
+        radar_error err = {0};
+        allocations_left = n;
+        radar_status st = radar_model_open(&m, TINY "llama-sharded-bf16", &err);
+        done = st == RADAR_OK;
+        if (!done) assert_int_equal(st, RADAR_ERR_MEMORY);
+        radar_model_close(m);
+        assert_int_equal(radar_alloc_live(), 0);
+    }
+    radar_sys_table.alloc = real_alloc;
+    assert_true(n > 30);
+}
+
 /* ---- rotary frequencies ---- */
 
 static double worst; /* relative */
@@ -419,6 +446,7 @@ int main(void) {
         cmocka_unit_test(a_window_limits_the_context_of_mistral),
         cmocka_unit_test(lists_of_end_tokens_come_from_both_files),
         cmocka_unit_test(repo_ids_are_found_in_the_cache),
+        cmocka_unit_test(every_failed_allocation_is_out_of_memory),
         cmocka_unit_test(llama3_frequencies_have_three_bands),
         cmocka_unit_test(linear_and_partial_frequencies),
         cmocka_unit_test(stored_factors_divide_the_frequencies),

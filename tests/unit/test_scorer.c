@@ -1,14 +1,19 @@
 #include "tests/unit/kv_fixture.h"
 
 static radar_scorer *open_scorer(const char *name, int D, const char *isa, int pair) {
-    radar_scorer_options opt = {.D = D, .seed = 11, .rf_features = strcmp(name, "rf") ? 0 : D + 3, .rf_pair = pair, .isa = isa};
+    radar_scorer_options opt = {.D = D,
+                                .seed = 11,
+                                .rf_features = strcmp(name, "rf") ? 0 : D + 3,
+                                .rf_pair = pair,
+                                .isa = isa};
     radar_scorer *s;
     assert_int_equal(radar_scorer_open(&s, name, &opt, NULL), RADAR_OK);
     return s;
 }
 
 /* Summaries of all blocks of kv. */
-static void seal_all(const radar_scorer *s, radar_kv_view *kv, int segments, const char *isa, int threads) {
+static void seal_all(const radar_scorer *s, radar_kv_view *kv, int segments, const char *isa,
+                     int threads) {
     radar_cpu cpu = cpu_with(isa, threads);
     int32_t block[64];
     kv->block_bytes = s->block_bytes;
@@ -18,7 +23,8 @@ static void seal_all(const radar_scorer *s, radar_kv_view *kv, int segments, con
 }
 
 /* Scores of n queries for segments [begin, end): [n][end - begin]. */
-static float *score_range(const radar_scorer *s, const radar_kv_view *kv, const float *q, int n, int begin, int end, const char *isa) {
+static float *score_range(const radar_scorer *s, const radar_kv_view *kv, const float *q, int n,
+                          int begin, int end, const char *isa) {
     radar_cpu cpu = cpu_with(isa, 2);
     char *query = must(radar_alloc((size_t)n * s->query_bytes));
     float *score = must(radar_alloc((size_t)n * (size_t)(end - begin) * sizeof *score));
@@ -31,8 +37,10 @@ static float *score_range(const radar_scorer *s, const radar_kv_view *kv, const 
 
 static double lse_ref(const radar_kv_view *kv, const float *q, int segment, int n_segments) {
     double m = -INFINITY, l = 0;
-    for (int i = segment * 16; i < (segment + n_segments) * 16; i++) m = fmax(m, logit_ref(kv, q, i));
-    for (int i = segment * 16; i < (segment + n_segments) * 16; i++) l += exp(logit_ref(kv, q, i) - m);
+    for (int i = segment * 16; i < (segment + n_segments) * 16; i++)
+        m = fmax(m, logit_ref(kv, q, i));
+    for (int i = segment * 16; i < (segment + n_segments) * 16; i++)
+        l += exp(logit_ref(kv, q, i) - m);
     return m + log(l);
 }
 
@@ -54,18 +62,21 @@ static void open_refuses_what_it_cannot_do(void **state) {
         const int bad[] = {-2, 0, 7, 258};
         for (int k = 0; k < COUNT(bad); k++) {
             opt.D = bad[k];
-            assert_int_equal(radar_scorer_open(&s, radar_scorers[i]->name, &opt, NULL), RADAR_ERR_CONFIG);
+            assert_int_equal(radar_scorer_open(&s, radar_scorers[i]->name, &opt, NULL),
+                             RADAR_ERR_CONFIG);
         }
         opt.D = 64;
         opt.isa = "sparc";
-        assert_int_equal(radar_scorer_open(&s, radar_scorers[i]->name, &opt, NULL), RADAR_ERR_CONFIG);
+        assert_int_equal(radar_scorer_open(&s, radar_scorers[i]->name, &opt, NULL),
+                         RADAR_ERR_CONFIG);
         opt.isa = NULL;
         long before = radar_alloc_live();
         real_alloc = radar_sys_table.alloc;
         radar_sys_table.alloc = failing_alloc;
         for (int n = 0; n < 2; n++) {
             calls_left = n;
-            assert_int_equal(radar_scorer_open(&s, radar_scorers[i]->name, &opt, NULL), RADAR_ERR_MEMORY);
+            assert_int_equal(radar_scorer_open(&s, radar_scorers[i]->name, &opt, NULL),
+                             RADAR_ERR_MEMORY);
             assert_null(s);
         }
         radar_sys_table.alloc = real_alloc;
@@ -85,10 +96,12 @@ static void check_same_bits(const char *name, radar_dtype type, int D, int pair)
     enum { SEGMENTS = 12, QUERIES = 7 };
     radar_kv_view a = kv_random(type, D, SEGMENTS, (uint64_t)D, 1.5f), b = a;
     float *q = normals((size_t)(QUERIES * D), 3, 1.5f);
-    radar_scorer *plain = open_scorer(name, D, "plain", pair), *fast = open_scorer(name, D, NULL, pair);
+    radar_scorer *plain = open_scorer(name, D, "plain", pair),
+                 *fast = open_scorer(name, D, NULL, pair);
     seal_all(plain, &a, SEGMENTS, "plain", 1);
     seal_all(fast, &b, SEGMENTS, NULL, 3);
-    if (plain->block_bytes) assert_memory_equal(a.summary, b.summary, SEGMENTS / 4 * plain->block_bytes);
+    if (plain->block_bytes)
+        assert_memory_equal(a.summary, b.summary, SEGMENTS / 4 * plain->block_bytes);
     float *x = score_range(plain, &a, q, QUERIES, 0, SEGMENTS, "plain");
     float *y = score_range(fast, &b, q, QUERIES, 0, SEGMENTS, NULL);
     assert_memory_equal(x, y, QUERIES * SEGMENTS * sizeof *x);
@@ -98,7 +111,8 @@ static void check_same_bits(const char *name, radar_dtype type, int D, int pair)
             if (j + n > QUERIES) n = 1;
             float *part = score_range(fast, &b, q + j * D, n, begin, end, NULL);
             for (int i = 0; i < n; i++)
-                assert_memory_equal(part + i * (end - begin), x + (j + i) * SEGMENTS + begin, (size_t)(end - begin) * sizeof *x);
+                assert_memory_equal(part + i * (end - begin), x + (j + i) * SEGMENTS + begin,
+                                    (size_t)(end - begin) * sizeof *x);
             radar_free(part);
         }
     }
@@ -111,7 +125,8 @@ static void bits_do_not_depend_on_isa_neighbours_threads_or_range(void **state) 
     (void)state;
     for (int i = 0; radar_scorers[i]; i++)
         for (int t = 0; t < COUNT(all_types); t++)
-            for (int d = 0; d < COUNT(all_D); d++) check_same_bits(radar_scorers[i]->name, all_types[t], all_D[d], d % 2);
+            for (int d = 0; d < COUNT(all_D); d++)
+                check_same_bits(radar_scorers[i]->name, all_types[t], all_D[d], d % 2);
 }
 
 static void an_empty_range_writes_nothing(void **state) {
@@ -141,7 +156,8 @@ static void exact_is_the_log_mass_in_double(void **state) {
             int D = all_D[d];
             radar_kv_view kv = kv_random(all_types[t], D, 8, 5, 2);
             radar_scorer *s = open_scorer("exact", D, NULL, 0);
-            float *q = normals((size_t)(3 * D), 6, 2), *score = score_range(s, &kv, q, 3, 1, 8, NULL);
+            float *q = normals((size_t)(3 * D), 6, 2),
+                  *score = score_range(s, &kv, q, 3, 1, 8, NULL);
             for (int j = 0; j < 3; j++)
                 for (int i = 1; i < 8; i++) {
                     double e = fabs(score[j * 7 + i - 1] - lse_ref(&kv, q + j * D, i, 1));
@@ -175,12 +191,17 @@ static void mean_scores_the_mean_key_and_merges(void **state) {
         const uint16_t *mean = kv.summary;
         double q1 = 0;
         for (int k = 0; k < D; k++) q1 += fabs(q[k]);
-        double tolerance = q1 / sqrt(D) * 0x1p-12 * 1.5; /* means are below 1.5, half a step of f16 there */
-        for (int i = 0; i < 8; i++) assert_true(fabs(score[i] - log(16) - mean_ref(&kv, q, i, 1)) <= tolerance);
-        for (int i = 0; i < 8; i += 2) { /* two neighbours: the mean of their summaries against their keys */
+        double tolerance =
+            q1 / sqrt(D) * 0x1p-12 * 1.5; /* means are below 1.5, half a step of f16 there */
+        for (int i = 0; i < 8; i++)
+            assert_true(fabs(score[i] - log(16) - mean_ref(&kv, q, i, 1)) <= tolerance);
+        for (int i = 0; i < 8;
+             i += 2) { /* two neighbours: the mean of their summaries against their keys */
             double dot = 0;
             for (int k = 0; k < D; k++)
-                dot += (double)q[k] * 0.5 * ((double)radar_f16_to_f32(mean[i * D + k]) + (double)radar_f16_to_f32(mean[(i + 1) * D + k]));
+                dot += (double)q[k] * 0.5 *
+                       ((double)radar_f16_to_f32(mean[i * D + k]) +
+                        (double)radar_f16_to_f32(mean[(i + 1) * D + k]));
             assert_true(fabs(dot / sqrt(D) - mean_ref(&kv, q, i, 2)) <= tolerance);
         }
         radar_free(q), radar_free(score);
@@ -203,7 +224,9 @@ static rf_ref *rf_make(const radar_scorer *s) {
     r->pair = s->opt.rf_pair;
     assert_true(r->n <= 2048 && r->D <= 64);
     for (int i = 0; i < r->n; i++)
-        for (int d = 0; d < r->D; d++) r->w[i][d] = radar_random_normal(s->opt.seed, RADAR_STREAM_OMEGA, (uint64_t)(i * r->D + d));
+        for (int d = 0; d < r->D; d++)
+            r->w[i][d] =
+                radar_random_normal(s->opt.seed, RADAR_STREAM_OMEGA, (uint64_t)(i * r->D + d));
     return r;
 }
 
@@ -220,7 +243,8 @@ static void rf_features(double *phi, const rf_ref *r, const double *u) {
 }
 
 /* ln(16 phi(q) . mean of phi(k)), in double, over n_segments segments (and per 16 tokens). */
-static double rf_score_ref(const rf_ref *r, const radar_kv_view *kv, const float *q, int segment, int n_segments) {
+static double rf_score_ref(const rf_ref *r, const radar_kv_view *kv, const float *q, int segment,
+                           int n_segments) {
     static double phi_q[4096], phi_k[4096];
     double u[64] = {0}, sum = 0;
     for (int d = 0; d < r->D; d++) u[d] = q[d];
@@ -234,7 +258,8 @@ static double rf_score_ref(const rf_ref *r, const radar_kv_view *kv, const float
 }
 
 /* Two neighbours' summaries, merged by the rule of their log scales, and scored. */
-static double rf_merged(const radar_scorer *s, const radar_kv_view *kv, const float *q, int segment) {
+static double rf_merged(const radar_scorer *s, const radar_kv_view *kv, const float *q,
+                        int segment) {
     int F = (s->opt.rf_pair ? 2 : 1) * s->opt.rf_features, Fp = (F + 15) / 16 * 16;
     const char *block = (const char *)kv->summary + (size_t)(segment / 4) * kv->block_bytes;
     const float *lambda = (const float *)(block + 8 * Fp);
@@ -243,7 +268,10 @@ static double rf_merged(const radar_scorer *s, const radar_kv_view *kv, const fl
     s->kind->query(s, prepared, q);
     double l1 = lambda[segment % 4], l2 = lambda[segment % 4 + 1], l = fmax(l1, l2), dot = 0;
     for (int f = 0; f < F; f++)
-        dot += (double)prepared[4 + f] * (exp(l1 - l) * (double)radar_bf16_to_f32(phi[f]) + exp(l2 - l) * (double)radar_bf16_to_f32(phi[Fp + f])) / 2;
+        dot += (double)prepared[4 + f] *
+               (exp(l1 - l) * (double)radar_bf16_to_f32(phi[f]) +
+                exp(l2 - l) * (double)radar_bf16_to_f32(phi[Fp + f])) /
+               2;
     double score = log(16) + l + (double)prepared[0] + log(dot);
     radar_free(prepared);
     return score;
@@ -251,7 +279,8 @@ static double rf_merged(const radar_scorer *s, const radar_kv_view *kv, const fl
 
 static void rf_is_the_feature_estimate_in_double_and_merges(void **state) {
     (void)state;
-    const float scales[] = {0.3f, 1, 3, 12}; /* at 12 exp(-|k|^2 / 2 sqrt D) = e^-576: only the log scales carry it */
+    const float scales[] = {
+        0.3f, 1, 3, 12}; /* at 12 exp(-|k|^2 / 2 sqrt D) = e^-576: only the log scales carry it */
     double worst = 0;
     for (int pair = 0; pair < 2; pair++) {
         for (int k = 0; k < COUNT(scales); k++) {
@@ -269,7 +298,8 @@ static void rf_is_the_feature_estimate_in_double_and_merges(void **state) {
                 worst = !(e <= worst) ? e : worst;
             }
             for (int i = 0; i < 4 && scales[k] < 10; i += 2)
-                assert_true(fabs(rf_merged(s, &kv, q, i) - rf_score_ref(r, &kv, q, i, 2)) <= 0x1p-8);
+                assert_true(fabs(rf_merged(s, &kv, q, i) - rf_score_ref(r, &kv, q, i, 2)) <=
+                            0x1p-8);
             radar_free(q), radar_free(score), radar_free(r);
             radar_scorer_close(s);
             kv_free(&kv);
@@ -326,7 +356,8 @@ static void hadamard_ref(double *out, const double *u, int D, uint64_t seed) {
         for (int i = 0; i < size; i++) {
             out[begin + i] = 0;
             for (int j = 0; j < size; j++) {
-                int sign = __builtin_parity((unsigned)(i & j)) ^ (int)(radar_random(seed, RADAR_STREAM_SIGNS, (uint64_t)(begin + j)) & 1);
+                int sign = __builtin_parity((unsigned)(i & j)) ^
+                           (int)(radar_random(seed, RADAR_STREAM_SIGNS, (uint64_t)(begin + j)) & 1);
                 out[begin + i] += (sign ? -1 : 1) * u[begin + j] / sqrt(size);
             }
         }
@@ -336,7 +367,8 @@ static void hadamard_ref(double *out, const double *u, int D, uint64_t seed) {
 
 static double sketch_logit(const radar_kv_view *kv, const float *q, const double *hq, int slot) {
     double sum = 0;
-    for (int d = 0; d < kv->D; d++) sum += (double)q[d] * sketch_mu(kv, slot, d) + hq[d] * sketch_code(kv, slot, d);
+    for (int d = 0; d < kv->D; d++)
+        sum += (double)q[d] * sketch_mu(kv, slot, d) + hq[d] * sketch_code(kv, slot, d);
     return sum / sqrt(kv->D);
 }
 
@@ -359,7 +391,8 @@ static void sketch_scores_what_its_layout_says(void **state) {
             hadamard_ref(hq, u, D, 11);
             for (int i = 0; i < 8; i++) {
                 double l = 0;
-                for (int t = i * 16; t < i * 16 + 16; t++) l += exp(sketch_logit(&kv, q + j * D, hq, t));
+                for (int t = i * 16; t < i * 16 + 16; t++)
+                    l += exp(sketch_logit(&kv, q + j * D, hq, t));
                 double e = fabs(score[j * 8 + i] - log(l));
                 worst = !(e <= worst) ? e : worst;
             }
@@ -369,7 +402,8 @@ static void sketch_scores_what_its_layout_says(void **state) {
         kv_free(&kv);
     }
     print_message("sketch: scan against the layout in double %.2g nats\n", worst);
-    assert_true(worst <= 0.03); /* H q in int8: a step is 1/127 of the largest, sd .003 |q| |z| / D */
+    assert_true(worst <=
+                0.03); /* H q in int8: a step is 1/127 of the largest, sd .003 |q| |z| / D */
 }
 
 static void sketch_of_equal_keys_is_exact_up_to_the_mean(void **state) {
@@ -384,7 +418,8 @@ static void sketch_of_equal_keys_is_exact_up_to_the_mean(void **state) {
         float *score = score_range(s, &kv, q, 1, 0, 4, NULL);
         double size = 0;
         for (int d = 0; d < 96; d++) size = fmax(size, fabs(key[d]));
-        for (int i = 0; i < 4; i++) assert_true(fabs(score[i] - lse_ref(&kv, q, i, 1)) <= 1e-5 + size * 0.01);
+        for (int i = 0; i < 4; i++)
+            assert_true(fabs(score[i] - lse_ref(&kv, q, i, 1)) <= 1e-5 + size * 0.01);
         radar_free(key), radar_free(q), radar_free(score);
         radar_scorer_close(s);
         kv_free(&kv);
@@ -441,15 +476,18 @@ static double recall(const char *name, const real *r, int keep) {
         seal_all(s, &kv, REAL_SEGMENTS, NULL, 2);
         for (int j = 0; j < REAL_QUERIES * 3; j++) {
             const float *q = r->q + (j / 3 * 9 + g * 3 + j % 3) * 64;
-            float *score[2] = {score_range(s, &kv, q, 1, 1, REAL_SEGMENTS, NULL), score_range(exact, &kv, q, 1, 1, REAL_SEGMENTS, NULL)};
+            float *score[2] = {score_range(s, &kv, q, 1, 1, REAL_SEGMENTS, NULL),
+                               score_range(exact, &kv, q, 1, 1, REAL_SEGMENTS, NULL)};
             uint64_t key[2][REAL_SEGMENTS];
             for (int i = 0; i < 2; i++) {
-                for (int k = 0; k < REAL_SEGMENTS - 1; k++) key[i][k] = radar_topk_key(score[i][k], (uint32_t)k);
+                for (int k = 0; k < REAL_SEGMENTS - 1; k++)
+                    key[i][k] = radar_topk_key(score[i][k], (uint32_t)k);
                 radar_topk_select(key[i], REAL_SEGMENTS - 1, keep);
                 radar_free(score[i]);
             }
             for (int a = 0; a < keep; a++)
-                for (int b = 0; b < keep; b++) hits += radar_topk_segment(key[0][a]) == radar_topk_segment(key[1][b]);
+                for (int b = 0; b < keep; b++)
+                    hits += radar_topk_segment(key[0][a]) == radar_topk_segment(key[1][b]);
             all += keep;
         }
         radar_free(kv.summary);
@@ -466,8 +504,11 @@ static void free_real(real *r) {
 static void sketch_finds_the_best_segments_of_a_real_head(void **state) {
     (void)state;
     real r = load_real();
-    double sketch = recall("sketch", &r, 8), mean = recall("mean", &r, 8), rf = recall("rf", &r, 8), exact = recall("exact", &r, 8);
-    print_message("recall of the best 8 of 79 segments: sketch %.3f, mean %.3f, rf %.3f, exact %.3f\n", sketch, mean, rf, exact);
+    double sketch = recall("sketch", &r, 8), mean = recall("mean", &r, 8), rf = recall("rf", &r, 8),
+           exact = recall("exact", &r, 8);
+    print_message(
+        "recall of the best 8 of 79 segments: sketch %.3f, mean %.3f, rf %.3f, exact %.3f\n",
+        sketch, mean, rf, exact);
     assert_true(exact == 1);
     assert_true(sketch >= 0.86);
     assert_true(mean >= 0.8);
@@ -496,7 +537,8 @@ static void sketchs_logit_error_is_that_of_two_bits(void **state) {
             for (int t = 0; t < REAL_TOKENS; t += 3) {
                 double nk = 0;
                 for (int d = 0; d < 64; d++) nk += pow(key_at(&kv, t, d) - sketch_mu(&kv, t, d), 2);
-                double e = (sketch_logit(&kv, q, hq, t) - logit_ref(&kv, q, t)) / (sqrt(nq * nk) * 0.25 / 64);
+                double e = (sketch_logit(&kv, q, hq, t) - logit_ref(&kv, q, t)) /
+                           (sqrt(nq * nk) * 0.25 / 64);
                 square += e * e;
                 bias += e;
                 worst = !(fabs(e) <= worst) ? fabs(e) : worst;
@@ -505,8 +547,9 @@ static void sketchs_logit_error_is_that_of_two_bits(void **state) {
         }
         radar_free(kv.summary);
     }
-    print_message("sketch: logit error in units of |q| |k - mu| 2^-2 / D: rms %.3f, mean %.3f, largest %.2f\n", sqrt(square / (double)n),
-                  bias / (double)n, worst);
+    print_message("sketch: logit error in units of |q| |k - mu| 2^-2 / D: rms %.3f, mean %.3f, "
+                  "largest %.2f\n",
+                  sqrt(square / (double)n), bias / (double)n, worst);
     assert_true(sqrt(square / (double)n) <= 1.6);
     assert_true(fabs(bias / (double)n) <= 0.1);
     assert_true(worst <= 8);

@@ -14,7 +14,8 @@ static int select_ref(uint64_t *key, int n, int keep) {
 }
 
 static void check_select(const uint64_t *key, int n, int keep) {
-    uint64_t *got = must(radar_alloc((size_t)(n + 1) * sizeof *got)), *want = must(radar_alloc((size_t)(n + 1) * sizeof *want));
+    uint64_t *got = must(radar_alloc((size_t)(n + 1) * sizeof *got)),
+             *want = must(radar_alloc((size_t)(n + 1) * sizeof *want));
     memcpy(got, key, (size_t)n * sizeof *got);
     memcpy(want, key, (size_t)n * sizeof *want);
     int m = select_ref(want, n, keep);
@@ -45,7 +46,8 @@ static void selects_what_a_full_sort_selects(void **state) {
 }
 
 static radar_topk_task make_task(const float *score, int n, int keep, uint64_t *key) {
-    return (radar_topk_task){.score = score, .n = n, .stripe_segments = 16, .shards = 1, .keep = keep, .key = key};
+    return (radar_topk_task){
+        .score = score, .n = n, .stripe_segments = 16, .shards = 1, .keep = keep, .key = key};
 }
 
 /* What the header says, key by key. */
@@ -55,7 +57,9 @@ static uint64_t key_ref(const radar_topk_task *t, int i) {
     if (isnan(t->score[i])) return 0;
     if (t->pick == RADAR_PICK_TOP) return radar_topk_key(t->score[i], segment);
     if (t->pick == RADAR_PICK_BOTTOM) return radar_topk_key(-t->score[i], segment);
-    uint64_t high = t->pick == RADAR_PICK_LAST ? segment : radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32;
+    uint64_t high = t->pick == RADAR_PICK_LAST
+                        ? segment
+                        : radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32;
     return high << 32 | (0xffffffffu - segment);
 }
 
@@ -87,7 +91,9 @@ static void every_pick_takes_what_a_full_sort_takes(void **state) {
                                        : r % 4 == 1 ? -NAN
                                        : r % 4 == 2 ? -0.0f
                                                     : 0.0f)
-                                    : (r % 5 == 0 ? INFINITY : r % 5 == 1 ? -INFINITY : (float)(r % 7));
+                                    : (r % 5 == 0   ? INFINITY
+                                       : r % 5 == 1 ? -INFINITY
+                                                    : (float)(r % 7));
         }
         for (int n = 0; n < COUNT(sizes); n++) {
             for (int k = 0; k < COUNT(keeps); k++) {

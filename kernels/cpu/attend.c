@@ -24,14 +24,17 @@ static inline uint32_t attended(uint32_t tokens, int64_t first, int64_t position
 
 /* ---- plain C ---- */
 
-static void plain_update(const radar_attend_task *task, const radar_item *item, int j, float scale) {
+static void plain_update(const radar_attend_task *task, const radar_item *item, int j,
+                         float scale) {
     const radar_kv_view *kv = &task->kv;
     const void *v = radar_segment_of(kv->v, kv, item->segment);
-    float *partial = task->partial + (size_t)j * task->partial_stride, *o = partial + RADAR_PARTIAL_O;
+    float *partial = task->partial + (size_t)j * task->partial_stride,
+          *o = partial + RADAR_PARTIAL_O;
     uint32_t mask = attended(item->tokens, radar_kv_position(kv, item->segment), task->position[j]);
     float s[RADAR_SEGMENT];
     if (!mask) return;
-    radar_segment_logits(s, kv->type, radar_segment_of(kv->k, kv, item->segment), kv->D, task->q + (size_t)j * task->q_stride);
+    radar_segment_logits(s, kv->type, radar_segment_of(kv->k, kv, item->segment), kv->D,
+                         task->q + (size_t)j * task->q_stride);
     for (int i = 0; i < RADAR_SEGMENT; i++) s[i] = mask >> i & 1 ? s[i] * scale : -INFINITY;
     float m = radar_fold_max(radar_fold_max1(s), partial[RADAR_PARTIAL_M]);
     if (m == -INFINITY) return;
@@ -42,7 +45,8 @@ static void plain_update(const radar_attend_task *task, const radar_item *item, 
     for (int d = 0; d < kv->D; d++) {
         float sum = o[d] * fade;
         for (int i = 0; i < RADAR_SEGMENT; i++)
-            if (mask >> i & 1) sum = fmaf(s[i], radar_segment_at(kv->type, v, (size_t)(i * kv->D + d)), sum);
+            if (mask >> i & 1)
+                sum = fmaf(s[i], radar_segment_at(kv->type, v, (size_t)(i * kv->D + d)), sum);
         o[d] = sum;
     }
 }
@@ -54,16 +58,18 @@ static void plain_task(const radar_attend_task *task, float scale) {
 
 /* ---- AVX-512: the inner loops, compiled per type and number of queries ---- */
 
-RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], radar_dtype type, const void *k, int D, const float *q,
-                                        size_t q_stride, float scale, int Q) {
+RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], radar_dtype type, const void *k, int D,
+                                        const float *q, size_t q_stride, float scale, int Q) {
     __m512 x[RADAR_QUERY_BLOCK];
     radar_segment_logits_avx512(x, type, k, D, q, q_stride, Q);
     for (int j = 0; j < Q; j++) _mm512_store_ps(s[j], _mm512_mul_ps(x[j], _mm512_set1_ps(scale)));
 }
 
 /* o of Q queries, dimensions d0 .. d0 + 16 n: faded, then the attended tokens' values, ascending. */
-RADAR_TEMPLATE RADAR_AVX512 void values_strip(float *o, size_t stride, radar_dtype type, const void *v, int D, int d0,
-                                              uint32_t mask, float (*p)[16], const float *fade, bool faded, int n, int Q) {
+RADAR_TEMPLATE RADAR_AVX512 void values_strip(float *o, size_t stride, radar_dtype type,
+                                              const void *v, int D, int d0, uint32_t mask,
+                                              float (*p)[16], const float *fade, bool faded, int n,
+                                              int Q) {
     __m512 sum[RADAR_QUERY_BLOCK][4];
     __mmask16 tail = n == 4 ? 0xffff : radar_tail_mask(D - d0);
     for (int j = 0; j < Q; j++) {
@@ -77,17 +83,21 @@ RADAR_TEMPLATE RADAR_AVX512 void values_strip(float *o, size_t stride, radar_dty
         __m512 row[4];
         for (int i = 0; i < n; i++) {
             size_t at = (size_t)(token * D + d0 + 16 * i);
-            row[i] = n == 4 ? radar_segment_load(type, v, at) : radar_segment_load_tail(type, v, at, tail);
+            row[i] = n == 4 ? radar_segment_load(type, v, at)
+                            : radar_segment_load_tail(type, v, at, tail);
         }
         for (int j = 0; j < Q; j++)
-            for (int i = 0; i < n; i++) sum[j][i] = _mm512_fmadd_ps(_mm512_set1_ps(p[j][token]), row[i], sum[j][i]);
+            for (int i = 0; i < n; i++)
+                sum[j][i] = _mm512_fmadd_ps(_mm512_set1_ps(p[j][token]), row[i], sum[j][i]);
     }
     for (int j = 0; j < Q; j++)
-        for (int i = 0; i < n; i++) _mm512_mask_storeu_ps(o + (size_t)j * stride + d0 + 16 * i, tail, sum[j][i]);
+        for (int i = 0; i < n; i++)
+            _mm512_mask_storeu_ps(o + (size_t)j * stride + d0 + 16 * i, tail, sum[j][i]);
 }
 
-RADAR_TEMPLATE RADAR_AVX512 void values(float *o, size_t stride, radar_dtype type, const void *v, int D, uint32_t mask,
-                                        float (*p)[16], const float *fade, int Q) {
+RADAR_TEMPLATE RADAR_AVX512 void values(float *o, size_t stride, radar_dtype type, const void *v,
+                                        int D, uint32_t mask, float (*p)[16], const float *fade,
+                                        int Q) {
     bool faded = false; /* times 1 changes nothing: most segments raise no maximum */
     int d = 0;
     for (int j = 0; j < Q; j++) faded |= fade[j] != 1;
@@ -95,27 +105,34 @@ RADAR_TEMPLATE RADAR_AVX512 void values(float *o, size_t stride, radar_dtype typ
     for (; d < D; d += 16) values_strip(o, stride, type, v, D, d, mask, p, fade, faded, 1, Q);
 }
 
-#define COPIES(suffix, type, Q)                                                                    \
-    RADAR_AVX512 static void logits_##suffix(float (*s)[16], const void *k, int D, const float *q, \
-                                             size_t q_stride, float scale) {                       \
-        logits(s, type, k, D, q, q_stride, scale, Q);                                              \
-    }                                                                                              \
-    RADAR_AVX512 static void values_##suffix(float *o, size_t stride, const void *v, int D,        \
-                                             uint32_t mask, float (*p)[16], const float *fade) {   \
-        values(o, stride, type, v, D, mask, p, fade, Q);                                           \
+#define COPIES(suffix, type, Q) \
+    RADAR_AVX512 static void logits_##suffix(float(*s)[16], const void *k, int D, const float *q, \
+                                             size_t q_stride, float scale) { \
+        logits(s, type, k, D, q, q_stride, scale, Q); \
+    } \
+    RADAR_AVX512 static void values_##suffix(float *o, size_t stride, const void *v, int D, \
+                                             uint32_t mask, float(*p)[16], const float *fade) { \
+        values(o, stride, type, v, D, mask, p, fade, Q); \
     }
-#define COPIES_OF(suffix, type)                                                                    \
-    COPIES(suffix##_1, type, 1)                                                                    \
-    COPIES(suffix##_2, type, 2)                                                                    \
-    COPIES(suffix##_3, type, 3)                                                                    \
+#define COPIES_OF(suffix, type) \
+    COPIES(suffix##_1, type, 1) \
+    COPIES(suffix##_2, type, 2) \
+    COPIES(suffix##_3, type, 3) \
     COPIES(suffix##_4, type, 4)
 COPIES_OF(f32, RADAR_F32)
 COPIES_OF(f16, RADAR_F16)
 COPIES_OF(bf16, RADAR_BF16)
 
-#define TABLE(f) {[RADAR_F32] = {f##_f32_1, f##_f32_2, f##_f32_3, f##_f32_4}, \
-     [RADAR_F16] = {f##_f16_1, f##_f16_2, f##_f16_3, f##_f16_4}, \
-     [RADAR_BF16] = {f##_bf16_1, f##_bf16_2, f##_bf16_3, f##_bf16_4}}
+#define TABLE(f) \
+    { \
+        [RADAR_F32] = {f##_f32_1, f##_f32_2, f##_f32_3, f##_f32_4}, \
+        [RADAR_F16] = {f##_f16_1, f##_f16_2, f##_f16_3, f##_f16_4}, [RADAR_BF16] = { \
+            f##_bf16_1, \
+            f##_bf16_2, \
+            f##_bf16_3, \
+            f##_bf16_4 \
+        } \
+    }
 typedef void logits_fn(float (*)[16], const void *, int, const float *, size_t, float);
 typedef void values_fn(float *, size_t, const void *, int, uint32_t, float (*)[16], const float *);
 static logits_fn *const logits_of[][RADAR_QUERY_BLOCK] = TABLE(logits);
@@ -123,7 +140,8 @@ static values_fn *const values_of[][RADAR_QUERY_BLOCK] = TABLE(values);
 
 /* ---- AVX-512: one pass of some queries over the items ---- */
 
-#define MOST_QUERIES 64 /* of one pass; fewer for long heads, so that their states stay in the first-level cache */
+#define MOST_QUERIES \
+    64 /* of one pass; fewer for long heads, so that their states stay in the first-level cache */
 
 /* Logits and masks of one segment, waiting for its values. */
 typedef struct weights {
@@ -134,9 +152,9 @@ typedef struct weights {
 typedef struct pass {
     const radar_attend_task *task;
     float scale;
-    int begin, n;           /* queries */
-    int64_t first, last;    /* least and greatest position */
-    bool widen;             /* the segment is converted once for all blocks of queries */
+    int begin, n;        /* queries */
+    int64_t first, last; /* least and greatest position */
+    bool widen;          /* the segment is converted once for all blocks of queries */
     _Alignas(64) float m[MOST_QUERIES], l[MOST_QUERIES], fade[MOST_QUERIES];
     weights weight[2];
     _Alignas(64) float wide[RADAR_MAX_D * RADAR_SEGMENT];
@@ -145,7 +163,8 @@ typedef struct pass {
 RADAR_AVX512 static void to_f32(float *out, radar_dtype type, const void *tile, int D) {
     for (int d = 0; d < D; d++) {
         size_t i = (size_t)d * RADAR_SEGMENT;
-        _mm512_store_ps(out + i, type == RADAR_F16 ? radar_segment_load(RADAR_F16, tile, i) : radar_segment_load(RADAR_BF16, tile, i));
+        _mm512_store_ps(out + i, type == RADAR_F16 ? radar_segment_load(RADAR_F16, tile, i)
+                                                   : radar_segment_load(RADAR_BF16, tile, i));
     }
 }
 
@@ -157,8 +176,9 @@ static int next_item(const pass *p, int i, uint32_t *mask) {
         uint32_t any = 0;
         if (first > p->last) continue;
         for (int j = 0; j < p->n; j++) {
-            mask[j] = first + RADAR_SEGMENT - 1 <= p->first ? t->item[i].tokens & 0xffff
-                                                            : attended(t->item[i].tokens, first, t->position[p->begin + j]);
+            mask[j] = first + RADAR_SEGMENT - 1 <= p->first
+                          ? t->item[i].tokens & 0xffff
+                          : attended(t->item[i].tokens, first, t->position[p->begin + j]);
             any |= mask[j];
         }
         if (any) break;
@@ -166,11 +186,14 @@ static int next_item(const pass *p, int i, uint32_t *mask) {
     return i;
 }
 
-/* Starts the load of a segment that will be needed soon. */
-static void prefetch_item(const radar_attend_task *t, int i) {
-    if (i >= t->n_items) return;
+/* Starts the load of a segment that will be needed soon; the machine itself sees runs of neighbours
+ * coming.  Inlined by force: gcc 12 takes a function that only prefetches for one without effect,
+ * and drops the call. */
+RADAR_TEMPLATE void prefetch_item(const radar_attend_task *t, int i) {
+    if (i >= t->n_items || t->item[i].segment == t->item[i - 1].segment + 1) return;
     size_t bytes = radar_segment_bytes(t->kv.type, t->kv.D);
-    const char *k = radar_segment_of(t->kv.k, &t->kv, t->item[i].segment), *v = radar_segment_of(t->kv.v, &t->kv, t->item[i].segment);
+    const char *k = radar_segment_of(t->kv.k, &t->kv, t->item[i].segment),
+               *v = radar_segment_of(t->kv.v, &t->kv, t->item[i].segment);
     for (size_t at = 0; at < bytes; at += 64) {
         __builtin_prefetch(k + at, 0, 3);
         __builtin_prefetch(v + at, 0, 3);
@@ -188,7 +211,8 @@ static void look_at(pass *p, int i, weights *w) {
     }
     for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
         int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
-        logits_of[type][Q - 1](w->s + j, k, t->kv.D, t->q + (size_t)(p->begin + j) * t->q_stride, t->q_stride, p->scale);
+        logits_of[type][Q - 1](w->s + j, k, t->kv.D, t->q + (size_t)(p->begin + j) * t->q_stride,
+                               t->q_stride, p->scale);
     }
 }
 
@@ -196,16 +220,19 @@ static void look_at(pass *p, int i, weights *w) {
 RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int j, int Q) {
     const __m512 none = _mm512_set1_ps(-INFINITY);
     __m512 x[16];
-    for (int i = 0; i < 4 * Q; i++) x[i] = _mm512_mask_loadu_ps(none, (__mmask16)w->mask[j + i], w->s[j + i]);
+    for (int i = 0; i < 4 * Q; i++)
+        x[i] = _mm512_mask_loadu_ps(none, (__mmask16)w->mask[j + i], w->s[j + i]);
     __m512 before = _mm512_load_ps(p->m + j), m = _mm512_max_ps(radar_fold16(true, x, Q), before);
     /* no key yet: every weight is exp(-inf) = 0, not exp(-inf + inf) */
-    __m512 base = _mm512_mask_mov_ps(m, _mm512_cmp_ps_mask(m, none, _CMP_EQ_OQ), _mm512_setzero_ps());
+    __m512 base =
+        _mm512_mask_mov_ps(m, _mm512_cmp_ps_mask(m, none, _CMP_EQ_OQ), _mm512_setzero_ps());
     for (int i = 0; i < 4 * Q; i++) {
         x[i] = radar_expf16(_mm512_sub_ps(x[i], _mm512_permutexvar_ps(_mm512_set1_epi32(i), base)));
         _mm512_store_ps(w->s[j + i], x[i]);
     }
     __m512 fade = radar_expf16(_mm512_sub_ps(before, base));
-    __m512 l = _mm512_add_ps(_mm512_mul_ps(_mm512_load_ps(p->l + j), fade), radar_fold16(false, x, Q));
+    __m512 l =
+        _mm512_add_ps(_mm512_mul_ps(_mm512_load_ps(p->l + j), fade), radar_fold16(false, x, Q));
     _mm512_store_ps(p->m + j, m);
     _mm512_store_ps(p->l + j, l);
     _mm512_store_ps(p->fade + j, fade);
@@ -214,10 +241,17 @@ RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int j, int Q) 
 RADAR_AVX512 static void soften(pass *p, weights *w) {
     for (int j = 0; j < p->n; j += 16) {
         switch ((p->n - j + 3) / 4) {
-        case 1: soften_some(p, w, j, 1); break;
-        case 2: soften_some(p, w, j, 2); break;
-        case 3: soften_some(p, w, j, 3); break;
-        default: soften_some(p, w, j, 4);
+        case 1:
+            soften_some(p, w, j, 1);
+            break;
+        case 2:
+            soften_some(p, w, j, 2);
+            break;
+        case 3:
+            soften_some(p, w, j, 3);
+            break;
+        default:
+            soften_some(p, w, j, 4);
         }
     }
 }
@@ -236,7 +270,8 @@ static void add_values(pass *p, int i, weights *w) {
         uint32_t mask = w->mask[j];
         float *o = t->partial + (size_t)(p->begin + j) * t->partial_stride + RADAR_PARTIAL_O;
         for (n = 1; n < RADAR_QUERY_BLOCK && j + n < p->n && w->mask[j + n] == mask;) n++;
-        if (mask) values_of[type][n - 1](o, t->partial_stride, v, t->kv.D, mask, w->s + j, p->fade + j);
+        if (mask)
+            values_of[type][n - 1](o, t->partial_stride, v, t->kv.D, mask, w->s + j, p->fade + j);
     }
 }
 
@@ -270,7 +305,8 @@ static void avx512_task(const radar_attend_task *task, float scale) {
     int most = (int)radar_min64(radar_max64(4096 / task->kv.D, 16), MOST_QUERIES);
     p.task = task;
     p.scale = scale;
-    memset(p.weight, 0, sizeof p.weight); /* lanes beyond the last query are worked on, never used */
+    memset(p.weight, 0,
+           sizeof p.weight); /* lanes beyond the last query are worked on, never used */
     for (p.begin = 0; p.begin < task->n_query; p.begin += p.n) {
         p.n = task->n_query - p.begin < most ? task->n_query - p.begin : most;
         p.widen = p.n > RADAR_QUERY_BLOCK && task->kv.type != RADAR_F32;

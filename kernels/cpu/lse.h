@@ -44,7 +44,8 @@ static inline float radar_fold_sum1(const float x[16]) {
 static inline float radar_fold_max1(const float x[16]) {
     float r[4];
     for (int i = 0; i < 4; i++)
-        r[i] = radar_fold_max(radar_fold_max(x[4 * i], x[4 * i + 2]), radar_fold_max(x[4 * i + 1], x[4 * i + 3]));
+        r[i] = radar_fold_max(radar_fold_max(x[4 * i], x[4 * i + 2]),
+                              radar_fold_max(x[4 * i + 1], x[4 * i + 3]));
     return radar_fold_max(radar_fold_max(r[0], r[2]), radar_fold_max(r[1], r[3]));
 }
 
@@ -67,10 +68,14 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 radar_logf16(__m512 x) {
     __m512 p = _mm512_add_ps(_mm512_mul_ps(z, _mm512_set1_ps(1.0f / 9)), _mm512_set1_ps(1.0f / 7));
     p = _mm512_add_ps(_mm512_mul_ps(p, z), _mm512_set1_ps(1.0f / 5));
     p = _mm512_add_ps(_mm512_mul_ps(p, z), _mm512_set1_ps(1.0f / 3));
-    __m512 small = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(t, z), p), _mm512_mul_ps(e, _mm512_set1_ps(RADAR_LOG_LN2_LOW)));
-    __m512 y = _mm512_add_ps(_mm512_mul_ps(e, _mm512_set1_ps(RADAR_LOG_LN2_HIGH)), _mm512_add_ps(t, small));
-    y = _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, _mm512_set1_ps(0x1p-126f), _CMP_NGE_UQ), _mm512_set1_ps(-INFINITY));
-    y = _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NGE_UQ), _mm512_set1_ps(NAN));
+    __m512 small = _mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(t, z), p),
+                                 _mm512_mul_ps(e, _mm512_set1_ps(RADAR_LOG_LN2_LOW)));
+    __m512 y = _mm512_add_ps(_mm512_mul_ps(e, _mm512_set1_ps(RADAR_LOG_LN2_HIGH)),
+                             _mm512_add_ps(t, small));
+    y = _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, _mm512_set1_ps(0x1p-126f), _CMP_NGE_UQ),
+                           _mm512_set1_ps(-INFINITY));
+    y = _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NGE_UQ),
+                           _mm512_set1_ps(NAN));
     return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, _mm512_set1_ps(INFINITY), _CMP_EQ_OQ), x);
 }
 
@@ -83,15 +88,18 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 radar_fold4(bool max, const __m512 *x) {
     __m512 a = radar_fold_op(max, _mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));
     __m512 b = radar_fold_op(max, _mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));
     __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
-    return radar_fold_op(max, _mm512_castpd_ps(_mm512_unpacklo_pd(c, d)), _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
+    return radar_fold_op(max, _mm512_castpd_ps(_mm512_unpacklo_pd(c, d)),
+                         _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
 }
 
 /* 4 Q vectors: lane i of the result is x[i] folded over its 16 lanes; lanes from 4 Q on have no meaning. */
 RADAR_TEMPLATE RADAR_AVX512 __m512 radar_fold16(bool max, const __m512 *x, int Q) {
     __m512 q[4];
     for (int j = 0; j < 4; j++) q[j] = j < Q ? radar_fold4(max, x + 4 * j) : q[0];
-    __m512 a = radar_fold_op(max, _mm512_shuffle_f32x4(q[0], q[1], 0x44), _mm512_shuffle_f32x4(q[0], q[1], 0xee));
-    __m512 b = radar_fold_op(max, _mm512_shuffle_f32x4(q[2], q[3], 0x44), _mm512_shuffle_f32x4(q[2], q[3], 0xee));
+    __m512 a = radar_fold_op(max, _mm512_shuffle_f32x4(q[0], q[1], 0x44),
+                             _mm512_shuffle_f32x4(q[0], q[1], 0xee));
+    __m512 b = radar_fold_op(max, _mm512_shuffle_f32x4(q[2], q[3], 0x44),
+                             _mm512_shuffle_f32x4(q[2], q[3], 0xee));
     return radar_fold_op(max, _mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
 }
 

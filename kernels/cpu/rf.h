@@ -19,6 +19,7 @@ void radar_rf_exponents(const radar_rf_map *map, float *a, float *b, const float
 
 /* [this rank] The 2n features as the authors' code has them, out [2n]:
  *   (2n)^(-1/2) [exp(a_i - m_plus) + epsilon ; exp(b_i - m_minus) + epsilon] */
-void radar_rf_reference(const radar_rf_map *map, float *out, const float *u, float m_plus, float m_minus, float epsilon);
+void radar_rf_reference(const radar_rf_map *map, float *out, const float *u, float m_plus,
+                        float m_minus, float epsilon);
 
 #endif

@@ -6,14 +6,16 @@ static void gather_keys(float *key, const radar_kv_view *kv, int64_t block) {
     for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++) {
         const void *tile = radar_segment_of(kv->k, kv, block * RADAR_BLOCK_SEGMENTS + s);
         for (int i = 0; i < RADAR_SEGMENT; i++, key += kv->D)
-            for (int d = 0; d < kv->D; d++) key[d] = radar_segment_at(kv->type, tile, (size_t)(d * RADAR_SEGMENT + i));
+            for (int d = 0; d < kv->D; d++)
+                key[d] = radar_segment_at(kv->type, tile, (size_t)(d * RADAR_SEGMENT + i));
     }
 }
 
 /* The same: a tile row in one load, its 16 lanes to 16 keys. */
 RADAR_AVX512 static void gather_keys_avx512(float *key, const radar_kv_view *kv, int64_t block) {
-    const __m512i column = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                                              _mm512_set1_epi32(kv->D));
+    const __m512i column =
+        _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                           _mm512_set1_epi32(kv->D));
     for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++, key += RADAR_SEGMENT * kv->D) {
         const void *tile = radar_segment_of(kv->k, kv, block * RADAR_BLOCK_SEGMENTS + s);
         for (int d = 0; d < kv->D; d++) {
@@ -26,7 +28,8 @@ RADAR_AVX512 static void gather_keys_avx512(float *key, const radar_kv_view *kv,
     }
 }
 
-void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, const int32_t *block, int n) {
+void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
+                    const int32_t *block, int n) {
     const radar_cpu *cpu = radar_cpu_of(be);
     if (scorer->block_bytes == 0) return;
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
@@ -40,14 +43,17 @@ void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_k
     }
 }
 
-void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q, size_t q_stride, int n) {
+void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
+                     size_t q_stride, int n) {
     const radar_cpu *cpu = radar_cpu_of(be);
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static) if (n >= 16)
     for (int i = 0; i < n; i++)
-        scorer->kind->query(scorer, (char *)out + (size_t)i * scorer->query_bytes, q + (size_t)i * q_stride);
+        scorer->kind->query(scorer, (char *)out + (size_t)i * scorer->query_bytes,
+                            q + (size_t)i * q_stride);
 }
 
-void radar_cpu_score(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task, int n_tasks) {
+void radar_cpu_score(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,
+                     int n_tasks) {
     const radar_cpu *cpu = radar_cpu_of(be);
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
     for (int i = 0; i < n_tasks; i++) scorer->kind->score(scorer, &task[i]);

@@ -15,9 +15,13 @@ typedef struct exact {
 static radar_status exact_open(radar_scorer *s, radar_error *err) {
     bool ok;
     radar_isa isa = radar_cpu_isa(s->opt.isa, &ok);
-    if (!ok) return radar_fail(err, RADAR_ERR_CONFIG, "instruction set '%s': not on this machine; use plain", s->opt.isa);
+    if (!ok)
+        return radar_fail(err, RADAR_ERR_CONFIG,
+                          "instruction set '%s': not on this machine; use plain", s->opt.isa);
     exact *x = radar_alloc(sizeof *x);
-    if (!x) return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'exact': no memory for %zu bytes", sizeof *x);
+    if (!x)
+        return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'exact': no memory for %zu bytes",
+                          sizeof *x);
     *x = (exact){isa.avx512, (float)(1 / sqrt(s->opt.D))};
     s->state = x;
     s->block_bytes = 0;
@@ -36,7 +40,8 @@ static void exact_query(const radar_scorer *s, void *prepared, const float *q) {
     memcpy(prepared, q, (size_t)s->opt.D * sizeof *q);
 }
 
-static void score_plain(const exact *x, const radar_score_task *t, const float *q, size_t q_stride) {
+static void score_plain(const exact *x, const radar_score_task *t, const float *q,
+                        size_t q_stride) {
     for (int32_t i = t->segment_begin; i < t->segment_end; i++) {
         const void *tile = radar_segment_of(t->kv.k, &t->kv, i);
         for (int j = 0; j < t->n_query; j++) {
@@ -49,14 +54,18 @@ static void score_plain(const exact *x, const radar_score_task *t, const float *
 }
 
 /* Q queries, up to four segments from `first` on, at once. */
-RADAR_TEMPLATE RADAR_AVX512 void score_four(const exact *x, const radar_score_task *t, radar_dtype type, const float *q,
-                                            size_t q_stride, int32_t first, float *out, int Q) {
+RADAR_TEMPLATE RADAR_AVX512 void score_four(const exact *x, const radar_score_task *t,
+                                            radar_dtype type, const float *q, size_t q_stride,
+                                            int32_t first, float *out, int Q) {
     __m512 s[4 * RADAR_QUERY_BLOCK], logit[RADAR_QUERY_BLOCK];
     int n = t->segment_end - first < 4 ? t->segment_end - first : 4;
     for (int i = 0; i < 4; i++) {
-        if (i < n) radar_segment_logits_avx512(logit, type, radar_segment_of(t->kv.k, &t->kv, first + i), t->kv.D, q, q_stride, Q);
+        if (i < n)
+            radar_segment_logits_avx512(logit, type, radar_segment_of(t->kv.k, &t->kv, first + i),
+                                        t->kv.D, q, q_stride, Q);
         for (int j = 0; j < Q; j++)
-            s[4 * j + i] = i < n ? _mm512_mul_ps(logit[j], _mm512_set1_ps(x->scale)) : _mm512_setzero_ps();
+            s[4 * j + i] =
+                i < n ? _mm512_mul_ps(logit[j], _mm512_set1_ps(x->scale)) : _mm512_setzero_ps();
     }
     _Alignas(64) float lse[16];
     _mm512_store_ps(lse, radar_lse16(s, Q));
@@ -64,24 +73,32 @@ RADAR_TEMPLATE RADAR_AVX512 void score_four(const exact *x, const radar_score_ta
         for (int i = 0; i < n; i++) out[(size_t)j * t->score_stride + (size_t)i] = lse[4 * j + i];
 }
 
-RADAR_TEMPLATE RADAR_AVX512 void score_type(const exact *x, const radar_score_task *t, radar_dtype type, const float *q,
-                                            size_t q_stride) {
+RADAR_TEMPLATE RADAR_AVX512 void score_type(const exact *x, const radar_score_task *t,
+                                            radar_dtype type, const float *q, size_t q_stride) {
     for (int32_t i = t->segment_begin; i < t->segment_end; i += 4) {
         float *out = t->score + (i - t->segment_begin);
         for (int j = 0; j < t->n_query; j += RADAR_QUERY_BLOCK) {
             const float *qj = q + (size_t)j * q_stride;
             float *to = out + (size_t)j * t->score_stride;
             switch (t->n_query - j) {
-            case 1: score_four(x, t, type, qj, q_stride, i, to, 1); break;
-            case 2: score_four(x, t, type, qj, q_stride, i, to, 2); break;
-            case 3: score_four(x, t, type, qj, q_stride, i, to, 3); break;
-            default: score_four(x, t, type, qj, q_stride, i, to, 4);
+            case 1:
+                score_four(x, t, type, qj, q_stride, i, to, 1);
+                break;
+            case 2:
+                score_four(x, t, type, qj, q_stride, i, to, 2);
+                break;
+            case 3:
+                score_four(x, t, type, qj, q_stride, i, to, 3);
+                break;
+            default:
+                score_four(x, t, type, qj, q_stride, i, to, 4);
             }
         }
     }
 }
 
-RADAR_AVX512 static void score_avx512(const exact *x, const radar_score_task *t, const float *q, size_t q_stride) {
+RADAR_AVX512 static void score_avx512(const exact *x, const radar_score_task *t, const float *q,
+                                      size_t q_stride) {
     if (t->kv.type == RADAR_F32)
         score_type(x, t, RADAR_F32, q, q_stride);
     else if (t->kv.type == RADAR_F16)

@@ -18,9 +18,13 @@ typedef struct mean {
 static radar_status mean_open(radar_scorer *s, radar_error *err) {
     bool ok;
     radar_isa isa = radar_cpu_isa(s->opt.isa, &ok);
-    if (!ok) return radar_fail(err, RADAR_ERR_CONFIG, "instruction set '%s': not on this machine; use plain", s->opt.isa);
+    if (!ok)
+        return radar_fail(err, RADAR_ERR_CONFIG,
+                          "instruction set '%s': not on this machine; use plain", s->opt.isa);
     mean *x = radar_alloc(sizeof *x);
-    if (!x) return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'mean': no memory for %zu bytes", sizeof *x);
+    if (!x)
+        return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'mean': no memory for %zu bytes",
+                          sizeof *x);
     *x = (mean){isa.avx512, (float)(1 / sqrt(s->opt.D))};
     s->state = x;
     s->block_bytes = RADAR_BLOCK_SEGMENTS * (size_t)s->opt.D * 2;
@@ -47,7 +51,8 @@ static void mean_query(const radar_scorer *s, void *prepared, const float *q) {
 }
 
 static const uint16_t *mean_of(const radar_score_task *t, int32_t segment) {
-    const char *block = (const char *)t->kv.summary + (size_t)(segment / RADAR_BLOCK_SEGMENTS) * t->kv.block_bytes;
+    const char *block =
+        (const char *)t->kv.summary + (size_t)(segment / RADAR_BLOCK_SEGMENTS) * t->kv.block_bytes;
     return (const uint16_t *)block + (size_t)(segment % RADAR_BLOCK_SEGMENTS) * (size_t)t->kv.D;
 }
 
@@ -65,7 +70,8 @@ static void score_plain(const mean *x, const radar_score_task *t, const float *q
 }
 
 /* One query, up to 16 segments from `first` on. */
-RADAR_AVX512 static void score_16(const mean *x, const radar_score_task *t, const float *q, int32_t first, float *out) {
+RADAR_AVX512 static void score_16(const mean *x, const radar_score_task *t, const float *q,
+                                  int32_t first, float *out) {
     __m512 sum[16];
     int n = t->segment_end - first < 16 ? t->segment_end - first : 16;
     for (int i = 0; i < 16; i++) {
@@ -73,17 +79,21 @@ RADAR_AVX512 static void score_16(const mean *x, const radar_score_task *t, cons
         if (i >= n) continue;
         const uint16_t *k = mean_of(t, first + i);
         for (int d = 0; d < t->kv.D; d += 16)
-            sum[i] = _mm512_fmadd_ps(_mm512_loadu_ps(q + d),
-                                     radar_segment_load_tail(RADAR_F16, k, (size_t)d, radar_tail_mask(t->kv.D - d)), sum[i]);
+            sum[i] = _mm512_fmadd_ps(
+                _mm512_loadu_ps(q + d),
+                radar_segment_load_tail(RADAR_F16, k, (size_t)d, radar_tail_mask(t->kv.D - d)),
+                sum[i]);
     }
     __m512 dot = _mm512_mul_ps(radar_fold16(false, sum, 4), _mm512_set1_ps(x->scale));
     _mm512_mask_storeu_ps(out, radar_tail_mask(n), _mm512_add_ps(dot, _mm512_set1_ps(LN_16)));
 }
 
-static void score_avx512(const mean *x, const radar_score_task *t, const float *q, size_t q_stride) {
+static void score_avx512(const mean *x, const radar_score_task *t, const float *q,
+                         size_t q_stride) {
     for (int32_t i = t->segment_begin; i < t->segment_end; i += 16)
         for (int j = 0; j < t->n_query; j++)
-            score_16(x, t, q + (size_t)j * q_stride, i, t->score + (size_t)j * t->score_stride + (i - t->segment_begin));
+            score_16(x, t, q + (size_t)j * q_stride, i,
+                     t->score + (size_t)j * t->score_stride + (i - t->segment_begin));
 }
 
 static void mean_score(const radar_scorer *s, const radar_score_task *t) {

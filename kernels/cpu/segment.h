@@ -56,9 +56,11 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 radar_segment_widen(radar_dtype type, __m256i
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-RADAR_TEMPLATE RADAR_AVX512 __m512 radar_segment_load(radar_dtype type, const void *tile, size_t i) {
+RADAR_TEMPLATE RADAR_AVX512 __m512 radar_segment_load(radar_dtype type, const void *tile,
+                                                      size_t i) {
     if (type == RADAR_F32) return _mm512_loadu_ps((const float *)tile + i);
-    return radar_segment_widen(type, _mm256_loadu_si256((const __m256i *)((const uint16_t *)tile + i)));
+    return radar_segment_widen(type,
+                               _mm256_loadu_si256((const __m256i *)((const uint16_t *)tile + i)));
 }
 
 RADAR_TEMPLATE RADAR_AVX512 __m512 radar_segment_load_tail(radar_dtype type, const void *tile,
@@ -74,8 +76,8 @@ RADAR_TEMPLATE RADAR_AVX512 void radar_segment_chain(__m512 (*chain)[4], radar_d
     for (int c = 0; c < n; c++) {
         __m512 kd = radar_segment_load(type, k, (size_t)(d + c) * RADAR_SEGMENT);
         for (int j = 0; j < Q; j++)
-            chain[j][c] = _mm512_fmadd_ps(_mm512_set1_ps(q[(size_t)j * q_stride + (size_t)(d + c)]), kd,
-                                          chain[j][c]);
+            chain[j][c] = _mm512_fmadd_ps(_mm512_set1_ps(q[(size_t)j * q_stride + (size_t)(d + c)]),
+                                          kd, chain[j][c]);
     }
 }
 

@@ -15,7 +15,8 @@ typedef struct sieve {
 } sieve;
 
 static uint32_t segment_number(const radar_topk_task *t, int i) {
-    radar_kv_view kv = {.stripe_segments = t->stripe_segments, .shards = t->shards, .phase = t->phase};
+    radar_kv_view kv = {
+        .stripe_segments = t->stripe_segments, .shards = t->shards, .phase = t->phase};
     return (uint32_t)(radar_kv_position(&kv, (int64_t)t->segment_begin + i) / RADAR_SEGMENT);
 }
 
@@ -24,10 +25,14 @@ static uint64_t key_of(const radar_topk_task *t, int i) {
     uint64_t low = 0xffffffffu - segment;
     if (isnan(t->score[i])) return 0;
     switch (t->pick) {
-    case RADAR_PICK_TOP: return radar_topk_key(t->score[i], segment);
-    case RADAR_PICK_BOTTOM: return radar_topk_key(-t->score[i], segment);
-    case RADAR_PICK_RANDOM: return radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32 << 32 | low;
-    case RADAR_PICK_LAST: return (uint64_t)segment << 32 | low;
+    case RADAR_PICK_TOP:
+        return radar_topk_key(t->score[i], segment);
+    case RADAR_PICK_BOTTOM:
+        return radar_topk_key(-t->score[i], segment);
+    case RADAR_PICK_RANDOM:
+        return radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32 << 32 | low;
+    case RADAR_PICK_LAST:
+        return (uint64_t)segment << 32 | low;
     }
     return 0;
 }
@@ -54,7 +59,8 @@ RADAR_AVX512 static void sift_avx512(sieve *s) {
         __mmask16 tail = radar_tail_mask(t->n - i);
         __m512i u = _mm512_xor_si512(_mm512_maskz_loadu_epi32(tail, t->score + i), sign);
         u = _mm512_xor_si512(u, _mm512_or_si512(_mm512_srai_epi32(u, 31), top));
-        unsigned beat = _mm512_mask_cmpge_epu32_mask(tail, u, _mm512_set1_epi32((int)(uint32_t)(s->bar >> 32)));
+        unsigned beat =
+            _mm512_mask_cmpge_epu32_mask(tail, u, _mm512_set1_epi32((int)(uint32_t)(s->bar >> 32)));
         for (; beat; beat &= beat - 1) offer(s, i + __builtin_ctz(beat));
     }
 }

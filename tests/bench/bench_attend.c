@@ -54,16 +54,26 @@ static void run_attend(void) { radar_cpu_attend(&cpu.base, task, n_tasks, 0.125f
 static void bench_attend(const char *what, int tasks, int n_query, int step, int n_items) {
     radar_item *item = radar_alloc_array((size_t)tasks * (size_t)n_items, sizeof *item);
     int64_t *position = radar_alloc_array((size_t)n_query, sizeof *position);
-    float *q = random_floats((size_t)n_query * HEAD, 2), *partial = random_floats((size_t)(tasks * n_query) * RADAR_PARTIAL(HEAD), 3);
+    float *q = random_floats((size_t)n_query * HEAD, 2),
+          *partial = random_floats((size_t)(tasks * n_query) * RADAR_PARTIAL(HEAD), 3);
     if (!item || !position || !q || !partial) exit(71);
     for (int j = 0; j < n_query; j++) position[j] = INT64_MAX / 2;
-    for (int i = 0; i < tasks * n_items; i++) item[i] = (radar_item){(int32_t)((int64_t)i * step % SEGMENTS), 0xffff};
+    for (int i = 0; i < tasks * n_items; i++)
+        item[i] = (radar_item){(int32_t)((int64_t)i * step % SEGMENTS), 0xffff};
     for (int i = 0; i < tasks; i++)
-        task[i] = (radar_attend_task){kv, n_query, q, HEAD, position, item + (size_t)i * (size_t)n_items, n_items,
-                                      partial + (size_t)(i * n_query) * RADAR_PARTIAL(HEAD), RADAR_PARTIAL(HEAD)};
+        task[i] = (radar_attend_task){kv,
+                                      n_query,
+                                      q,
+                                      HEAD,
+                                      position,
+                                      item + (size_t)i * (size_t)n_items,
+                                      n_items,
+                                      partial + (size_t)(i * n_query) * RADAR_PARTIAL(HEAD),
+                                      RADAR_PARTIAL(HEAD)};
     n_tasks = tasks;
     double s = best_of(7, run_attend), segments = (double)tasks * n_items;
-    printf("%-44s %6.1f GB/s of K and V  %6.1f GFLOP/s\n", what, segments * 4 * HEAD * 16 / s / 1e9, segments * 16 * n_query * 4 * HEAD / s / 1e9);
+    printf("%-44s %6.1f GB/s of K and V  %6.1f GFLOP/s\n", what, segments * 4 * HEAD * 16 / s / 1e9,
+           segments * 16 * n_query * 4 * HEAD / s / 1e9);
     radar_free(item), radar_free(position), radar_free(q), radar_free(partial);
 }
 
@@ -86,7 +96,8 @@ static void bench_scorer(const char *name, int n_query, int n_segments) {
     radar_scorer_options opt = {.D = HEAD, .seed = 1, .rf_pair = 1, .isa = cpu.opt.isa};
     if (radar_scorer_open(&scorer, name, &opt, NULL) != RADAR_OK) exit(70);
     kv.block_bytes = scorer->block_bytes;
-    kv.summary = scorer->block_bytes ? radar_alloc((size_t)n_segments / 4 * scorer->block_bytes) : NULL;
+    kv.summary =
+        scorer->block_bytes ? radar_alloc((size_t)n_segments / 4 * scorer->block_bytes) : NULL;
     float *score = radar_alloc((size_t)n_segments * (size_t)n_query * sizeof *score);
     raw_query = random_floats(4 * HEAD, 4);
     prepared = radar_alloc(scorer->query_bytes * 4);
@@ -97,12 +108,18 @@ static void bench_scorer(const char *name, int n_query, int n_segments) {
     radar_cpu_query(&cpu.base, scorer, prepared, raw_query, HEAD, n_query);
     n_tasks = 8;
     for (int i = 0; i < n_tasks; i++) {
-        int32_t begin = (int32_t)((int64_t)n_segments / 4 * i / n_tasks * 4), end = (int32_t)((int64_t)n_segments / 4 * (i + 1) / n_tasks * 4);
-        score_task[i] = (radar_score_task){kv, n_query, prepared, begin, end, score + begin, (size_t)n_segments};
+        int32_t begin = (int32_t)((int64_t)n_segments / 4 * i / n_tasks * 4),
+                end = (int32_t)((int64_t)n_segments / 4 * (i + 1) / n_tasks * 4);
+        score_task[i] = (radar_score_task){kv,  n_query,       prepared,          begin,
+                                           end, score + begin, (size_t)n_segments};
     }
-    double s = best_of(7, run_score), bytes = scorer->block_bytes ? (double)n_blocks * (double)scorer->block_bytes : (double)n_segments * 32 * HEAD;
-    printf("score %-7s %d queries, %5.1f bytes a token      %6.1f GB/s  %7.1f M tokens/s   seal %7.3f us a token   3 queries %6.2f us\n", name, n_query,
-           bytes / n_segments / 16, bytes / s / 1e9, n_segments * 16 / s / 1e6, seal / n_segments / 16 * 1e6, query * 1e6);
+    double s = best_of(7, run_score), bytes = scorer->block_bytes
+                                                  ? (double)n_blocks * (double)scorer->block_bytes
+                                                  : (double)n_segments * 32 * HEAD;
+    printf("score %-7s %d queries, %5.1f bytes a token      %6.1f GB/s  %7.1f M tokens/s   seal "
+           "%7.3f us a token   3 queries %6.2f us\n",
+           name, n_query, bytes / n_segments / 16, bytes / s / 1e9, n_segments * 16 / s / 1e6,
+           seal / n_segments / 16 * 1e6, query * 1e6);
     radar_free(kv.summary), radar_free(score), radar_free(raw_query), radar_free(prepared);
     radar_scorer_close(scorer);
 }
@@ -117,8 +134,10 @@ static void bench_topk(int n, int keep, int rising) {
     uint64_t *key = radar_alloc_array((size_t)n, sizeof *key);
     if (!score || !key) exit(71);
     for (int i = 0; rising && i < n; i++) score[i] = (float)i;
-    topk_task = (radar_topk_task){.score = score, .n = n, .stripe_segments = 16, .shards = 1, .keep = keep, .key = key};
-    printf("topk %6d scores%s, keep %3d                 %6.1f us\n", n, rising ? " rising" : "", keep, best_of(9, run_topk) * 1e6);
+    topk_task = (radar_topk_task){
+        .score = score, .n = n, .stripe_segments = 16, .shards = 1, .keep = keep, .key = key};
+    printf("topk %6d scores%s, keep %3d                 %6.1f us\n", n, rising ? " rising" : "",
+           keep, best_of(9, run_topk) * 1e6);
     radar_free(score), radar_free(key);
 }
 

@@ -3,71 +3,152 @@
 # make test            everything that proves it right, in under 10 minutes (unit, MPI, command line, golden data)
 # make check-long      the quality figures of README.md on 8k tokens (tens of minutes)
 # make peers           speed beside llama.cpp on this machine (builds it under build/peers)
-# make soak            longer runs: fuzzing
-# make format          clang-format in place;  make check-format: only look
+# make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
+# make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
+# make install         PREFIX=/usr/local DESTDIR=: radar, libradar.a, radar.h, radar.pc
+# make format          clang-format in place;   make check-format   only look;   make bench   the kernels' speed
 # make compile_commands.json   for clangd (needs bear);   make clean
-# Settings: CC=gcc|clang  V=1 (show commands)  SAN=address,undefined  DEPS=0 (install nothing, print what is missing)  NP="1 2 3"
+# Settings: CC=gcc|clang-14  V=1 (show commands)  SAN=address,undefined  DEPS=0 (install nothing, print what is missing)  NP="1 2 3"
 
 CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 V ?= 0
 SAN ?=
 DEPS ?= 1
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 600
 Q := $(if $(filter 1,$(V)),,@)
+export DEPS V
 
 VARIANT := cpu$(if $(filter-out gcc,$(notdir $(CC))),-$(notdir $(CC)))$(if $(SAN),-san)
 O := build/$(VARIANT)
+MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-PKGS := jansson libpcre2-8 libutf8proc libxxhash
-MPI_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags ompi-c 2>/dev/null || mpicc --showme:compile))
-MPI_LIBS = $(shell pkg-config --libs ompi-c 2>/dev/null || mpicc --showme:link)
-PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS = $(shell pkg-config --libs $(PKGS))
+# What the machine offers is probed once per variant, by compiling; the file is kept.  Goals that only start others do without.
+STARTERS := demo test check-long peers soak sanitize-unit deps model format check-format clean compile_commands.json
+ifneq ($(filter-out $(STARTERS),$(or $(MAKECMDGOALS),all)),)
+include $O/config.mk
+endif
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wvla
 OPT := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off
 CFLAGS ?= -g
 CPPFLAGS += -I. -D_GNU_SOURCE
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-ALL_CFLAGS = -std=c11 $(OPT) $(WARN) -fopenmp $(CPPFLAGS) $(PKG_CFLAGS) $(MPI_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
-ALL_LIBS = $(LDFLAGS) $(SAN_FLAGS) -fopenmp $(PKG_LIBS) $(MPI_LIBS) -lm
+ALL_CFLAGS = -std=c11 $(OPT) $(WARN) $(OPENMP_FLAG) $(CPPFLAGS) $(PKG_CFLAGS) $(MPI_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
+ALL_LIBS = $(LDFLAGS) $(SAN_FLAGS) $(OPENMP_FLAG) $(PKG_LIBS) $(MPI_LIBS) -lm
 
 LIB_SRC := $(wildcard runtime/*.c runtime/policy/*.c kernels/*.c kernels/cpu/*.c parallel/*.c)
 CMD_SRC := $(wildcard launch/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
+MPI_SRC := $(wildcard tests/mpi/test_*.c)
+BENCH_SRC := $(wildcard tests/bench/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$O/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$O/%.o)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$O/%)
+MPI_TESTS := $(MPI_SRC:tests/mpi/%.c=$O/mpi/%)
+BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 
-.PHONY: all unit clean format check-format
-all: build/radar build/libradar.a
+.PHONY: all programs test-programs unit bench test demo check-long peers soak sanitize-unit deps model install format \
+        check-format clean
+all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
+programs: $O/radar $O/libradar.a
+test-programs: $(UNIT) $(MPI_TESTS)
 
-build/radar: $O/radar
+# ---- building ----
+
+build/radar build/libradar.a: build/%: $O/%
 	$(Q)cp -f $< $@
-build/libradar.a: $O/libradar.a
-	$(Q)cp -f $< $@
 
-$O/%.o: %.c
+$O/config.mk: launch/probe.sh
+	@mkdir -p $(@D)
+	@launch/probe.sh "$(CC)" $O > $@.new && mv $@.new $@
+
+$O/%.o: %.c $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 $O/libradar.a: $(LIB_OBJ)
 	$(Q)rm -f $@ && ar rcs $@ $^
-$O/radar: $(CMD_OBJ) $O/libradar.a
+# The command without its main, so that unit tests can reach its parts.
+$O/liblaunch.a: $(filter-out $O/launch/main.o,$(CMD_OBJ))
+	$(Q)rm -f $@ && ar rcs $@ $^
+$O/radar: $O/launch/main.o $O/liblaunch.a $O/libradar.a
 	$(if $(Q),@echo "  LD $@")
 	$(Q)$(CC) -o $@ $^ $(ALL_LIBS)
-$O/test_%: $O/tests/unit/test_%.o $O/libradar.a
+$O/test_%: $O/tests/unit/test_%.o $O/liblaunch.a $O/libradar.a
 	$(Q)$(CC) -o $@ $^ -lcmocka $(ALL_LIBS)
+$O/mpi/%: $O/tests/mpi/%.o $O/libradar.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ $(ALL_LIBS)
+$O/bench/%: $O/tests/bench/%.o $O/libradar.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) -o $@ $^ $(ALL_LIBS)
 .SECONDARY:
 
 unit: $(UNIT)
-	@set -e; for t in $(UNIT); do $$t; done
+	@tests/run_all.sh $(UNIT)
+bench: $(BENCHES)
+	@set -e; for b in $(BENCHES); do echo "== $$b"; $$b; done
 
-FORMATTED = $(shell git ls-files '*.c' '*.h')
+# ---- what a person types: each does the set-up it needs, then builds in a make of its own that sees it ----
+
+AGAIN := @$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+deps:
+	@launch/deps.sh build test demo check fuzz
+model:
+	@launch/fetch_model.sh $(MODEL)
+demo:
+	@launch/deps.sh build demo
+	$(AGAIN) all
+	@launch/fetch_model.sh $(MODEL)
+	@launch/demo.sh $(MODEL)
+test:
+	@launch/deps.sh build demo test
+	$(AGAIN) all test-programs
+	@launch/fetch_model.sh $(MODEL)
+	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
+sanitize-unit:
+	@launch/deps.sh build test
+	$(AGAIN) SAN=address,undefined unit
+check-long:
+	@launch/deps.sh build demo test
+	$(AGAIN) all
+	@launch/fetch_model.sh $(MODEL)
+	@tests/check_long.sh build/radar $(MODEL)
+peers:
+	@launch/deps.sh build demo
+	$(AGAIN) all
+	@launch/fetch_model.sh $(MODEL)
+	python3 tests/peers/llama_cpp.py $(PEERS)
+soak:
+	@launch/deps.sh build fuzz
+	$(AGAIN) CC=clang-14 build/cpu-clang-14/config.mk
+	@tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+# ---- the rest ----
+
+# radar.h stands alone beside the list of status codes, whose place in the tree it names.
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 755 $O/radar $(DESTDIR)$(PREFIX)/bin/radar
+	install -m 644 $O/libradar.a $(DESTDIR)$(PREFIX)/lib/libradar.a
+	sed 's|"runtime/status.h"|"radar_status.h"|' runtime/radar.h > $(DESTDIR)$(PREFIX)/include/radar.h
+	install -m 644 runtime/status.h $(DESTDIR)$(PREFIX)/include/radar_status.h
+	printf '%s\n' 'Name: radar' 'Description: decoding over a key/value cache sharded across MPI ranks' \
+	  "Version: $$(sed -n 's/^#define RADAR_VERSION "\(.*\)"/\1/p' runtime/radar.h)" \
+	  'Cflags: -I$(PREFIX)/include $(MPI_CFLAGS)' 'Libs: -L$(PREFIX)/lib -lradar $(ALL_LIBS)' \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/radar.pc
+
+FORMATTED = $(shell find runtime kernels parallel launch tests -name '*.[ch]')
+CLANG_FORMAT ?= $(or $(shell command -v clang-format-14),clang-format)
 format:
-	clang-format -i $(FORMATTED)
+	$(CLANG_FORMAT) -i $(FORMATTED)
 check-format:
-	clang-format --dry-run -Werror $(FORMATTED)
+	@$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
+compile_commands.json:
+	rm -rf $O && bear -- $(MAKE) all
 clean:
-	rm -rf build/cpu* build/radar build/libradar.a
+	rm -rf build/cpu* build/fuzz build/radar build/libradar.a
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT_SRC:%.c=$O/%.d)
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC))

@@ -77,6 +77,7 @@ typedef struct radar_batch {
     int64_t position; /* of token[0] */
     int n;
     const radar_policy *policy;
+    radar_counts *counts; /* where the pass is counted; NULL: prefill, not part of a session's figures */
 } radar_batch;
 
 /* [all ranks] One pass of the model over the rows of all batches together (at most ws.rows): keys and values are appended,

@@ -118,9 +118,8 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
     ops->arrange(e->be, ws->arranged, ws->q + (size_t)ws_row * row, n, c->n_kv_heads, group, c->head_dim);
     s->plan.n_tasks = s->plan.n_missed = 0;
     s->plan.n_items = 0;
-    bool own = batch->policy == s->attention.policy;
-    radar_counts elsewhere = {0}; /* prefill is not part of a session's figures */
-    radar_select select = {.comm = e->comm, .kv = &s->kv, .attention = &s->attention, .counts = own ? &s->counts : &elsewhere, .plan = &s->plan,
+    radar_counts elsewhere = {0}, *counts = batch->counts ? batch->counts : &elsewhere;
+    radar_select select = {.comm = e->comm, .kv = &s->kv, .attention = &s->attention, .counts = counts, .plan = &s->plan,
                            .layer = layer, .n_rows = n, .n_heads = c->n_heads, .position = ws->position + ws_row,
                            .query_position = ws->query_position, .q = ws->arranged, .partial = ws->pieces, .err = &e->err};
     radar_status st = batch->policy->select(&select);
@@ -131,10 +130,8 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
     st = merge_tree(e, RADAR_X3_PARTIALS, merge_partials, (size_t)partials * (size_t)RADAR_PARTIAL(c->head_dim), partials);
     if (st != RADAR_OK) return st;
     ops->finish(e->be, ws->attended + (size_t)ws_row * row, ws->coverage, ws->pieces, n, c->n_kv_heads, group, c->head_dim);
-    if (own) {
-        count_coverage(&s->counts, ws->coverage, n * c->n_heads);
-        s->counts.rows += (int64_t)n * c->n_kv_heads;
-    }
+    count_coverage(counts, ws->coverage, n * c->n_heads);
+    counts->rows += (int64_t)n * c->n_kv_heads;
     return RADAR_OK;
 }
 

@@ -16,11 +16,12 @@ typedef struct radar_sampler_options {
 
 /* [this rank] RADAR_ERR_USAGE names the option that is out of range. */
 radar_status radar_sampler_check(const radar_sampler_options *opt, radar_error *err);
-/* Bytes of scratch for a vocabulary. */
+/* [this rank] Bytes of scratch for a vocabulary. */
 size_t radar_sampler_scratch(int vocab);
-/* [this rank] logit [vocab]; NaN anywhere: RADAR_ERR_INTERNAL with the place.  Filters in llama.cpp's order: top-k, top-p, min-p, temperature.
- * scratch: radar_sampler_scratch(vocab) bytes, 8-byte aligned. */
-radar_status radar_sample(int32_t *token, const radar_sampler_options *opt, int64_t position, const float *logit, int vocab, void *scratch,
-                          radar_error *err);
+/* [this rank] logit [vocab].  Filters in llama.cpp's order: top-k, top-p (of what top-k left, before temperature), min-p, temperature;
+ * at least one token stays.  +infinity takes all the probability.  NaN anywhere, or -infinity everywhere: RADAR_ERR_INTERNAL with the
+ * place.  opt has passed radar_sampler_check.  scratch: radar_sampler_scratch(vocab) bytes, 8-byte aligned. */
+radar_status radar_sample(int32_t *token, const radar_sampler_options *opt, int64_t position,
+                          const float *logit, int vocab, void *scratch, radar_error *err);
 
 #endif

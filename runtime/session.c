@@ -192,8 +192,8 @@ static radar_status check_tokens(radar_session *s, const int32_t *token, size_t 
 }
 
 /* One pass; the cache counts its tokens only when every rank has finished it. */
-static radar_status run_pass(radar_session *s, const int32_t *token, int n, const radar_policy *policy) {
-    const radar_batch batch = {s, token, s->position, n, policy};
+static radar_status run_pass(radar_session *s, const int32_t *token, int n, const radar_policy *policy, radar_counts *counts) {
+    const radar_batch batch = {s, token, s->position, n, policy, counts};
     radar_status st = radar_forward(s->e, &batch, 1);
     if (st == RADAR_OK)
         s->position += n;
@@ -219,7 +219,7 @@ static radar_status settle(radar_session *s) {
     if (s->pending < 0) return RADAR_OK;
     int32_t token = s->pending;
     radar_status st = check_tokens(s, &token, 1);
-    if (st == RADAR_OK) st = run_pass(s, &token, 1, s->attention.policy);
+    if (st == RADAR_OK) st = run_pass(s, &token, 1, s->attention.policy, &s->counts);
     if (st == RADAR_OK) {
         s->pending = -1;
         st = last_logits(s, 0);
@@ -241,7 +241,7 @@ radar_status radar_prefill(radar_session *s, const int32_t *token, size_t n) {
     RADAR_TRY(st, settle(s), fail);
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = chunk_at(s, n - done);
-        RADAR_TRY(st, run_pass(s, token + done, rows, &radar_policy_dense), fail);
+        RADAR_TRY(st, run_pass(s, token + done, rows, &radar_policy_dense, NULL), fail);
         radar_report(s->e, "prefill", (int64_t)done + rows, (int64_t)n);
     }
     if (n > 0) st = last_logits(s, rows - 1);
@@ -287,7 +287,7 @@ radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float
     RADAR_TRY(st, settle(s), fail);
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = (int)radar_min64((int64_t)(n - done), s->policy_rows);
-        RADAR_TRY(st, run_pass(s, token + done, rows, s->attention.policy), fail);
+        RADAR_TRY(st, run_pass(s, token + done, rows, s->attention.policy, &s->counts), fail);
         if (logits) RADAR_TRY(st, copy_logits(s, rows, logits + done * vocab), fail);
         radar_report(s->e, "score", (int64_t)done + rows, (int64_t)n);
     }

@@ -18,7 +18,8 @@ static int open_model(void **state) {
     s.golden = json_load_file("tests/golden/tokenizer-smollm2.json", JSON_ALLOW_NUL, &e);
     if (!s.golden) print_error("tests/golden/tokenizer-smollm2.json: %s\n", e.text);
     if (access(MODEL, R_OK) == 0 || !getenv("RADAR_NO_MODEL")) {
-        if (radar_tensorfile_open(&s.tf, MODEL, &err) != RADAR_OK || radar_tokenizer_open(&s.t, s.tf, NULL, &err) != RADAR_OK) {
+        if (radar_tensorfile_open(&s.tf, MODEL, &err) != RADAR_OK ||
+            radar_tokenizer_open(&s.t, s.tf, NULL, &err) != RADAR_OK) {
             print_error("%s\n", err.text);
             return -1;
         }
@@ -63,7 +64,8 @@ static size_t read_ids(const json_t *list, int32_t *out, size_t room) {
 }
 
 /* Whether text gives the ids of the list. */
-static bool gives(const radar_tokenizer *t, const char *text, size_t bytes, int flags, const json_t *list) {
+static bool gives(const radar_tokenizer *t, const char *text, size_t bytes, int flags,
+                  const json_t *list) {
     static int32_t want[1 << 16];
     radar_error err = {0};
     int32_t *ids;
@@ -81,12 +83,15 @@ static void all_golden_texts_give_the_golden_ids(void **state) {
     size_t i;
     int wrong = 0;
     assert_int_equal(json_array_size(cases), 415);
-    json_array_foreach(cases, i, one) { /* disputed ones too: `ids` is what the original definition gives */
+    json_array_foreach(cases, i,
+                       one) { /* disputed ones too: `ids` is what the original definition gives */
         size_t bytes = unhex(json_object_get(one, "hex"), text, sizeof text);
         plain = json_object_get(one, "ids_no_special");
         if (!plain) plain = json_object_get(one, "ids");
-        bool good = gives(s->t, text, bytes, RADAR_TOKENIZE_SPECIAL, json_object_get(one, "ids")) && gives(s->t, text, bytes, 0, plain) &&
-                    gives(s->t, text, bytes, RADAR_TOKENIZE_BOS, plain); /* this model adds no BOS */
+        bool good =
+            gives(s->t, text, bytes, RADAR_TOKENIZE_SPECIAL, json_object_get(one, "ids")) &&
+            gives(s->t, text, bytes, 0, plain) &&
+            gives(s->t, text, bytes, RADAR_TOKENIZE_BOS, plain); /* this model adds no BOS */
         if (!good) print_error("case %zu differs\n", i);
         wrong += !good;
     }
@@ -104,8 +109,11 @@ static void all_golden_ids_give_the_golden_bytes(void **state) {
         for (int skip_special = 0; skip_special < 2; skip_special++) {
             radar_error err = {0};
             char *text;
-            size_t bytes, n_want = unhex(json_object_get(one, skip_special ? "hex_without_special" : "hex"), want, sizeof want);
-            assert_int_equal(radar_tokenizer_decode(s->t, ids, n, skip_special, &text, &bytes, &err), RADAR_OK);
+            size_t bytes,
+                n_want = unhex(json_object_get(one, skip_special ? "hex_without_special" : "hex"),
+                               want, sizeof want);
+            assert_int_equal(
+                radar_tokenizer_decode(s->t, ids, n, skip_special, &text, &bytes, &err), RADAR_OK);
             assert_int_equal(bytes, n_want);
             assert_memory_equal(text, want, bytes);
             assert_int_equal(text[bytes], 0);
@@ -119,17 +127,20 @@ static void special_tokens_and_missing_bytes_are_those_of_the_model(void **state
     const shared *s = need_model(state);
     const json_t *pieces = json_object_get(s->golden, "pieces");
     int32_t missing[256];
-    size_t n = read_ids(json_object_get(pieces, "single_byte_token_missing_for"), missing, 256), k = 0;
+    size_t n = read_ids(json_object_get(pieces, "single_byte_token_missing_for"), missing, 256),
+           k = 0;
     for (int b = 0; b < 256; b++) {
         bool listed = k < n && missing[k] == b;
         k += listed;
         assert_int_equal(s->t->byte_id[b] < 0, listed);
     }
     assert_int_equal(radar_tokenizer_vocab(s->t), 49152);
-    for (int32_t id = 0; id < 49152; id++) assert_int_equal(radar_tokenizer_is_special(s->t, id), id < 17);
+    for (int32_t id = 0; id < 49152; id++)
+        assert_int_equal(radar_tokenizer_is_special(s->t, id), id < 17);
     assert_int_equal(radar_tokenizer_find(s->t, "<|im_end|>", 10), 2);
     assert_int_equal(radar_tokenizer_find(s->t, "<|im_gone|>", 11), -1);
-    assert_string_equal(radar_tokenizer_describe(s->t), "byte-level BPE (smollm), 49152 tokens, 17 special");
+    assert_string_equal(radar_tokenizer_describe(s->t),
+                        "byte-level BPE (smollm), 49152 tokens, 17 special");
 }
 
 /* The pieces of all tokens, each after its length as u32.  The XXH3 was taken of bytes whose SHA-256 is the one in the golden file. */
@@ -165,12 +176,15 @@ static char *read_file(const char *path, size_t *bytes) {
     return data;
 }
 
-static void begins_with_ids(const radar_tokenizer *t, const char *text_path, size_t offset, const char *ids_path) {
+static void begins_with_ids(const radar_tokenizer *t, const char *text_path, size_t offset,
+                            const char *ids_path) {
     radar_error err = {0};
     size_t bytes, ids_bytes, n;
     int32_t *ids;
     char *text = read_file(text_path, &bytes), *want = read_file(ids_path, &ids_bytes);
-    assert_int_equal(radar_tokenizer_encode(t, text + offset, bytes - offset, RADAR_TOKENIZE_SPECIAL, &ids, &n, &err), RADAR_OK);
+    assert_int_equal(radar_tokenizer_encode(t, text + offset, bytes - offset,
+                                            RADAR_TOKENIZE_SPECIAL, &ids, &n, &err),
+                     RADAR_OK);
     assert_true(n * sizeof *ids >= ids_bytes);
     assert_memory_equal(ids, want, ids_bytes);
     radar_free(ids);
@@ -193,17 +207,31 @@ static void text_that_is_not_utf8_is_refused_with_its_place(void **state) {
         const char *text;
         size_t bytes, bad;
     } one[] = {
-        {"\xff", 1, 0},          {"a\xff" "b", 3, 1},     {"a\xc3", 2, 1},       {"\xc3(", 2, 0},          {"\xe2\x82\x81\xe2\x82", 5, 3},
-        {"\xc0\x80", 2, 0},      {"\xed\xa0\x80", 3, 0},  {"\xf4\x90\x80\x80", 4, 0}, {"\x80", 1, 0},      {"12345678\xf0\x90\x8d", 11, 8},
-        {"\xe0\x9f\xbf", 3, 0},  {"\xf0\x8f\xbf\xbf", 4, 0}, {"\xf5\x80\x80\x80", 4, 0},
+        {"\xff", 1, 0},
+        {"a\xff"
+         "b",
+         3, 1},
+        {"a\xc3", 2, 1},
+        {"\xc3(", 2, 0},
+        {"\xe2\x82\x81\xe2\x82", 5, 3},
+        {"\xc0\x80", 2, 0},
+        {"\xed\xa0\x80", 3, 0},
+        {"\xf4\x90\x80\x80", 4, 0},
+        {"\x80", 1, 0},
+        {"12345678\xf0\x90\x8d", 11, 8},
+        {"\xe0\x9f\xbf", 3, 0},
+        {"\xf0\x8f\xbf\xbf", 4, 0},
+        {"\xf5\x80\x80\x80", 4, 0},
     };
     for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
         radar_error err = {0};
         int32_t *ids;
         size_t n;
         char place[32];
-        assert_int_equal(radar_tokenizer_encode(s->t, one[i].text, one[i].bytes, 0, &ids, &n, &err), RADAR_ERR_DATA);
-        snprintf(place, sizeof place, "byte %zu is 0x%02x;", one[i].bad, (uint8_t)one[i].text[one[i].bad]);
+        assert_int_equal(radar_tokenizer_encode(s->t, one[i].text, one[i].bytes, 0, &ids, &n, &err),
+                         RADAR_ERR_DATA);
+        snprintf(place, sizeof place, "byte %zu is 0x%02x;", one[i].bad,
+                 (uint8_t)one[i].text[one[i].bad]);
         if (!strstr(err.text, place)) fail_msg("'%s' does not say '%s'", err.text, place);
         assert_null(ids);
         assert_int_equal(n, 0);
@@ -211,19 +239,26 @@ static void text_that_is_not_utf8_is_refused_with_its_place(void **state) {
 }
 
 static uint64_t counter;
-static uint32_t below(uint32_t n) { return (uint32_t)(radar_random(1, RADAR_STREAM_PICK, counter++) % n); }
+static uint32_t below(uint32_t n) {
+    return (uint32_t)(radar_random(1, RADAR_STREAM_PICK, counter++) % n);
+}
 
 static size_t put_char(uint32_t c, char *out) {
     if (c < 0x80) return out[0] = (char)c, 1;
     if (c < 0x800) return out[0] = (char)(0xc0 | c >> 6), out[1] = (char)(0x80 | (c & 63)), 2;
-    if (c < 0x10000) return out[0] = (char)(0xe0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)), out[2] = (char)(0x80 | (c & 63)), 3;
-    out[0] = (char)(0xf0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 63)), out[2] = (char)(0x80 | (c >> 6 & 63)), out[3] = (char)(0x80 | (c & 63));
+    if (c < 0x10000)
+        return out[0] = (char)(0xe0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 63)),
+               out[2] = (char)(0x80 | (c & 63)), 3;
+    out[0] = (char)(0xf0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 63)),
+    out[2] = (char)(0x80 | (c >> 6 & 63)), out[3] = (char)(0x80 | (c & 63));
     return 4;
 }
 
 /* Letters, spaces and specials mixed with any characters whose bytes have tokens. */
 static size_t random_text(const radar_tokenizer *t, char *out, int n) {
-    static const char *const known[] = {" ", "  ", "\n", "\r\n", "the", " the", "'s", "1", "23", "<|im_end|>", "<|im_", "\t", "\xc2\xa0", "\xe2\x80\x83"};
+    static const char *const known[] = {" ",     "  ", "\n",       "\r\n",        "the",
+                                        " the",  "'s", "1",        "23",          "<|im_end|>",
+                                        "<|im_", "\t", "\xc2\xa0", "\xe2\x80\x83"};
     size_t bytes = 0;
     for (int i = 0; i < n; i++) {
         char c[4];
@@ -254,7 +289,8 @@ static void texts_the_vocabulary_can_spell_come_back_as_they_were(void **state) 
         radar_error err = {0};
         int32_t *ids;
         char *back;
-        assert_int_equal(radar_tokenizer_encode(s->t, text, bytes, i & 1, &ids, &n, &err), RADAR_OK);
+        assert_int_equal(radar_tokenizer_encode(s->t, text, bytes, i & 1, &ids, &n, &err),
+                         RADAR_OK);
         assert_true(n <= bytes);
         assert_int_equal(radar_tokenizer_decode(s->t, ids, n, false, &back, &got, &err), RADAR_OK);
         assert_int_equal(got, bytes);
@@ -274,7 +310,9 @@ static void a_stream_gives_the_bytes_of_the_whole_and_no_half_characters(void **
         radar_detokenizer d = {.t = s->t};
         size_t n = 1 + below(32), streamed = 0, all = 0;
         for (size_t k = 0; k < n; k++) {
-            int32_t id = (int32_t)(below(3) ? 100 + below(150) : below(49152)); /* the first hundreds are bytes of UTF-8 */
+            int32_t id =
+                (int32_t)(below(3) ? 100 + below(150)
+                                   : below(49152)); /* the first hundreds are bytes of UTF-8 */
             size_t bytes, came = radar_detokenize_push(&d, id, out);
             const char *piece = radar_tokenizer_piece(s->t, id, &bytes);
             assert_true(came <= room);
@@ -319,16 +357,19 @@ static void ids_outside_the_vocabulary_are_refused(void **state) {
     radar_error err = {0};
     char *text;
     size_t bytes;
-    assert_int_equal(radar_tokenizer_decode(s->t, bad, 2, false, &text, &bytes, &err), RADAR_ERR_DATA);
+    assert_int_equal(radar_tokenizer_decode(s->t, bad, 2, false, &text, &bytes, &err),
+                     RADAR_ERR_DATA);
     assert_non_null(strstr(err.text, "token 1 of 2 is 49152"));
-    assert_int_equal(radar_tokenizer_decode(s->t, negative, 1, false, &text, &bytes, &err), RADAR_ERR_DATA);
+    assert_int_equal(radar_tokenizer_decode(s->t, negative, 1, false, &text, &bytes, &err),
+                     RADAR_ERR_DATA);
     assert_null(text);
 }
 
 /* One word of 300 kB each: quadratic merging would take minutes. */
 static void endless_words_take_linear_time(void **state) {
     const shared *s = need_model(state);
-    static const char *const unit[] = {" ", "a", "\xe4\xb8\xad", "7", "\xcc\x81", "A", "\n", ".", "\t ", "ab", "<|im_"};
+    static const char *const unit[] = {" ",  "a", "\xe4\xb8\xad", "7",  "\xcc\x81", "A",
+                                       "\n", ".", "\t ",          "ab", "<|im_"};
     size_t bytes = 300000;
     char *text = malloc(bytes);
     for (size_t u = 0; u < sizeof unit / sizeof *unit; u++) {
@@ -338,7 +379,9 @@ static void endless_words_take_linear_time(void **state) {
         int32_t *ids;
         char *back;
         double begin = radar_clock();
-        assert_int_equal(radar_tokenizer_encode(s->t, text, used, RADAR_TOKENIZE_SPECIAL, &ids, &n, &err), RADAR_OK);
+        assert_int_equal(
+            radar_tokenizer_encode(s->t, text, used, RADAR_TOKENIZE_SPECIAL, &ids, &n, &err),
+            RADAR_OK);
         assert_true(radar_clock() - begin < 10);
         assert_int_equal(radar_tokenizer_decode(s->t, ids, n, false, &back, &got, &err), RADAR_OK);
         assert_int_equal(got, used);
@@ -358,7 +401,8 @@ static void long_and_short_words_merge_in_the_same_order(void **state) {
         size_t n = 1 + below(200), left = n;
         radar_bpe_scratch scratch = {0};
         radar_error err = {0};
-        for (size_t k = 0; k < n; k++) naive[k] = symbol[k] = s->t->byte_id[(uint8_t)"etaoin shrdlu"[below(13)]];
+        for (size_t k = 0; k < n; k++)
+            naive[k] = symbol[k] = s->t->byte_id[(uint8_t) "etaoin shrdlu"[below(13)]];
         for (;;) {
             const radar_merge *best = NULL;
             size_t at = 0;

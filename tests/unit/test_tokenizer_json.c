@@ -1,59 +1,16 @@
 /* tokenizer.json files of every family, small and written here; ids as HF tokenizers 0.23 gives them. */
 #include "tests/unit/tokenizer_fixture.h"
 
-#define MERGES                                                                                     \
-    "Ġ t|h e|Ġt he|l l|he ll|hell o|Ġ Ġ|ĠĠ ĠĠ|Ċ Ċ|1 2|12 3|Ã ©|Ġ w|o r|Ġw or|l d|' s|á »|ĩ t|Ġ V|ĠV i|m n"
-#define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\",\"invert\":false}"
-#define BYTE_LEVEL "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":false}"
-#define GPT2 "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}"
-#define SEQUENCE(list) "{\"type\":\"Sequence\",\"pretokenizers\":[" list "]}"
-#define LLAMA3                                                                                     \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define QWEN2                                                                                      \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define TEKKEN                                                                                     \
-    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define ADDED(id, text, normalized, special)                                                       \
-    "{\"id\":" #id ",\"content\":\"" text "\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":" #normalized ",\"special\":" #special "}"
-#define BOS(name, id)                                                                              \
-    "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"" name "\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}],"   \
-    "\"pair\":[{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},{\"Sequence\":{\"id\":\"B\",\"type_id\":1}}],"                                                  \
-    "\"special_tokens\":{\"" name "\":{\"id\":\"" name "\",\"ids\":[" #id "],\"tokens\":[\"" name "\"]}}}"
-#define SPM_NORMALIZER                                                                             \
-    "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"▁\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"▁\"}]}"
-#define SPM_DECODER                                                                                \
-    "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"▁\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"          \
-    "{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"
-#define SPM_ADDED ADDED(0, "<unk>", false, true) "," ADDED(1, "<s>", false, true) "," ADDED(2, "</s>", false, true)
-
-static json_t *llama3_file(void) {
-    return tokenizer_file(byte_level_model(MERGES, "ĠViá»ĩt|xyz", true), "null", SEQUENCE(SPLIT(LLAMA3) "," BYTE_LEVEL),
-                          "{\"type\":\"Sequence\",\"processors\":[" BYTE_LEVEL "," BOS("<|begin_of_text|>", 280) "]}", BYTE_LEVEL,
-                          "[" ADDED(280, "<|begin_of_text|>", false, true) "," ADDED(281, "<|eot_id|>", false, true) "]");
-}
-
-static json_t *qwen_file(void) {
-    return tokenizer_file(byte_level_model(MERGES, "", false), "{\"type\":\"NFC\"}", SEQUENCE(SPLIT(QWEN2) "," BYTE_LEVEL), BYTE_LEVEL, BYTE_LEVEL,
-                          "[" ADDED(278, "<|im_start|>", false, true) "," ADDED(279, "<think>", false, false) "," ADDED(280, "<|im_end|>", false, true) "]");
-}
-
-static json_t *tekken_file(void) {
-    return tokenizer_file(byte_level_model(MERGES, "", true), "null", SEQUENCE(SPLIT(TEKKEN) "," BYTE_LEVEL), "null", BYTE_LEVEL, "[]");
-}
-
-#define SPM_MERGES "▁ t|h e|▁t he|l l|he ll|▁ ▁|▁▁ ▁▁|▁ hell|▁hell o|a b"
-static json_t *spm_file(bool fallback) {
-    return tokenizer_file(spm_model("▁abcdefhlot", SPM_MERGES, fallback), SPM_NORMALIZER, "null", BOS("<s>", 1), SPM_DECODER, "[" SPM_ADDED "]");
-}
-
 static void whole_words_need_no_merges_when_the_model_says_so(void **state) {
     (void)state;
     radar_tokenizer *t = must_open(llama3_file());
     EXPECT(t, " Việt", 0, 278);
     EXPECT(t, "xyz the xyzz", 0, 279, 258, 32, 120, 121, 122, 122);
-    EXPECT(t, "1234567 hello\n\n  world's e\xcc\x81 \xc3\xa9", 0, 266, 52, 53, 54, 55, 32, 261, 264, 32, 270, 271, 272, 32, 101, 204, 129, 32, 267);
+    EXPECT(t, "1234567 hello\n\n  world's e\xcc\x81 \xc3\xa9", 0, 266, 52, 53, 54, 55, 32, 261, 264,
+           32, 270, 271, 272, 32, 101, 204, 129, 32, 267);
     EXPECT(t, "hello<|eot_id|>", RADAR_TOKENIZE_SPECIAL | RADAR_TOKENIZE_BOS, 280, 261, 281);
-    EXPECT(t, "hello<|eot_id|>", RADAR_TOKENIZE_BOS, 280, 261, 60, 124, 101, 111, 116, 95, 105, 100, 124, 62);
+    EXPECT(t, "hello<|eot_id|>", RADAR_TOKENIZE_BOS, 280, 261, 60, 124, 101, 111, 116, 95, 105, 100,
+           124, 62);
     EXPECT(t, "", RADAR_TOKENIZE_BOS, 280);
     EXPECT(t, " \xe1\xa0\x8ex", 0, 32, 225, 160, 142, 120);
     radar_tokenizer_close(t);
@@ -64,7 +21,8 @@ static void composed_and_decomposed_letters_give_the_same_ids_under_nfc(void **s
     radar_tokenizer *t = must_open(qwen_file());
     EXPECT(t, "e\xcc\x81", 0, 267);
     EXPECT(t, "\xc3\xa9", 0, 267);
-    EXPECT(t, "1234 \xe2\x84\xab \xec\xa0\x81\xe1\x86\xa8 q\xcc\x87\xcc\xa3", 0, 49, 50, 51, 52, 32, 195, 133, 32, 236, 160, 129, 225, 134, 168, 32, 113, 204, 163, 204, 135);
+    EXPECT(t, "1234 \xe2\x84\xab \xec\xa0\x81\xe1\x86\xa8 q\xcc\x87\xcc\xa3", 0, 49, 50, 51, 52, 32,
+           195, 133, 32, 236, 160, 129, 225, 134, 168, 32, 113, 204, 163, 204, 135);
     EXPECT(t, "<think>hello<|im_end|>", 0, 279, 261, 60, 124, 105, 109, 95, 101, 110, 100, 124, 62);
     EXPECT(t, "<think>hello<|im_end|>", RADAR_TOKENIZE_SPECIAL, 279, 261, 280);
     radar_tokenizer_close(t);
@@ -73,7 +31,8 @@ static void composed_and_decomposed_letters_give_the_same_ids_under_nfc(void **s
 static void case_and_marks_cut_words_as_tekken_does(void **state) {
     (void)state;
     radar_tokenizer *t = must_open(tekken_file());
-    EXPECT(t, "helloWorld THEthe 123 //\n/x e\xcc\x81", 0, 261, 87, 269, 271, 32, 84, 72, 69, 116, 257, 32, 49, 50, 51, 32, 47, 47, 10, 47, 120, 32, 101, 204, 129);
+    EXPECT(t, "helloWorld THEthe 123 //\n/x e\xcc\x81", 0, 261, 87, 269, 271, 32, 84, 72, 69, 116,
+           257, 32, 49, 50, 51, 32, 47, 47, 10, 47, 120, 32, 101, 204, 129);
     radar_tokenizer_close(t);
 }
 
@@ -81,8 +40,10 @@ static void sentencepiece_marks_spaces_and_falls_back_to_bytes(void **state) {
     (void)state;
     radar_tokenizer *t = must_open(spm_file(true));
     EXPECT(t, "hello the  ab", 0, 278, 272, 275, 279);
-    EXPECT(t, "the\xc3\xa9\nhello      ", RADAR_TOKENIZE_BOS, 1, 272, 198, 172, 13, 274, 268, 276, 275);
-    EXPECT(t, "<s> a</s>b", RADAR_TOKENIZE_SPECIAL | RADAR_TOKENIZE_BOS, 1, 1, 275, 260, 2, 259, 261);
+    EXPECT(t, "the\xc3\xa9\nhello      ", RADAR_TOKENIZE_BOS, 1, 272, 198, 172, 13, 274, 268, 276,
+           275);
+    EXPECT(t, "<s> a</s>b", RADAR_TOKENIZE_SPECIAL | RADAR_TOKENIZE_BOS, 1, 1, 275, 260, 2, 259,
+           261);
     EXPECT(t, "<s> a</s>b", 0, 259, 63, 118, 65, 259, 260, 63, 50, 118, 65, 261);
     EXPECT(t, "", RADAR_TOKENIZE_BOS, 1);
     radar_tokenizer_close(t);
@@ -100,7 +61,10 @@ static void decoded(const radar_tokenizer *t, const char *text, const char *want
     int32_t *ids;
     size_t n, bytes;
     char *got;
-    assert_int_equal(radar_tokenizer_encode(t, text, strlen(text), RADAR_TOKENIZE_SPECIAL | RADAR_TOKENIZE_BOS, &ids, &n, &err), RADAR_OK);
+    assert_int_equal(radar_tokenizer_encode(t, text, strlen(text),
+                                            RADAR_TOKENIZE_SPECIAL | RADAR_TOKENIZE_BOS, &ids, &n,
+                                            &err),
+                     RADAR_OK);
     assert_int_equal(radar_tokenizer_decode(t, ids, n, true, &got, &bytes, &err), RADAR_OK);
     assert_int_equal(bytes, strlen(want));
     assert_string_equal(got, want);
@@ -121,8 +85,12 @@ static void decoding_takes_back_the_space_that_encoding_put_first(void **state) 
 
 static json_t *metaspace_file(const char *scheme, bool split) {
     char part[200];
-    snprintf(part, sizeof part, "{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_scheme\":\"%s\",\"split\":%s}", scheme, split ? "true" : "false");
-    return tokenizer_file(spm_model("▁abcdefhlot", SPM_MERGES, true), "null", part, "null", part, "[" SPM_ADDED "]");
+    snprintf(
+        part, sizeof part,
+        "{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_scheme\":\"%s\",\"split\":%s}",
+        scheme, split ? "true" : "false");
+    return tokenizer_file(spm_model("▁abcdefhlot", SPM_MERGES, true), "null", part, "null", part,
+                          "[" SPM_ADDED "]");
 }
 
 static void metaspace_prepends_where_its_scheme_says(void **state) {
@@ -141,12 +109,15 @@ static void metaspace_prepends_where_its_scheme_says(void **state) {
 
 static json_t *cut_file(const char *pre_tokenizers) {
     char part[900];
-    snprintf(part, sizeof part, "{\"type\":\"Sequence\",\"pretokenizers\":[%s%s" BYTE_LEVEL "]}", pre_tokenizers, *pre_tokenizers ? "," : "");
-    return tokenizer_file(byte_level_model("a b|b a|aa b|a a|ab ab|1 1|11 1", "", false), "null", part, "null", BYTE_LEVEL, "[]");
+    snprintf(part, sizeof part, "{\"type\":\"Sequence\",\"pretokenizers\":[%s%s" BYTE_LEVEL "]}",
+             pre_tokenizers, *pre_tokenizers ? "," : "");
+    return tokenizer_file(byte_level_model("a b|b a|aa b|a a|ab ab|1 1|11 1", "", false), "null",
+                          part, "null", BYTE_LEVEL, "[]");
 }
 
-#define CUT(pattern, behavior, invert)                                                             \
-    "{\"type\":\"Split\",\"pattern\":" pattern ",\"behavior\":\"" behavior "\",\"invert\":" invert "}"
+#define CUT(pattern, behavior, invert) \
+    "{\"type\":\"Split\",\"pattern\":" pattern ",\"behavior\":\"" behavior "\",\"invert\":" invert \
+    "}"
 
 static void each_way_to_split_keeps_merges_inside_pieces(void **state) {
     (void)state;
@@ -176,16 +147,24 @@ static void each_way_to_split_keeps_merges_inside_pieces(void **state) {
 
 static void added_tokens_strip_and_stand_alone_as_they_ask(void **state) {
     (void)state;
-    json_t *root = tokenizer_file(
-        byte_level_model(MERGES, "", false), "null", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true}", "null", BYTE_LEVEL,
-        "[{\"id\":278,\"content\":\"<l>\",\"single_word\":false,\"lstrip\":true,\"rstrip\":false,\"normalized\":false,\"special\":true},"
-        "{\"id\":279,\"content\":\"<r>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":true,\"normalized\":false,\"special\":true},"
-        "{\"id\":280,\"content\":\"foo\",\"single_word\":true,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":false},"
-        "{\"id\":281,\"content\":\"<l>long\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":false}]");
+    json_t *root =
+        tokenizer_file(byte_level_model(MERGES, "", false), "null",
+                       "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
+                       "\"use_regex\":true}",
+                       "null", BYTE_LEVEL,
+                       "[{\"id\":278,\"content\":\"<l>\",\"single_word\":false,\"lstrip\":true,"
+                       "\"rstrip\":false,\"normalized\":false,\"special\":true},"
+                       "{\"id\":279,\"content\":\"<r>\",\"single_word\":false,\"lstrip\":false,"
+                       "\"rstrip\":true,\"normalized\":false,\"special\":true},"
+                       "{\"id\":280,\"content\":\"foo\",\"single_word\":true,\"lstrip\":false,"
+                       "\"rstrip\":false,\"normalized\":false,\"special\":false},"
+                       "{\"id\":281,\"content\":\"<l>long\",\"single_word\":false,\"lstrip\":false,"
+                       "\"rstrip\":false,\"normalized\":false,\"special\":false}]");
     radar_tokenizer *t = must_open(root);
     EXPECT(t, "the  \xe3\x80\x80<l>  the", RADAR_TOKENIZE_SPECIAL, 258, 278, 32, 258);
     EXPECT(t, "the  <r> \n the", RADAR_TOKENIZE_SPECIAL, 258, 262, 279, 258);
-    EXPECT(t, "foo foox xfoo f foo.", 0, 280, 32, 102, 111, 111, 120, 32, 120, 102, 111, 111, 32, 102, 32, 280, 32, 46);
+    EXPECT(t, "foo foox xfoo f foo.", 0, 280, 32, 102, 111, 111, 120, 32, 120, 102, 111, 111, 32,
+           102, 32, 280, 32, 46);
     EXPECT(t, "<l>long<l>lon", RADAR_TOKENIZE_SPECIAL, 281, 278, 32, 108, 111, 110);
     EXPECT(t, "<l>long<l>lon", 0, 281, 32, 60, 108, 62, 108, 111, 110);
     radar_tokenizer_close(t);
@@ -196,7 +175,8 @@ static void both_spellings_of_merges_are_read(void **state) {
     json_t *root = qwen_file(), *merges = json_object_get(json_object_get(root, "model"), "merges");
     for (size_t i = 0; i < json_array_size(merges); i++) {
         const char *both = json_string_value(json_array_get(merges, i)), *space = strchr(both, ' ');
-        json_array_set_new(merges, i, json_pack("[s%, s]", both, (size_t)(space - both), space + 1));
+        json_array_set_new(merges, i,
+                           json_pack("[s%, s]", both, (size_t)(space - both), space + 1));
     }
     radar_tokenizer *t = must_open(root);
     EXPECT(t, " the hello", 0, 258, 32, 261);
@@ -219,19 +199,29 @@ static json_t *with_model(const char *key, const char *part) {
 
 static void unknown_parts_are_refused_by_name(void **state) {
     (void)state;
-    must_refuse(with("pre_tokenizer", "{\"type\":\"BertPreTokenizer\"}"), "pre_tokenizer type 'BertPreTokenizer' is not known");
-    must_refuse(with("pre_tokenizer", SEQUENCE(BYTE_LEVEL ",{\"type\":\"Digits\"}")), "'Digits' behind ByteLevel");
+    must_refuse(with("pre_tokenizer", "{\"type\":\"BertPreTokenizer\"}"),
+                "pre_tokenizer type 'BertPreTokenizer' is not known");
+    must_refuse(with("pre_tokenizer", SEQUENCE(BYTE_LEVEL ",{\"type\":\"Digits\"}")),
+                "'Digits' behind ByteLevel");
     must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"a\"}", "Contiguous", "false")), "behavior");
     must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"a\\\\w\"}", "Isolated", "false")), "'\\w'");
     must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"^a\"}", "Isolated", "false")), "'^a'");
-    must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"[a&&[b]]\"}", "Isolated", "false")), "'&&[b]]'");
-    must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"(a\"}", "Isolated", "false")), "refused at byte 2");
-    must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"a\"}", "Isolated", "false,\"extra\":1")), "'extra'");
+    must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"[a&&[b]]\"}", "Isolated", "false")),
+                "'&&[b]]'");
+    must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"(a\"}", "Isolated", "false")),
+                "refused at byte 2");
+    must_refuse(with("pre_tokenizer", CUT("{\"Regex\":\"a\"}", "Isolated", "false,\"extra\":1")),
+                "'extra'");
     must_refuse(with("normalizer", "{\"type\":\"NFKC\"}"), "normalizer type 'NFKC' is not known");
-    must_refuse(with("normalizer", "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"}"), "Replace with this 'pattern'");
-    must_refuse(with("post_processor", "{\"type\":\"BertProcessing\"}"), "post_processor type 'BertProcessing' is not known");
-    must_refuse(with("decoder", "{\"type\":\"WordPiece\"}"), "decoder type 'WordPiece' is not known");
-    must_refuse(with("decoder", "{\"type\":\"Strip\",\"content\":\" \",\"start\":2,\"stop\":0}"), "start or stop");
+    must_refuse(with("normalizer",
+                     "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},\"content\":\"b\"}"),
+                "Replace with this 'pattern'");
+    must_refuse(with("post_processor", "{\"type\":\"BertProcessing\"}"),
+                "post_processor type 'BertProcessing' is not known");
+    must_refuse(with("decoder", "{\"type\":\"WordPiece\"}"),
+                "decoder type 'WordPiece' is not known");
+    must_refuse(with("decoder", "{\"type\":\"Strip\",\"content\":\" \",\"start\":2,\"stop\":0}"),
+                "start or stop");
     must_refuse(with("surprise", "1"), "'surprise'");
     must_refuse(with_model("type", "\"Unigram\""), "model type 'Unigram' is not known");
     must_refuse(with_model("dropout", "0.1"), "dropout");
@@ -251,7 +241,8 @@ static void damaged_vocabularies_are_refused(void **state) {
     must_refuse(with_model("merges", "[\"h e\", \"no space no\"]"), "merges[1]");
     must_refuse(with_model("merges", "[\"q q\"]"), "merges[0]");
     must_refuse(with_model("merges", "[[\"h\"]]"), "merges[0]");
-    must_refuse(with("added_tokens", "[" ADDED(5, "h", false, true) "]"), "has id 5, the vocabulary says 104");
+    must_refuse(with("added_tokens", "[" ADDED(5, "h", false, true) "]"),
+                "has id 5, the vocabulary says 104");
     must_refuse(with("added_tokens", "[{\"id\":400}]"), "added_tokens[0]");
     must_refuse(with("model", "null"), "model type ''");
 }
@@ -264,7 +255,7 @@ static void files_that_are_not_json_are_refused(void **state) {
     char path[64];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         err = (radar_error){0};
-        write_file(path, ".json", bad[i], strlen(bad[i]));
+        write_temporary(path, ".json", bad[i], strlen(bad[i]));
         assert_int_equal(radar_tokenizer_open(&t, NULL, path, &err), RADAR_ERR_DATA);
         assert_null(t);
         unlink(path);
@@ -272,7 +263,8 @@ static void files_that_are_not_json_are_refused(void **state) {
     err = (radar_error){0};
     assert_int_not_equal(radar_tokenizer_open(&t, NULL, "/dev/zero", &err), RADAR_OK);
     err = (radar_error){0};
-    assert_int_equal(radar_tokenizer_open(&t, NULL, "/nowhere/tokenizer.json", &err), RADAR_ERR_NO_INPUT);
+    assert_int_equal(radar_tokenizer_open(&t, NULL, "/nowhere/tokenizer.json", &err),
+                     RADAR_ERR_NO_INPUT);
 }
 
 static radar_sys real;
@@ -287,7 +279,7 @@ static void every_failed_allocation_is_reported(void **state) {
     json_t *root = qwen_file();
     text = json_dumps(root, 0);
     json_decref(root);
-    write_file(path, ".json", text, strlen(text));
+    write_temporary(path, ".json", text, strlen(text));
     free(text);
     long live = radar_alloc_live();
     bool passed = false;
@@ -300,7 +292,9 @@ static void every_failed_allocation_is_reported(void **state) {
         calls = 0;
         radar_sys_table.alloc = failing_alloc;
         radar_status st = radar_tokenizer_open(&t, NULL, path, &err);
-        if (st == RADAR_OK) st = radar_tokenizer_encode(t, "q\xcc\x87\xcc\xa3 hello<|im_end|>", 19, RADAR_TOKENIZE_SPECIAL, &ids, &n, &err);
+        if (st == RADAR_OK)
+            st = radar_tokenizer_encode(t, "q\xcc\x87\xcc\xa3 hello<|im_end|>", 19,
+                                        RADAR_TOKENIZE_SPECIAL, &ids, &n, &err);
         radar_sys_table = real;
         passed = calls < fail_at;
         assert_true(st == RADAR_OK || st == RADAR_ERR_MEMORY);

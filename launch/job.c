@@ -1,0 +1,181 @@
+#include "launch/launch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/sys.h"
+
+/* ---- one status for all ranks ---- */
+
+radar_status launch_agree(launch_job *job) {
+    const launch_world *w = job->world;
+    /* Of ranks with equal status, one that has the words is named. */
+    int value = 2 * (int)job->err.status + (job->err.text[0] != 0), rank = w->rank;
+    w->largest(w, &value, &rank);
+    if (rank != w->rank && value / 2 != (int)RADAR_OK) {
+        job->err.status = (radar_status)(value / 2);
+        job->err.text[0] = 0;
+    }
+    return job->err.status;
+}
+
+/* The next "name=value" of a text of launch_args_text, NULL at the end. */
+static const char *next_entry(const char *text, size_t bytes, const char *entry) {
+    const char *next = entry + strlen(entry) + 1;
+    return next < text + bytes ? next : NULL;
+}
+
+static radar_status name_difference(launch_job *job, const char *mine, size_t my_bytes,
+                                    const char *theirs, size_t bytes) {
+    const char *a = mine, *b = theirs;
+    while (a != NULL && b != NULL && strcmp(a, b) == 0) {
+        a = next_entry(mine, my_bytes, a);
+        b = next_entry(theirs, bytes, b);
+    }
+    if (a == NULL && b == NULL) return RADAR_OK;
+    return radar_fail(&job->err, RADAR_ERR_DISAGREE,
+                      "started with %.80s, rank 0 with %.80s; give all ranks the same options",
+                      a != NULL ? a : "fewer options", b != NULL ? b : "fewer options");
+}
+
+radar_status launch_same_options(launch_job *job) {
+    const launch_world *w = job->world;
+    size_t bytes = 0;
+    char *mine = launch_args_text(job->opt, &bytes), *theirs = NULL;
+    uint64_t length = bytes;
+    if (mine == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the options");
+    if (launch_agree(job) == RADAR_OK) {
+        w->broadcast(w, &length, sizeof length);
+        theirs = radar_alloc((size_t)length);
+        if (theirs == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the options");
+        if (launch_agree(job) == RADAR_OK) {
+            if (w->rank == 0) memcpy(theirs, mine, bytes);
+            w->broadcast(w, theirs, (size_t)length);
+            name_difference(job, mine, bytes, theirs, (size_t)length);
+            launch_agree(job);
+        }
+    }
+    radar_free(mine);
+    radar_free(theirs);
+    return job->err.status;
+}
+
+radar_status launch_library_failed(launch_job *job, radar_status st) {
+    job->stop = true;
+    if (st == RADAR_ERR_STOPPED && *job->world->signal != 0)
+        return radar_fail(&job->err, st, "stopped by signal %d; nothing was saved: run it again",
+                          (int)*job->world->signal);
+    return radar_fail(&job->err, st, "%s", radar_last_error(job->engine));
+}
+
+/* ---- the engine ---- */
+
+static int on_progress(void *user, const char *what, int64_t done, int64_t total) {
+    launch_job *job = user;
+    /* How far decoding and scoring have come, the commands know better. */
+    if (strcmp(what, "load") == 0 || strcmp(what, "prefill") == 0)
+        launch_report_progress(&job->report, what, done, total);
+    return job->stop || *job->world->signal != 0;
+}
+
+static void on_log(void *user, radar_log_level level, int rank, const char *text) {
+    launch_job *job = user;
+    if (rank == 0)
+        launch_report_line(&job->report, "%s%s", level == RADAR_LOG_WARNING ? "warning: " : "",
+                           text);
+}
+
+radar_status launch_open_engine(launch_job *job, bool alone) {
+    const launch_options *o = job->opt;
+    radar_engine_options e = RADAR_ENGINE_OPTIONS_DEFAULT;
+    e.model = o->model, e.tokenizer = o->tokenizer;
+    e.backend = o->backend, e.precision = o->precision, e.isa = o->isa;
+    e.threads = (int)o->threads, e.shards = (int)o->shards, e.stripe = (int)o->stripe,
+    e.chunk = (int)o->chunk;
+    e.progress = on_progress, e.log = on_log, e.user = job;
+    char why[512] = "";
+    const radar_status st = radar_engine_open(
+        &job->engine, alone ? job->world->alone : job->world->comm, &e, why, sizeof why);
+    if (st == RADAR_ERR_STOPPED) return launch_library_failed(job, st);
+    if (st != RADAR_OK) return radar_fail(&job->err, st, "%s", why);
+    job->info = (radar_model_info){.size = sizeof job->info};
+    radar_engine_info(job->engine, &job->info);
+    return RADAR_OK;
+}
+
+/* ---- the session ---- */
+
+radar_status launch_context(launch_job *job, int64_t prompt, int64_t more, int64_t *context) {
+    const int64_t asked = job->opt->context, trained = job->info.context;
+    const bool given = asked != LAUNCH_UNSET && asked != 0;
+    const int64_t limit = given ? asked : trained;
+    const int64_t least = prompt + (more > 0 ? 1 : 0);
+    if (least > limit)
+        return radar_fail(&job->err, RADAR_ERR_CONFIG,
+                          "the prompt has %lld tokens, %s %lld%s: no room%s; give --ctx %lld or "
+                          "more, or a shorter prompt",
+                          (long long)prompt, given ? "--ctx is" : "the model's context is",
+                          (long long)limit, given ? "" : " tokens",
+                          prompt <= limit ? " for an answer" : "", (long long)(prompt + more));
+    if (given && asked > trained)
+        launch_report_line(
+            &job->report, "warning: --ctx %lld is beyond the %lld tokens the model was trained for",
+            (long long)asked, (long long)trained);
+    *context = asked == LAUNCH_UNSET ? radar_min64(prompt + more, limit) : limit;
+    return RADAR_OK;
+}
+
+/* Where the session's memory stands, as a person wants to see it before waiting. */
+static radar_status report_session(launch_job *job, const radar_session_options *s) {
+    radar_session_stats stats;
+    const radar_status st = launch_stats(job, &stats);
+    if (st != RADAR_OK) return st;
+    char file[LAUNCH_BYTES_TEXT], kv[LAUNCH_BYTES_TEXT], summary[LAUNCH_BYTES_TEXT];
+    const radar_model_info *m = &job->info;
+    uint64_t kv_most = 0, summary_most = 0;
+    for (int r = 0; r < stats.ranks; r++) {
+        if (stats.kv_bytes[r] > kv_most) kv_most = stats.kv_bytes[r];
+        if (stats.summary_bytes[r] > summary_most) summary_most = stats.summary_bytes[r];
+    }
+    launch_report_line(&job->report, "model: %s (%s, %d layers, %s)", m->name, m->family, m->layers,
+                       launch_bytes(file, (double)m->file_bytes));
+    launch_report_line(&job->report, "ranks: %d, backend %s, %d shards", stats.ranks, m->backend,
+                       (int)job->opt->shards);
+    launch_report_line(
+        &job->report,
+        "context: %lld tokens in %lld segments; KV (%s) %s a rank, summaries %s a rank",
+        (long long)stats.context, (long long)radar_ceil_div(stats.context, 16), s->kv_type,
+        launch_bytes(kv, (double)kv_most), launch_bytes(summary, (double)summary_most));
+    return RADAR_OK;
+}
+
+radar_status launch_open_session(launch_job *job, int64_t context, const char *attention) {
+    const launch_options *o = job->opt;
+    radar_session_options s = RADAR_SESSION_OPTIONS_DEFAULT;
+    s.context = context;
+    s.kv_type = o->kv_type;
+    s.attention = attention != NULL ? attention : o->attention;
+    s.scorer = o->scorer, s.share = o->share, s.pick = o->pick, s.select = o->select,
+    s.rf_form = o->rf_form;
+    s.budget = o->budget, s.dense_below = o->dense_below, s.window = o->window, s.sinks = o->sinks;
+    s.segments = o->segments == LAUNCH_UNSET ? 0 : o->segments;
+    s.rf_features = o->rf_features == LAUNCH_UNSET ? 0 : o->rf_features;
+    s.scorer_seed = o->scorer_seed, s.seed = o->seed;
+    s.temperature = o->temperature, s.top_k = o->top_k, s.top_p = o->top_p, s.min_p = o->min_p;
+    const radar_status st = radar_session_open(&job->session, job->engine, &s);
+    if (st != RADAR_OK) return launch_library_failed(job, st);
+    return report_session(job, &s);
+}
+
+radar_status launch_stats(launch_job *job, radar_session_stats *stats) {
+    *stats = (radar_session_stats){.size = sizeof *stats};
+    const radar_status st = radar_stats(job->session, stats);
+    return st == RADAR_OK ? st : launch_library_failed(job, st);
+}
+
+void launch_close(launch_job *job) {
+    radar_session_close(job->session);
+    radar_engine_close(job->engine);
+    job->session = NULL;
+    job->engine = NULL;
+}

@@ -1,0 +1,63 @@
+/* launch.h - what the subcommands share: the ranks they run on, one job's options and errors, its engine and prompt.
+ *
+ * A job fails on all ranks together: a rank with trouble of its own (a prompt it cannot read, a full disk) notes it in job->err, asks
+ * the library to stop at the next step, and the ranks agree on the worst status where they meet.  The rank that has the words prints them. */
+#ifndef RADAR_LAUNCH_H
+#define RADAR_LAUNCH_H
+
+#include <signal.h>
+
+#include "launch/args.h"
+#include "launch/report.h"
+#include "runtime/base.h"
+#include "runtime/radar.h"
+
+/* The ranks of this job.  main.c fills it; nobody else knows MPI. */
+typedef struct launch_world launch_world;
+struct launch_world {
+    int rank, size;
+    radar_mpi_comm comm;                 /* all ranks */
+    radar_mpi_comm alone;                /* this rank by itself, without MPI */
+    volatile const sig_atomic_t *signal; /* nonzero: the signal that asks this rank to stop */
+    double started;                      /* radar_clock at the start of the process */
+    /* [all ranks] data of rank 0 to all. */
+    void (*broadcast)(const launch_world *w, void *data, size_t bytes);
+    /* [all ranks] the largest value of all, and the lowest rank that brought it. */
+    void (*largest)(const launch_world *w, int *value, int *rank);
+};
+
+typedef struct launch_job {
+    const launch_world *world;
+    const launch_options *opt;
+    launch_report report;
+    radar_error err;
+    bool stop; /* this rank asks all ranks to stop: its own error is in err */
+    radar_engine *engine;
+    radar_session *session;
+    radar_model_info info;
+} launch_job;
+
+typedef radar_status launch_command_fn(launch_job *job);
+launch_command_fn launch_run, launch_eval, launch_compare; /* [all ranks] */
+launch_command_fn launch_tokenize, launch_detokenize,
+    launch_inspect; /* rank 0 alone, without an exchange */
+
+/* ---- job.c ---- */
+
+/* [all ranks] Leaves with the worst status of all ranks in job->err; a rank that had none of its own gets it without text. */
+radar_status launch_agree(launch_job *job);
+/* [all ranks] All ranks were started with the same options, else RADAR_ERR_DISAGREE naming the first that differs. */
+radar_status launch_same_options(launch_job *job);
+/* [this rank] Notes the library's last error under st and asks the other ranks to stop too.  Returns st. */
+radar_status launch_library_failed(launch_job *job, radar_status st);
+/* [all ranks, or rank 0 alone when alone is true] Opens the model into job->engine and fills job->info. */
+radar_status launch_open_engine(launch_job *job, bool alone);
+/* [all ranks] Opens job->session with room for context tokens.  attention NULL: as the options say. */
+radar_status launch_open_session(launch_job *job, int64_t context, const char *attention);
+/* [this rank] Tokens of capacity for a job of `prompt` tokens that wants `more`: --ctx, else what it needs and the model can. */
+radar_status launch_context(launch_job *job, int64_t prompt, int64_t more, int64_t *context);
+/* [all ranks] Statistics, with their size set. */
+radar_status launch_stats(launch_job *job, radar_session_stats *stats);
+void launch_close(launch_job *job); /* [all ranks] session and engine */
+
+#endif

@@ -1,0 +1,30 @@
+/* report.h - what a person sees on stderr: progress, facts at the start, one line at the end.  Rank 0 speaks. */
+#ifndef RADAR_LAUNCH_REPORT_H
+#define RADAR_LAUNCH_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct launch_report {
+    bool speaks;   /* rank 0 without --quiet */
+    bool terminal; /* stderr is one: a bar; else a line every 5 s */
+    bool bar;      /* a bar stands on the current line */
+    double began;  /* when the present phase began */
+    double shown;  /* when it was last shown */
+    int64_t done;  /* of the present phase */
+    char what[16]; /* its name */
+} launch_report;
+
+void launch_report_open(launch_report *r, bool speaks);
+/* total 0: unknown.  A phase begins when `what` changes or `done` falls. */
+void launch_report_progress(launch_report *r, const char *what, int64_t done, int64_t total);
+/* One line of fact, after taking the bar away. */
+void launch_report_line(launch_report *r, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Takes the bar away, so that other output starts on an empty line. */
+void launch_report_clear(launch_report *r);
+/* "1.5 MB" into text; returns text. */
+#define LAUNCH_BYTES_TEXT 24
+const char *launch_bytes(char text[LAUNCH_BYTES_TEXT], double bytes);
+
+#endif

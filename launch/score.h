@@ -1,0 +1,23 @@
+/* score.h - the loss of given tokens, each computed as a decode step would compute it. */
+#ifndef RADAR_LAUNCH_SCORE_H
+#define RADAR_LAUNCH_SCORE_H
+
+#include "launch/launch.h"
+
+/* [this rank] -ln of the probability that logits [vocab] give to token: log-softmax in double. */
+double launch_loss(const float *logits, int vocab, int32_t token);
+
+/* [rank 0] Called for every row, in order: the loss of the token after it, and its logits [vocab]. */
+typedef radar_status launch_row_fn(void *user, double loss, const float *logits);
+
+typedef struct launch_score {
+    double nll;     /* sum over the rows, nats; on rank 0 */
+    double seconds; /* without rank 0's own arithmetic */
+} launch_score;
+
+/* [all ranks] Appends token [first, end) under the session's attention; row i gives the loss of token[i + 1], so token[end] must exist.
+ * each may be NULL. */
+radar_status launch_score_rows(launch_job *job, const int32_t *token, int64_t first, int64_t end,
+                               launch_row_fn *each, void *user, launch_score *score);
+
+#endif

@@ -123,7 +123,7 @@ peers:
 	python3 tests/peers/llama_cpp.py $(PEERS)
 soak:
 	@launch/deps.sh build fuzz
-	$(AGAIN) CC=clang-14 build/cpu-clang-14/config.mk
+	$(AGAIN) --silent CC=clang-14 build/cpu-clang-14/config.mk
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
 
 # ---- the rest ----

@@ -16,8 +16,8 @@ radar_status radar_tokenizer_open(radar_tokenizer **out, const radar_tensorfile 
                                   const char *json_path, radar_error *err);
 void radar_tokenizer_close(radar_tokenizer *t); /* [this rank] NULL is fine */
 
-const char *radar_tokenizer_describe(
-    const radar_tokenizer *t); /* e.g. "byte-level BPE (smollm), 49152 tokens, 17 special" */
+/* "byte-level BPE (smollm), 49152 tokens, 17 special" */
+const char *radar_tokenizer_describe(const radar_tokenizer *t);
 int32_t radar_tokenizer_vocab(const radar_tokenizer *t);
 
 enum {

@@ -19,12 +19,19 @@ printf '%s\n' "${sources[@]}" | xargs -P "$(nproc)" -I{} bash -c '
     o=build/fuzz/lib/$(tr / _ <<<"$1").o; shift
     "$@" -o "$o"' _ {} "${compile[@]}" -fsanitize=fuzzer-no-link,address,undefined -c {} || exit 1
 
+# First inputs for the readers of model files, made by the tests' own writer.
+mkdir -p build/fuzz/seeds/gguf build/fuzz/seeds/safetensors build/fuzz/seeds/config
+"${compile[@]}" -o build/fuzz/make_seeds tests/fuzz/make_seeds.c runtime/base.c runtime/sys.c runtime/status.c "${libs[@]}" -lm &&
+    build/fuzz/make_seeds build/fuzz/seeds || exit 1
+
 for target in "${targets[@]}"; do
     name=$(basename "$target" .c) folder=build/fuzz/$(basename "$target" .c)
     mkdir -p "$folder/corpus"
     "${compile[@]}" -fsanitize=fuzzer,address,undefined -o "$folder/$name" "$target" build/fuzz/lib/*.o "${libs[@]}" -lm || exit 1
     seeds=()
-    [ ! -d "tests/fuzz/corpus/$name" ] || seeds=("tests/fuzz/corpus/$name")
+    for seed in "tests/fuzz/corpus/$name" "build/fuzz/seeds/${name#fuzz_}"; do
+        [ ! -d "$seed" ] || seeds+=("$seed")
+    done
     if ASAN_OPTIONS=allocator_may_return_null=1 "$folder/$name" -max_total_time="$share" -timeout=10 -rss_limit_mb=2048 \
         -artifact_prefix="$folder/" -print_final_stats=1 "$folder/corpus" "${seeds[@]}" >"$folder/log" 2>&1; then
         passed=$((passed + 1))

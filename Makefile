@@ -38,7 +38,7 @@ SAN_FLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize
 ALL_CFLAGS = -std=c11 $(OPT) $(WARN) $(OPENMP_FLAG) $(CPPFLAGS) $(PKG_CFLAGS) $(MPI_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
 ALL_LIBS = $(LDFLAGS) $(SAN_FLAGS) $(OPENMP_FLAG) $(PKG_LIBS) $(MPI_LIBS) -lm
 
-LIB_SRC := $(wildcard runtime/*.c runtime/policy/*.c kernels/*.c kernels/cpu/*.c parallel/*.c)
+LIB_SRC := $(wildcard runtime/*.c runtime/*/*.c kernels/*.c kernels/cpu/*.c parallel/*.c)
 CMD_SRC := $(wildcard launch/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 MPI_SRC := $(wildcard tests/mpi/test_*.c)

@@ -5,8 +5,8 @@
 
 #include "launch/json_out.h"
 #include "launch/launch.h"
-#include "runtime/model.h"
-#include "runtime/tokenizer.h"
+#include "runtime/model/model.h"
+#include "runtime/text/tokenizer.h"
 
 enum { TYPES = 40 };
 

@@ -8,11 +8,11 @@
 #include "parallel/shard.h"
 #include "runtime/attention.h"
 #include "runtime/kvcache.h"
-#include "runtime/model.h"
+#include "runtime/model/model.h"
 #include "runtime/policy.h"
 #include "runtime/radar.h"
 #include "runtime/sampler.h"
-#include "runtime/tokenizer.h"
+#include "runtime/text/tokenizer.h"
 
 /* Device memory of one forward pass of up to `rows` rows; made once, sized by the model and the layout. */
 typedef struct radar_workspace {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "runtime/sys.h"
-#include "runtime/tokenizer_internal.h"
+#include "runtime/text/tokenizer_internal.h"
 #include "tests/unit/tokenizer_files.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);

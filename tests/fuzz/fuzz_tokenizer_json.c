@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "runtime/sys.h"
-#include "runtime/tensorfile_internal.h"
-#include "runtime/tokenizer_internal.h"
+#include "runtime/model/tensorfile_internal.h"
+#include "runtime/text/tokenizer_internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

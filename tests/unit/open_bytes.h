@@ -2,7 +2,7 @@
 #ifndef OPEN_BYTES_H
 #define OPEN_BYTES_H
 
-#include "runtime/model_internal.h"
+#include "runtime/model/model_internal.h"
 #include "runtime/sys.h"
 
 /* A sum over everything a caller can reach, so that nothing is optimised away. */

@@ -1,7 +1,7 @@
 /* Chat templates: recognised, laid out as the models' own templates do, and safe from what messages contain. */
 #include "tests/unit/tokenizer_fixture.h"
 
-#include "runtime/template.h"
+#include "runtime/text/template.h"
 #include "tests/unit/make_files.h"
 
 #define MODEL "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"

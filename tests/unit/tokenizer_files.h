@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/vocab.h"
+#include "runtime/text/vocab.h"
 
 /* "a b|c d" -> ["a b", "c d"], and the vocabulary grows by the joint tokens. */
 static inline json_t *grow_by_merges(json_t *vocab, const char *merges) {

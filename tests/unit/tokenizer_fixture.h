@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "runtime/sys.h"
-#include "runtime/tokenizer_internal.h"
+#include "runtime/text/tokenizer_internal.h"
 #include "tests/unit/tokenizer_files.h"
 
 /* Encodes text and compares with want[0 .. n-1]. */

@@ -28,39 +28,41 @@ typedef enum radar_precision {
 } radar_precision;
 
 typedef struct radar_backend_options {
-    int n_threads;             /* >= 1 */
+    int n_threads; /* >= 1 */
     radar_precision precision;
-    const char *isa;           /* NULL = best the machine has; "avx512" or "plain" force one (tests) */
-    int max_rows;              /* largest M of a matmul */
-    int max_cols;              /* largest number of columns of a matrix */
+    const char *isa; /* NULL = best the machine has; "avx512" or "plain" force one (tests) */
+    int max_rows;    /* largest M of a matmul */
+    int max_cols;    /* largest number of columns of a matrix */
 } radar_backend_options;
 
 /* One product of the shared input x [M, cols] with rows and columns of a stored matrix; see matmul.h. */
 typedef struct radar_matmul_job {
     const radar_matrix *w;
     int64_t row_begin, row_end; /* rows of w, = outputs */
-    int64_t col_begin, col_end; /* columns of w; col_begin a multiple of the type's block.  Input element 0 of the job is x column x_begin */
+    int64_t col_begin,
+        col_end; /* columns of w; col_begin a multiple of the type's block.  Input element 0 of the job is x column x_begin */
     int64_t x_begin;
-    const float *bias;          /* [w->rows], added once per output; NULL = none */
-    float *out;                 /* out[m * out_stride + (row - row_begin)] */
+    const float *bias; /* [w->rows], added once per output; NULL = none */
+    float *out;        /* out[m * out_stride + (row - row_begin)] */
     size_t out_stride;
 } radar_matmul_job;
 
 /* Exact attention of some queries of one KV head to listed segments of one shard; see attend.h. */
 typedef struct radar_item {
     int32_t segment; /* index in the shard's storage */
-    uint32_t tokens; /* bit i: token i of the segment is attended; causality is added by the kernel */
+    uint32_t
+        tokens; /* bit i: token i of the segment is attended; causality is added by the kernel */
 } radar_item;
 
 typedef struct radar_attend_task {
     radar_kv_view kv;
     int n_query;
-    const float *q;          /* query j at q + j * q_stride, [D] */
+    const float *q; /* query j at q + j * q_stride, [D] */
     size_t q_stride;
     const int64_t *position; /* [n_query] tokens after this absolute position are not attended */
     const radar_item *item;  /* [n_items] ascending segments */
     int n_items;
-    float *partial;          /* partial j at partial + j * partial_stride: {m, l, o[D]} as in merge.h */
+    float *partial; /* partial j at partial + j * partial_stride: {m, l, o[D]} as in merge.h */
     size_t partial_stride;
 } radar_attend_task;
 
@@ -68,20 +70,22 @@ typedef struct radar_attend_task {
 typedef struct radar_score_task {
     radar_kv_view kv;
     int n_query;
-    const void *query;       /* prepared queries, scorer->query_bytes each, back to back */
+    const void *query; /* prepared queries, scorer->query_bytes each, back to back */
     int32_t segment_begin, segment_end; /* storage indices */
-    float *score;            /* score[j * score_stride + (segment - segment_begin)] log-mass, natural log units */
+    float *
+        score; /* score[j * score_stride + (segment - segment_begin)] log-mass, natural log units */
     size_t score_stride;
 } radar_score_task;
 
 /* What selection left out, of one query head in one shard; see missed.h. */
 typedef struct radar_missed_task {
-    float *score;            /* [n] scores of storage segments segment_begin ...; the chosen ones are overwritten with -inf */
+    float *
+        score; /* [n] scores of storage segments segment_begin ...; the chosen ones are overwritten with -inf */
     int n;
     int32_t segment_begin;
-    const radar_item *item;  /* [n_items] what is attended; those outside the range are ignored */
+    const radar_item *item; /* [n_items] what is attended; those outside the range are ignored */
     int n_items;
-    float *missed;           /* {m', l'} of merge.h */
+    float *missed; /* {m', l'} of merge.h */
 } radar_missed_task;
 
 struct radar_backend {
@@ -98,23 +102,34 @@ typedef struct radar_backend_ops {
     void *(*alloc)(radar_backend *be, size_t bytes);
     void (*release)(radar_backend *be, void *memory);
 
-    void (*embed)(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token, int n);            /* layer.h */
-    void (*norm)(radar_backend *be, float *out, const float *x, const float *weight, float eps, int64_t n, int width); /* norm.h */
-    void (*matmul)(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x, size_t x_stride, int M); /* matmul.h */
-    void (*rope)(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style, int M, int heads, int D, int rotary); /* rope.h */
-    void (*gate)(radar_backend *be, float *gate, const float *up, int64_t n);  /* layer.h: gate := silu(gate) * up */
-    void (*add)(radar_backend *be, float *x, const float *y, int64_t n);       /* layer.h: x := x + y */
-    void (*append)(radar_backend *be, const radar_kv_view *kv, const int32_t *slot, const float *k, const float *v,
-                   size_t stride, int n);                                      /* kv.h */
-    void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, const int32_t *block, int n); /* scorer.h */
-    void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q, size_t q_stride, int n);   /* scorer.h */
-    void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task, int n_tasks);            /* scorer.h */
-    void (*topk)(radar_backend *be, radar_topk_task *task, int n_tasks);                                  /* topk.h */
-    void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale);                       /* attend.h */
-    void (*merge)(radar_backend *be, float *a, const float *b, int64_t n, int D);                                   /* merge.h */
-    void (*missed)(radar_backend *be, const radar_missed_task *task, int n_tasks);                                  /* missed.h */
-    void (*arrange)(radar_backend *be, float *out, const float *q, int M, int G, int group, int D);                 /* arrange.h */
-    void (*finish)(radar_backend *be, float *out, float *coverage, const float *partial, int M, int G, int group, int D); /* arrange.h */
+    void (*embed)(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
+                  int n); /* layer.h */
+    void (*norm)(radar_backend *be, float *out, const float *x, const float *weight, float eps,
+                 int64_t n, int width); /* norm.h */
+    void (*matmul)(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x,
+                   size_t x_stride, int M); /* matmul.h */
+    void (*rope)(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style, int M,
+                 int heads, int D, int rotary); /* rope.h */
+    void (*gate)(radar_backend *be, float *gate, const float *up,
+                 int64_t n); /* layer.h: gate := silu(gate) * up */
+    void (*add)(radar_backend *be, float *x, const float *y, int64_t n); /* layer.h: x := x + y */
+    void (*append)(radar_backend *be, const radar_kv_view *kv, const int32_t *slot, const float *k,
+                   const float *v, size_t stride, int n); /* kv.h */
+    void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
+                 const int32_t *block, int n); /* scorer.h */
+    void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
+                  size_t q_stride, int n); /* scorer.h */
+    void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,
+                  int n_tasks);                                          /* scorer.h */
+    void (*topk)(radar_backend *be, radar_topk_task *task, int n_tasks); /* topk.h */
+    void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks,
+                   float scale);                                                   /* attend.h */
+    void (*merge)(radar_backend *be, float *a, const float *b, int64_t n, int D);  /* merge.h */
+    void (*missed)(radar_backend *be, const radar_missed_task *task, int n_tasks); /* missed.h */
+    void (*arrange)(radar_backend *be, float *out, const float *q, int M, int G, int group,
+                    int D); /* arrange.h */
+    void (*finish)(radar_backend *be, float *out, float *coverage, const float *partial, int M,
+                   int G, int group, int D); /* arrange.h */
 } radar_backend_ops;
 
 /* NULL-terminated; the first entry that opens is the default. */

@@ -13,12 +13,12 @@
 #include <stdint.h>
 
 /*      name  elements per block, bytes per block */
-#define RADAR_DTYPE_LIST(X)                                                                        \
-    X(F32, 1, 4)                                                                                   \
-    X(F16, 1, 2)                                                                                   \
-    X(BF16, 1, 2)                                                                                  \
-    X(Q8_0, 32, 34)                                                                                \
-    X(Q4_0, 32, 18)                                                                                \
+#define RADAR_DTYPE_LIST(X) \
+    X(F32, 1, 4) \
+    X(F16, 1, 2) \
+    X(BF16, 1, 2) \
+    X(Q8_0, 32, 34) \
+    X(Q4_0, 32, 18) \
     X(Q4_1, 32, 20)
 
 typedef enum radar_dtype {
@@ -29,7 +29,7 @@ typedef enum radar_dtype {
 } radar_dtype;
 
 const char *radar_dtype_name(radar_dtype type);
-int radar_dtype_block(radar_dtype type);          /* elements per block */
+int radar_dtype_block(radar_dtype type); /* elements per block */
 size_t radar_dtype_block_bytes(radar_dtype type);
 
 /* A matrix as stored: row r at data + r * row_bytes; y = W x has `rows` outputs.  data may have any alignment. */

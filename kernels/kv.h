@@ -17,10 +17,10 @@
 #define RADAR_BLOCK_SEGMENTS (RADAR_BLOCK / RADAR_SEGMENT)
 
 typedef struct radar_kv_view {
-    radar_dtype type;  /* RADAR_F32, RADAR_F16 or RADAR_BF16 */
+    radar_dtype type; /* RADAR_F32, RADAR_F16 or RADAR_BF16 */
     int D;
     void *k, *v;
-    void *summary;     /* NULL when the scorer stores nothing or the policy needs none */
+    void *summary; /* NULL when the scorer stores nothing or the policy needs none */
     size_t block_bytes;
     /* absolute position of the first token of storage segment s:
      *   (s / stripe_segments * shards + phase) * stripe_segments * 16 + s % stripe_segments * 16 */

@@ -14,11 +14,11 @@
 #include "runtime/base.h"
 
 typedef struct radar_scorer_options {
-    int D;             /* head size */
-    uint64_t seed;     /* of signs (sketch) and directions (rf) */
-    int rf_features;   /* n directions; 0 = 16 D */
-    int rf_pair;       /* 0: features exp(w.u - |u|^2/2); 1: the pair with -w beside it */
-    const char *isa;   /* as in radar_backend_options */
+    int D;           /* head size */
+    uint64_t seed;   /* of signs (sketch) and directions (rf) */
+    int rf_features; /* n directions; 0 = 16 D */
+    int rf_pair;     /* 0: features exp(w.u - |u|^2/2); 1: the pair with -w beside it */
+    const char *isa; /* as in radar_backend_options */
 } radar_scorer_options;
 
 typedef struct radar_scorer radar_scorer;
@@ -28,7 +28,8 @@ struct radar_score_task; /* backend.h */
  * avx512 twins are chosen inside the file, by radar_cpu_isa(opt.isa). */
 typedef struct radar_scorer_kind {
     const char *name;
-    radar_status (*open)(radar_scorer *s, radar_error *err);     /* fills block_bytes, query_bytes and state */
+    radar_status (*open)(radar_scorer *s,
+                         radar_error *err); /* fills block_bytes, query_bytes and state */
     void (*close)(radar_scorer *s);
     /* key [64, D] f32, as stored in the cache (already rounded to its type) -> summary [block_bytes] */
     void (*seal)(const radar_scorer *s, void *summary, const float *key);
@@ -50,7 +51,8 @@ struct radar_scorer {
 extern const radar_scorer_kind *const radar_scorers[];
 
 /* [this rank] Unknown name: RADAR_ERR_USAGE with the names there are.  On failure *out is NULL. */
-radar_status radar_scorer_open(radar_scorer **out, const char *name, const radar_scorer_options *opt, radar_error *err);
+radar_status radar_scorer_open(radar_scorer **out, const char *name,
+                               const radar_scorer_options *opt, radar_error *err);
 void radar_scorer_close(radar_scorer *s); /* [this rank] NULL is fine */
 
 #endif

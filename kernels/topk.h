@@ -24,18 +24,26 @@ int radar_topk_select(uint64_t *key, int n, int keep);
 
 /* Which candidates a list takes: Radar's ablations.  What is compared instead of the score:
  * BOTTOM its negative, RANDOM 32 seeded bits of the segment (no replacement), LAST the segment's number. */
-typedef enum radar_pick { RADAR_PICK_TOP, RADAR_PICK_BOTTOM, RADAR_PICK_RANDOM, RADAR_PICK_LAST } radar_pick;
+typedef enum radar_pick {
+    RADAR_PICK_TOP,
+    RADAR_PICK_BOTTOM,
+    RADAR_PICK_RANDOM,
+    RADAR_PICK_LAST
+} radar_pick;
 
 typedef struct radar_topk_task {
-    const float *score;   /* [n] of storage segments segment_begin, segment_begin + 1, ... of one shard */
+    const float
+        *score; /* [n] of storage segments segment_begin, segment_begin + 1, ... of one shard */
     int n;
     int32_t segment_begin;
-    int32_t stripe_segments, shards, phase; /* as in radar_kv_view: global number = radar_kv_position / 16 */
+    int32_t stripe_segments, shards,
+        phase; /* as in radar_kv_view: global number = radar_kv_position / 16 */
     radar_pick pick;
-    uint64_t seed;        /* RANDOM: the segment's bits are radar_random(seed, RADAR_STREAM_PICK, segment) */
+    uint64_t
+        seed; /* RANDOM: the segment's bits are radar_random(seed, RADAR_STREAM_PICK, segment) */
     int keep;
-    uint64_t *key;        /* [n] scratch; out: the best keys first, descending */
-    int n_kept;           /* out: min(keep, n without NaN scores) */
+    uint64_t *key; /* [n] scratch; out: the best keys first, descending */
+    int n_kept;    /* out: min(keep, n without NaN scores) */
 } radar_topk_task;
 
 #endif

@@ -8,20 +8,24 @@ static int64_t budget_at(const radar_attention *a, int64_t position) {
     return position + 1 >= RADAR_LONG_CONTEXT ? 1024 : 512;
 }
 
-void radar_attention_candidates(const radar_attention *a, int64_t position, int64_t *begin, int64_t *end) {
+void radar_attention_candidates(const radar_attention *a, int64_t position, int64_t *begin,
+                                int64_t *end) {
     *begin = radar_ceil_div(a->sinks, RADAR_SEGMENT);
     *end = radar_max64(*begin, radar_sealed_blocks(position + 1, a->window) * RADAR_BLOCK_SEGMENTS);
 }
 
 int64_t radar_attention_keep(const radar_attention *a, int64_t position) {
-    int64_t begin, end, keep = a->segments > 0 ? a->segments : radar_max64(8, budget_at(a, position) / RADAR_SEGMENT);
+    int64_t begin, end,
+        keep =
+            a->segments > 0 ? a->segments : radar_max64(8, budget_at(a, position) / RADAR_SEGMENT);
     radar_attention_candidates(a, position, &begin, &end);
     return radar_min64(keep, end - begin);
 }
 
 /* Dense while R t <= B t + (sinks + window + 1.6 budget) R, with R the bytes of a token's K and V, B the scorer's bytes a
  * token, and 1.6 the measured size of a group's union over the list of one of its heads. */
-int64_t radar_attention_dense_limit(const radar_attention *a, const radar_kvcache *kv, int64_t position) {
+int64_t radar_attention_dense_limit(const radar_attention *a, const radar_kvcache *kv,
+                                    int64_t position) {
     if (a->dense_below >= 0) return radar_max64(a->dense_below - 1, 0);
     double key = (double)kv->D * (double)radar_dtype_block_bytes(kv->type);
     double scan = kv->block_bytes ? (double)kv->block_bytes / RADAR_BLOCK : key;
@@ -32,7 +36,8 @@ int64_t radar_attention_dense_limit(const radar_attention *a, const radar_kvcach
 
 /* ---- options ---- */
 
-static radar_status choose(int *out, const char *option, const char *value, const char *const *names, radar_error *err) {
+static radar_status choose(int *out, const char *option, const char *value,
+                           const char *const *names, radar_error *err) {
     char list[128] = "";
     for (int i = 0; names[i]; i++) {
         if (value && strcmp(value, names[i]) == 0) {
@@ -42,12 +47,15 @@ static radar_status choose(int *out, const char *option, const char *value, cons
         strncat(list, i ? ", " : "", sizeof list - strlen(list) - 1);
         strncat(list, names[i], sizeof list - strlen(list) - 1);
     }
-    return radar_fail(err, RADAR_ERR_USAGE, "--%s '%s': not known; use one of: %s", option, value ? value : "", list);
+    return radar_fail(err, RADAR_ERR_USAGE, "--%s '%s': not known; use one of: %s", option,
+                      value ? value : "", list);
 }
 
-static radar_status check_range(const char *option, int64_t value, int64_t low, int64_t high, radar_error *err) {
+static radar_status check_range(const char *option, int64_t value, int64_t low, int64_t high,
+                                radar_error *err) {
     if (value >= low && value <= high) return RADAR_OK;
-    return radar_fail(err, RADAR_ERR_USAGE, "--%s %lld: must be from %lld to %lld", option, (long long)value, (long long)low, (long long)high);
+    return radar_fail(err, RADAR_ERR_USAGE, "--%s %lld: must be from %lld to %lld", option,
+                      (long long)value, (long long)low, (long long)high);
 }
 
 static radar_status choose_policy(radar_attention *a, const char *name, radar_error *err) {
@@ -59,21 +67,27 @@ static radar_status choose_policy(radar_attention *a, const char *name, radar_er
     return st;
 }
 
-static radar_status open_scorer(radar_attention *a, const radar_session_options *opt, int D, const char *isa, radar_error *err) {
+static radar_status open_scorer(radar_attention *a, const radar_session_options *opt, int D,
+                                const char *isa, radar_error *err) {
     static const char *const forms[] = {"plain", "pair", NULL};
     int pair = 0;
     radar_status st = choose(&pair, "rf-form", opt->rf_form, forms, err);
     if (st != RADAR_OK) return st;
-    radar_scorer_options scorer = {
-        .D = D, .seed = opt->scorer_seed, .rf_features = (int)opt->rf_features, .rf_pair = pair, .isa = isa};
+    radar_scorer_options scorer = {.D = D,
+                                   .seed = opt->scorer_seed,
+                                   .rf_features = (int)opt->rf_features,
+                                   .rf_pair = pair,
+                                   .isa = isa};
     return radar_scorer_open(&a->scorer, opt->scorer ? opt->scorer : "", &scorer, err);
 }
 
 #define MOST_TOKENS ((int64_t)1 << 40)
 
-radar_status radar_attention_open(radar_attention *a, const radar_session_options *opt, int D, const char *isa, radar_error *err) {
-    static const char *const shares[] = {"group", "head", NULL}, *const picks[] = {"top", "bottom", "random", "last", NULL},
-                                     *const selects[] = {"global", "local", NULL};
+radar_status radar_attention_open(radar_attention *a, const radar_session_options *opt, int D,
+                                  const char *isa, radar_error *err) {
+    static const char *const shares[] = {"group", "head", NULL},
+                             *const picks[] = {"top", "bottom", "random", "last", NULL},
+                             *const selects[] = {"global", "local", NULL};
     int share = 0, pick = 0, local = 0;
     radar_status st;
     *a = (radar_attention){.window = opt->window,
@@ -89,7 +103,8 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
     RADAR_TRY(st, check_range("window", opt->window, 1, MOST_TOKENS, err), fail);
     RADAR_TRY(st, check_range("sinks", opt->sinks, 0, MOST_TOKENS, err), fail);
     RADAR_TRY(st, check_range("budget", opt->budget, -1, MOST_TOKENS, err), fail);
-    RADAR_TRY(st, check_range("segments", opt->segments, 0, MOST_TOKENS / RADAR_SEGMENT, err), fail);
+    RADAR_TRY(st, check_range("segments", opt->segments, 0, MOST_TOKENS / RADAR_SEGMENT, err),
+              fail);
     RADAR_TRY(st, check_range("dense-below", opt->dense_below, -1, MOST_TOKENS, err), fail);
     RADAR_TRY(st, check_range("rf-features", opt->rf_features, 0, 65536, err), fail);
     a->share_head = share == 1;

@@ -9,15 +9,18 @@
 #define RADAR_LONG_CONTEXT 65536
 
 /* [this rank] Checks the attention options of a session and opens the scorer.  RADAR_ERR_USAGE names the option and its valid values. */
-radar_status radar_attention_open(radar_attention *a, const radar_session_options *opt, int D, const char *isa, radar_error *err);
+radar_status radar_attention_open(radar_attention *a, const radar_session_options *opt, int D,
+                                  const char *isa, radar_error *err);
 void radar_attention_close(radar_attention *a);
 
 /* Candidates of a row at `position`: global segments [begin, end); begin == end: none. */
-void radar_attention_candidates(const radar_attention *a, int64_t position, int64_t *begin, int64_t *end);
+void radar_attention_candidates(const radar_attention *a, int64_t position, int64_t *begin,
+                                int64_t *end);
 /* How many of them a query head takes. */
 int64_t radar_attention_keep(const radar_attention *a, int64_t position);
 /* Up to how many tokens of context a row with the budget of `position` attends everything, because that reads no more bytes
  * (or the option says so). */
-int64_t radar_attention_dense_limit(const radar_attention *a, const radar_kvcache *kv, int64_t position);
+int64_t radar_attention_dense_limit(const radar_attention *a, const radar_kvcache *kv,
+                                    int64_t position);
 
 #endif

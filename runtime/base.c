@@ -63,7 +63,7 @@ uint16_t radar_f32_to_f16(float f) {
     uint16_t sign = (uint16_t)((u >> 16) & 0x8000u);
     if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
     if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds beyond 65504 */
-    if (a < 0x38800000u) {                                   /* below 2^-14: subnormal, one exact addition rounds it */
+    if (a < 0x38800000u) { /* below 2^-14: subnormal, one exact addition rounds it */
         return (uint16_t)(sign | (uint16_t)(bits_of(float_of(a) + 0.5f) - 0x3f000000u));
     }
     uint32_t rounded = a + 0xfffu + ((a >> 13) & 1u);

@@ -22,16 +22,20 @@ radar_status radar_fail(radar_error *err, radar_status status, const char *forma
     __attribute__((format(printf, 3, 4)));
 
 /* st = call; on failure goto label. */
-#define RADAR_TRY(st, call, label)                                                                 \
-    do {                                                                                           \
-        (st) = (call);                                                                             \
-        if ((st) != RADAR_OK) goto label;                                                          \
+#define RADAR_TRY(st, call, label) \
+    do { \
+        (st) = (call); \
+        if ((st) != RADAR_OK) goto label; \
     } while (0)
 
 /* ---- sizes from files and options: every sum and product is checked ---- */
 
-static inline bool radar_mul(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
-static inline bool radar_add(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
+static inline bool radar_mul(size_t a, size_t b, size_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool radar_add(size_t a, size_t b, size_t *out) {
+    return !__builtin_add_overflow(a, b, out);
+}
 static inline int64_t radar_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t radar_min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t radar_max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -39,7 +43,12 @@ static inline int64_t radar_max64(int64_t a, int64_t b) { return a > b ? a : b; 
 /* ---- random numbers: a pure function of (seed, stream, counter), the same on every rank and platform ---- */
 
 /* Streams: what the numbers are for, so that no two uses share a sequence. */
-enum radar_stream { RADAR_STREAM_SAMPLER = 1, RADAR_STREAM_SIGNS, RADAR_STREAM_OMEGA, RADAR_STREAM_PICK };
+enum radar_stream {
+    RADAR_STREAM_SAMPLER = 1,
+    RADAR_STREAM_SIGNS,
+    RADAR_STREAM_OMEGA,
+    RADAR_STREAM_PICK
+};
 
 /* 64 uniform bits: three rounds of the SplitMix64 finaliser (Steele, Lea, Flood 2014) over seed, stream and counter. */
 uint64_t radar_random(uint64_t seed, uint64_t stream, uint64_t counter);

@@ -17,39 +17,61 @@ static char *copy_string(const char *s) {
     return copy ? memcpy(copy, s, bytes) : NULL;
 }
 
-static radar_status check_options(radar_engine *e, const radar_engine_options *opt, radar_error *err) {
-    if (opt->size != sizeof *opt) return radar_fail(err, RADAR_ERR_USAGE, "radar_engine_options.size is %zu, not %zu: set it to sizeof", opt->size, sizeof *opt);
-    if (!opt->model || !*opt->model) return radar_fail(err, RADAR_ERR_USAGE, "no model given: use -m MODEL (a .gguf, a directory, or a repo id)");
-    if (opt->threads < 0 || opt->threads > 1024) return radar_fail(err, RADAR_ERR_USAGE, "--threads %d: must be from 1 to 1024, or 0 for the cores there are", opt->threads);
-    if (opt->chunk < 1 || opt->chunk > 4096) return radar_fail(err, RADAR_ERR_USAGE, "--chunk %d: must be from 1 to 4096 rows", opt->chunk);
+static radar_status check_options(radar_engine *e, const radar_engine_options *opt,
+                                  radar_error *err) {
+    if (opt->size != sizeof *opt)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "radar_engine_options.size is %zu, not %zu: set it to sizeof", opt->size,
+                          sizeof *opt);
+    if (!opt->model || !*opt->model)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "no model given: use -m MODEL (a .gguf, a directory, or a repo id)");
+    if (opt->threads < 0 || opt->threads > 1024)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--threads %d: must be from 1 to 1024, or 0 for the cores there are",
+                          opt->threads);
+    if (opt->chunk < 1 || opt->chunk > 4096)
+        return radar_fail(err, RADAR_ERR_USAGE, "--chunk %d: must be from 1 to 4096 rows",
+                          opt->chunk);
     if (strcmp(opt->precision, "fast") != 0 && strcmp(opt->precision, "exact") != 0)
-        return radar_fail(err, RADAR_ERR_USAGE, "--precision '%s': not known; use fast or exact", opt->precision);
-    e->layout = (radar_layout){.shards = opt->shards, .stripe = opt->stripe, .ranks = e->comm->size};
+        return radar_fail(err, RADAR_ERR_USAGE, "--precision '%s': not known; use fast or exact",
+                          opt->precision);
+    e->layout =
+        (radar_layout){.shards = opt->shards, .stripe = opt->stripe, .ranks = e->comm->size};
     if (opt->shards < 1 || opt->shards > RADAR_MAX_SHARDS || (opt->shards & (opt->shards - 1)))
-        return radar_fail(err, RADAR_ERR_USAGE, "--shards %d: must be a power of two from 1 to %d", opt->shards, RADAR_MAX_SHARDS);
-    if (e->comm->size > opt->shards)
-        return radar_fail(err, RADAR_ERR_CONFIG, "%d ranks, but only %d shards: start at most %d ranks, or raise --shards (at most %d)", e->comm->size, opt->shards,
+        return radar_fail(err, RADAR_ERR_USAGE, "--shards %d: must be a power of two from 1 to %d",
                           opt->shards, RADAR_MAX_SHARDS);
-    if (!radar_layout_valid(&e->layout)) return radar_fail(err, RADAR_ERR_USAGE, "--stripe %d: must be a multiple of 64 from 64 to 65536 tokens", opt->stripe);
+    if (e->comm->size > opt->shards)
+        return radar_fail(
+            err, RADAR_ERR_CONFIG,
+            "%d ranks, but only %d shards: start at most %d ranks, or raise --shards (at most %d)",
+            e->comm->size, opt->shards, opt->shards, RADAR_MAX_SHARDS);
+    if (!radar_layout_valid(&e->layout))
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--stripe %d: must be a multiple of 64 from 64 to 65536 tokens",
+                          opt->stripe);
     return RADAR_OK;
 }
 
-static radar_status keep_options(radar_engine *e, const radar_engine_options *opt, radar_error *err) {
+static radar_status keep_options(radar_engine *e, const radar_engine_options *opt,
+                                 radar_error *err) {
     radar_status st = check_options(e, opt, err);
     if (st != RADAR_OK) return st;
     e->opt = *opt;
     if (e->opt.threads == 0) e->opt.threads = radar_cores();
     e->model_path = copy_string(opt->model);
     e->tokenizer_path = opt->tokenizer ? copy_string(opt->tokenizer) : NULL;
-    if (!e->model_path || (opt->tokenizer && !e->tokenizer_path)) return radar_fail(err, RADAR_ERR_MEMORY, "engine: no memory for its options");
+    if (!e->model_path || (opt->tokenizer && !e->tokenizer_path))
+        return radar_fail(err, RADAR_ERR_MEMORY, "engine: no memory for its options");
     return RADAR_OK;
 }
 
 /* Everything that decides results, but not what may differ between ranks (threads, paths). */
 static uint64_t options_hash(const radar_engine_options *opt) {
     char text[256];
-    int n = snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s", RADAR_VERSION, opt->shards, opt->stripe, opt->chunk, opt->precision, opt->backend,
-                     opt->isa ? opt->isa : "");
+    int n =
+        snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s", RADAR_VERSION, opt->shards, opt->stripe,
+                 opt->chunk, opt->precision, opt->backend, opt->isa ? opt->isa : "");
     return XXH3_64bits(text, (size_t)n);
 }
 
@@ -75,7 +97,9 @@ static radar_status open_backend(radar_engine *e, radar_error *err) {
     const radar_model_config *c = &e->model->config;
     int64_t cols = radar_max64(radar_max64(c->width, c->inner), (int64_t)c->n_heads * c->head_dim);
     radar_backend_options opt = {.n_threads = e->opt.threads,
-                                 .precision = strcmp(e->opt.precision, "exact") == 0 ? RADAR_PRECISION_EXACT : RADAR_PRECISION_FAST,
+                                 .precision = strcmp(e->opt.precision, "exact") == 0
+                                                  ? RADAR_PRECISION_EXACT
+                                                  : RADAR_PRECISION_FAST,
                                  .isa = e->opt.isa,
                                  .max_rows = e->opt.chunk > 64 ? e->opt.chunk : 64,
                                  .max_cols = (int)cols};
@@ -84,18 +108,26 @@ static radar_status open_backend(radar_engine *e, radar_error *err) {
             radar_status st = (*ops)->open(&e->be, &opt, err);
             return st == RADAR_OK ? radar_workspace_open(e, err) : st;
         }
-    return radar_fail(err, RADAR_ERR_CONFIG, "--backend '%s': not in this build; use auto or cpu", e->opt.backend);
+    return radar_fail(err, RADAR_ERR_CONFIG, "--backend '%s': not in this build; use auto or cpu",
+                      e->opt.backend);
 }
 
 static radar_status open_stages(radar_engine *e, const radar_engine_options *opt) {
     radar_status st;
     keep_options(e, opt, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
-    RADAR_TRY(st, radar_agree_same(e->comm, "options (shards, stripe, chunk, precision, backend) or build", options_hash(&e->opt), &e->err), fail);
+    RADAR_TRY(st,
+              radar_agree_same(e->comm,
+                               "options (shards, stripe, chunk, precision, backend) or build",
+                               options_hash(&e->opt), &e->err),
+              fail);
     radar_report(e, "load", 0, 1);
     open_files(e, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
-    RADAR_TRY(st, radar_agree_same(e->comm, "model file", radar_tensorfile_fingerprint(e->model->file), &e->err), fail);
+    RADAR_TRY(st,
+              radar_agree_same(e->comm, "model file", radar_tensorfile_fingerprint(e->model->file),
+                               &e->err),
+              fail);
     open_backend(e, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     radar_report(e, "load", 1, 1);
@@ -103,10 +135,12 @@ fail:
     return st;
 }
 
-radar_status radar_engine_open(radar_engine **out, radar_mpi_comm comm, const radar_engine_options *opt, char *error, size_t error_bytes) {
+radar_status radar_engine_open(radar_engine **out, radar_mpi_comm comm,
+                               const radar_engine_options *opt, char *error, size_t error_bytes) {
     radar_engine *e = radar_alloc(sizeof *e);
     radar_error err = {0};
-    radar_status st = e ? open_comm(e, comm, &err) : radar_fail(&err, RADAR_ERR_MEMORY, "engine: no memory");
+    radar_status st =
+        e ? open_comm(e, comm, &err) : radar_fail(&err, RADAR_ERR_MEMORY, "engine: no memory");
     *out = NULL;
     if (st == RADAR_OK) {
         st = open_stages(e, opt);
@@ -148,7 +182,8 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .name = c->name,
                             .path = e->model_path,
                             .backend = e->be->ops->describe(e->be),
-                            .tokenizer = e->tokenizer ? radar_tokenizer_describe(e->tokenizer) : NULL,
+                            .tokenizer =
+                                e->tokenizer ? radar_tokenizer_describe(e->tokenizer) : NULL,
                             .layers = c->n_layers,
                             .width = c->width,
                             .heads = c->n_heads,

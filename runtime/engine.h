@@ -16,23 +16,23 @@
 
 /* Device memory of one forward pass of up to `rows` rows; made once, sized by the model and the layout. */
 typedef struct radar_workspace {
-    int rows;           /* M at most */
-    int block_rows;     /* rows whose pieces (attention partials, FFN partial sums) travel in one exchange */
-    int logit_rows;     /* rows of logits computed at once */
-    float *x, *normed;  /* [M, W] */
-    float *q, *k, *v;   /* [M, H D] [M, G D] [M, G D] */
-    float *arranged;    /* [G, block_rows, group, D] */
-    float *attended;    /* [M, H D] */
-    float *projected;   /* [M, W] */
-    float *gate, *up;   /* [M, own inner columns] */
-    float *pieces;      /* [N, block_rows, max(H PARTIAL(D), W)] */
-    float *coverage;    /* [block_rows, H] */
-    float *cos_sin;     /* [M, 2, rotary / 2] */
-    void *packet;       /* of exchanges of rows */
-    float *logits;      /* [logit_rows, vocab] */
-    int32_t *token;     /* [M] */
+    int rows;       /* M at most */
+    int block_rows; /* rows whose pieces (attention partials, FFN partial sums) travel in one exchange */
+    int logit_rows;                     /* rows of logits computed at once */
+    float *x, *normed;                  /* [M, W] */
+    float *q, *k, *v;                   /* [M, H D] [M, G D] [M, G D] */
+    float *arranged;                    /* [G, block_rows, group, D] */
+    float *attended;                    /* [M, H D] */
+    float *projected;                   /* [M, W] */
+    float *gate, *up;                   /* [M, own inner columns] */
+    float *pieces;                      /* [N, block_rows, max(H PARTIAL(D), W)] */
+    float *coverage;                    /* [block_rows, H] */
+    float *cos_sin;                     /* [M, 2, rotary / 2] */
+    void *packet;                       /* of exchanges of rows */
+    float *logits;                      /* [logit_rows, vocab] */
+    int32_t *token;                     /* [M] */
     int64_t *position, *query_position; /* [M] and [block_rows, group] */
-    int32_t *slot;      /* [M], also blocks to seal */
+    int32_t *slot;                      /* [M], also blocks to seal */
 } radar_workspace;
 
 struct radar_engine {
@@ -47,8 +47,8 @@ struct radar_engine {
     radar_workspace ws;
     int64_t inner_block;            /* columns at which every layer's down may be cut */
     int64_t inner_begin, inner_end; /* own columns of down */
-    int64_t step;               /* forward passes so far: ranks out of order are noticed */
-    bool stop;                  /* the progress callback asked for it */
+    int64_t step;                   /* forward passes so far: ranks out of order are noticed */
+    bool stop;                      /* the progress callback asked for it */
     radar_error err;
 };
 
@@ -57,17 +57,17 @@ struct radar_session {
     radar_attention attention;
     radar_kvcache kv;
     radar_plan plan;
-    int policy_rows;        /* rows of one pass under the session's own attention */
-    int32_t *blocks;        /* scratch of sealing */
+    int policy_rows; /* rows of one pass under the session's own attention */
+    int32_t *blocks; /* scratch of sealing */
     radar_sampler_options sampler;
     void *sampler_scratch;
-    float *logits;          /* [vocab] of the last position, or what the last token was drawn from */
+    float *logits; /* [vocab] of the last position, or what the last token was drawn from */
     bool logits_valid;
-    int32_t pending;        /* sampled, not yet computed; -1: none */
-    int64_t position;       /* tokens in the cache */
+    int32_t pending;  /* sampled, not yet computed; -1: none */
+    int64_t position; /* tokens in the cache */
     radar_counts counts;
-    uint64_t *rank_bytes;   /* [2, P]: KV, summaries */
-    bool broken;            /* an error left the ranks' state unknown */
+    uint64_t *rank_bytes; /* [2, P]: KV, summaries */
+    bool broken;          /* an error left the ranks' state unknown */
 };
 
 /* Consecutive tokens of one session, under one policy. */
@@ -77,7 +77,8 @@ typedef struct radar_batch {
     int64_t position; /* of token[0] */
     int n;
     const radar_policy *policy;
-    radar_counts *counts; /* where the pass is counted; NULL: prefill, not part of a session's figures */
+    radar_counts
+        *counts; /* where the pass is counted; NULL: prefill, not part of a session's figures */
 } radar_batch;
 
 /* [all ranks] One pass of the model over the rows of all batches together (at most ws.rows): keys and values are appended,

@@ -16,27 +16,39 @@ static radar_status need_tokenizer(radar_engine *e) {
     e->err = (radar_error){0};
     radar_status st = radar_engine_tokenizer(e, &e->err);
     if (st == RADAR_OK && !e->tokenizer)
-        st = radar_fail(&e->err, RADAR_ERR_NO_INPUT, "%s: no tokenizer beside the model; give token ids (--ids FILE) or --tokenizer FILE", e->model_path);
+        st = radar_fail(
+            &e->err, RADAR_ERR_NO_INPUT,
+            "%s: no tokenizer beside the model; give token ids (--ids FILE) or --tokenizer FILE",
+            e->model_path);
     return st;
 }
 
-radar_status radar_tokenize(radar_engine *e, const char *text, size_t bytes, int flags, int32_t **token, size_t *n) {
-    int how = (flags & RADAR_TEXT_SPECIAL ? RADAR_TOKENIZE_SPECIAL : 0) | (flags & RADAR_TEXT_BOS ? RADAR_TOKENIZE_BOS : 0);
+radar_status radar_tokenize(radar_engine *e, const char *text, size_t bytes, int flags,
+                            int32_t **token, size_t *n) {
+    int how = (flags & RADAR_TEXT_SPECIAL ? RADAR_TOKENIZE_SPECIAL : 0) |
+              (flags & RADAR_TEXT_BOS ? RADAR_TOKENIZE_BOS : 0);
     radar_status st = need_tokenizer(e);
-    return st == RADAR_OK ? radar_tokenizer_encode(e->tokenizer, text, bytes, how, token, n, &e->err) : st;
+    return st == RADAR_OK
+               ? radar_tokenizer_encode(e->tokenizer, text, bytes, how, token, n, &e->err)
+               : st;
 }
 
-radar_status radar_chat(radar_engine *e, const char *template_name, const char *text, size_t bytes, int32_t **token, size_t *n) {
+radar_status radar_chat(radar_engine *e, const char *template_name, const char *text, size_t bytes,
+                        int32_t **token, size_t *n) {
     const radar_template *tp = NULL;
     const radar_message message = {"user", text, bytes};
     radar_status st = need_tokenizer(e);
     if (st == RADAR_OK) st = radar_template_find(&tp, template_name, e->model->file, &e->err);
-    return st == RADAR_OK ? radar_template_apply(tp, e->tokenizer, &message, 1, token, n, &e->err) : st;
+    return st == RADAR_OK ? radar_template_apply(tp, e->tokenizer, &message, 1, token, n, &e->err)
+                          : st;
 }
 
-radar_status radar_detokenize(radar_engine *e, const int32_t *token, size_t n, int skip_special, char **text, size_t *bytes) {
+radar_status radar_detokenize(radar_engine *e, const int32_t *token, size_t n, int skip_special,
+                              char **text, size_t *bytes) {
     radar_status st = need_tokenizer(e);
-    return st == RADAR_OK ? radar_tokenizer_decode(e->tokenizer, token, n, skip_special != 0, text, bytes, &e->err) : st;
+    return st == RADAR_OK ? radar_tokenizer_decode(e->tokenizer, token, n, skip_special != 0, text,
+                                                   bytes, &e->err)
+                          : st;
 }
 
 struct radar_text_stream {
@@ -55,7 +67,8 @@ radar_status radar_text_stream_open(radar_text_stream **out, radar_engine *e, in
     return RADAR_OK;
 }
 
-void radar_text_stream_push(radar_text_stream *ts, int32_t token, const char **text, size_t *bytes) {
+void radar_text_stream_push(radar_text_stream *ts, int32_t token, const char **text,
+                            size_t *bytes) {
     *bytes = radar_detokenize_push(&ts->d, token, ts->out);
     *text = ts->out;
 }

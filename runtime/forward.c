@@ -22,23 +22,34 @@ typedef struct product {
     float *out; /* [M, w->rows], whole on every rank */
 } product;
 
-static radar_status multiply_rows(radar_engine *e, radar_exchange x, const product *p, int n, const float *in, size_t in_stride, int M) {
+static radar_status multiply_rows(radar_engine *e, radar_exchange x, const product *p, int n,
+                                  const float *in, size_t in_stride, int M) {
     radar_piece piece[3];
     radar_matmul_job job[3];
     for (int i = 0; i < n; i++)
-        piece[i] = (radar_piece){.total = p[i].w->rows, .block = ROW_BLOCK, .full = p[i].out, .full_stride = (size_t)p[i].w->rows};
+        piece[i] = (radar_piece){.total = p[i].w->rows,
+                                 .block = ROW_BLOCK,
+                                 .full = p[i].out,
+                                 .full_stride = (size_t)p[i].w->rows};
     for (int i = 0; i < n; i++) {
         job[i] = (radar_matmul_job){.w = p[i].w, .col_end = p[i].w->cols, .bias = p[i].bias};
-        radar_rank_slice(&e->layout, e->comm->rank, piece[i].total, ROW_BLOCK, &job[i].row_begin, &job[i].row_end);
-        job[i].out = radar_packet_slot(&e->layout, e->comm->rank, e->ws.packet, piece, n, i, M, &job[i].out_stride);
+        radar_rank_slice(&e->layout, e->comm->rank, piece[i].total, ROW_BLOCK, &job[i].row_begin,
+                         &job[i].row_end);
+        job[i].out = radar_packet_slot(&e->layout, e->comm->rank, e->ws.packet, piece, n, i, M,
+                                       &job[i].out_stride);
     }
     e->be->ops->matmul(e->be, job, n, in, in_stride, M);
-    radar_header mine = {.step = e->step, .status = (int32_t)e->err.status, .flags = e->stop ? HEADER_STOP : 0}, worst;
-    radar_status st = radar_exchange_rows(e->comm, &e->layout, x, e->ws.packet, piece, n, M, &mine, &worst, &e->err);
+    radar_header mine = {.step = e->step,
+                         .status = (int32_t)e->err.status,
+                         .flags = e->stop ? HEADER_STOP : 0},
+                 worst;
+    radar_status st = radar_exchange_rows(e->comm, &e->layout, x, e->ws.packet, piece, n, M, &mine,
+                                          &worst, &e->err);
     if (st == RADAR_OK && worst.status != RADAR_OK) st = radar_agree(e->comm, &e->err);
     if (st == RADAR_OK && worst.flags & HEADER_STOP && x == RADAR_X1_QKV) {
         e->stop = false;
-        st = radar_fail(&e->err, RADAR_ERR_STOPPED, "stopped on request after %lld passes", (long long)e->step);
+        st = radar_fail(&e->err, RADAR_ERR_STOPPED, "stopped on request after %lld passes",
+                        (long long)e->step);
     }
     return st;
 }
@@ -49,8 +60,12 @@ static void rotate(radar_engine *e, const radar_layer *layer, int M) {
     const radar_model_config *c = &e->model->config;
     const radar_backend_ops *ops = e->be->ops;
     radar_workspace *ws = &e->ws;
-    if (layer->q_norm) ops->norm(e->be, ws->q, ws->q, layer->q_norm, c->norm_eps, (int64_t)M * c->n_heads, c->head_dim);
-    if (layer->k_norm) ops->norm(e->be, ws->k, ws->k, layer->k_norm, c->norm_eps, (int64_t)M * c->n_kv_heads, c->head_dim);
+    if (layer->q_norm)
+        ops->norm(e->be, ws->q, ws->q, layer->q_norm, c->norm_eps, (int64_t)M * c->n_heads,
+                  c->head_dim);
+    if (layer->k_norm)
+        ops->norm(e->be, ws->k, ws->k, layer->k_norm, c->norm_eps, (int64_t)M * c->n_kv_heads,
+                  c->head_dim);
     ops->rope(e->be, ws->q, ws->cos_sin, c->rope_style, M, c->n_heads, c->head_dim, c->rotary);
     ops->rope(e->be, ws->k, ws->cos_sin, c->rope_style, M, c->n_kv_heads, c->head_dim, c->rotary);
 }
@@ -76,38 +91,44 @@ static void fill_positions(radar_engine *e, const radar_batch *batch, int n_batc
 
 typedef struct tree_user {
     radar_engine *e;
-    size_t floats;  /* of one piece */
-    int64_t items;  /* partials, or sums, in one piece */
+    size_t floats; /* of one piece */
+    int64_t items; /* partials, or sums, in one piece */
 } tree_user;
 
 static void merge_partials(void *user, int a, int b) {
     const tree_user *t = user;
     float *pieces = t->e->ws.pieces;
-    t->e->be->ops->merge(t->e->be, pieces + (size_t)a * t->floats, pieces + (size_t)b * t->floats, t->items, t->e->model->config.head_dim);
+    t->e->be->ops->merge(t->e->be, pieces + (size_t)a * t->floats, pieces + (size_t)b * t->floats,
+                         t->items, t->e->model->config.head_dim);
 }
 
 static void add_pieces(void *user, int a, int b) {
     const tree_user *t = user;
     float *pieces = t->e->ws.pieces;
-    t->e->be->ops->add(t->e->be, pieces + (size_t)a * t->floats, pieces + (size_t)b * t->floats, t->items);
+    t->e->be->ops->add(t->e->be, pieces + (size_t)a * t->floats, pieces + (size_t)b * t->floats,
+                       t->items);
 }
 
 /* Merges the pieces of all shards, of this rank and then of all, into piece 0. */
-static radar_status merge_tree(radar_engine *e, radar_exchange x, void (*merge)(void *, int, int), size_t floats, int64_t items) {
+static radar_status merge_tree(radar_engine *e, radar_exchange x, void (*merge)(void *, int, int),
+                               size_t floats, int64_t items) {
     tree_user user = {e, floats, items};
     radar_tree_of_rank(&e->layout, e->comm->rank, merge, &user);
-    return radar_exchange_subtrees(e->comm, &e->layout, x, e->ws.pieces, floats, merge, &user, &e->err);
+    return radar_exchange_subtrees(e->comm, &e->layout, x, e->ws.pieces, floats, merge, &user,
+                                   &e->err);
 }
 
 static void count_coverage(radar_counts *counts, const float *coverage, int n) {
     for (int i = 0; i < n; i++) {
         counts->coverage_sum += (double)coverage[i];
-        if (counts->coverages++ == 0 || coverage[i] < counts->coverage_min) counts->coverage_min = (double)coverage[i];
+        if (counts->coverages++ == 0 || coverage[i] < counts->coverage_min)
+            counts->coverage_min = (double)coverage[i];
     }
 }
 
 /* Attention of rows [first, first + n) of a batch; they are rows ws_row ... of the workspace. */
-static radar_status attend_block(radar_engine *e, int layer, const radar_batch *batch, int ws_row, int n) {
+static radar_status attend_block(radar_engine *e, int layer, const radar_batch *batch, int ws_row,
+                                 int n) {
     const radar_model_config *c = &e->model->config;
     const radar_backend_ops *ops = e->be->ops;
     radar_workspace *ws = &e->ws;
@@ -115,21 +136,34 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
     int group = c->n_heads / c->n_kv_heads;
     size_t row = (size_t)c->n_heads * (size_t)c->head_dim;
     for (int i = 0; i < n * group; i++) ws->query_position[i] = ws->position[ws_row + i / group];
-    ops->arrange(e->be, ws->arranged, ws->q + (size_t)ws_row * row, n, c->n_kv_heads, group, c->head_dim);
+    ops->arrange(e->be, ws->arranged, ws->q + (size_t)ws_row * row, n, c->n_kv_heads, group,
+                 c->head_dim);
     s->plan.n_tasks = s->plan.n_missed = 0;
     s->plan.n_items = 0;
     radar_counts elsewhere = {0}, *counts = batch->counts ? batch->counts : &elsewhere;
-    radar_select select = {.comm = e->comm, .kv = &s->kv, .attention = &s->attention, .counts = counts, .plan = &s->plan,
-                           .layer = layer, .n_rows = n, .n_heads = c->n_heads, .position = ws->position + ws_row,
-                           .query_position = ws->query_position, .q = ws->arranged, .partial = ws->pieces, .err = &e->err};
+    radar_select select = {.comm = e->comm,
+                           .kv = &s->kv,
+                           .attention = &s->attention,
+                           .counts = counts,
+                           .plan = &s->plan,
+                           .layer = layer,
+                           .n_rows = n,
+                           .n_heads = c->n_heads,
+                           .position = ws->position + ws_row,
+                           .query_position = ws->query_position,
+                           .q = ws->arranged,
+                           .partial = ws->pieces,
+                           .err = &e->err};
     radar_status st = batch->policy->select(&select);
     if (st != RADAR_OK) return st;
     ops->attend(e->be, s->plan.task, s->plan.n_tasks, 1.0f / sqrtf((float)c->head_dim));
     if (s->plan.n_missed) ops->missed(e->be, s->plan.missed, s->plan.n_missed);
     int64_t partials = (int64_t)n * c->n_heads;
-    st = merge_tree(e, RADAR_X3_PARTIALS, merge_partials, (size_t)partials * (size_t)RADAR_PARTIAL(c->head_dim), partials);
+    st = merge_tree(e, RADAR_X3_PARTIALS, merge_partials,
+                    (size_t)partials * (size_t)RADAR_PARTIAL(c->head_dim), partials);
     if (st != RADAR_OK) return st;
-    ops->finish(e->be, ws->attended + (size_t)ws_row * row, ws->coverage, ws->pieces, n, c->n_kv_heads, group, c->head_dim);
+    ops->finish(e->be, ws->attended + (size_t)ws_row * row, ws->coverage, ws->pieces, n,
+                c->n_kv_heads, group, c->head_dim);
     count_coverage(counts, ws->coverage, n * c->n_heads);
     counts->rows += (int64_t)n * c->n_kv_heads;
     return RADAR_OK;
@@ -139,7 +173,8 @@ static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *
     const radar_model_config *c = &e->model->config;
     radar_session *s = batch->s;
     size_t kv_row = (size_t)c->n_kv_heads * (size_t)c->head_dim;
-    radar_kvcache_append(&s->kv, layer, batch->position, batch->n, e->ws.k + (size_t)ws_row * kv_row, e->ws.v + (size_t)ws_row * kv_row,
+    radar_kvcache_append(&s->kv, layer, batch->position, batch->n,
+                         e->ws.k + (size_t)ws_row * kv_row, e->ws.v + (size_t)ws_row * kv_row,
                          e->ws.slot);
     if (s->attention.scorer) {
         int64_t t = batch->position + batch->n;
@@ -155,19 +190,26 @@ static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *
 
 /* ---- the two halves of a layer ---- */
 
-static radar_status attention_half(radar_engine *e, int index, const radar_batch *batch, int n_batches, int M) {
+static radar_status attention_half(radar_engine *e, int index, const radar_batch *batch,
+                                   int n_batches, int M) {
     const radar_model_config *c = &e->model->config;
     const radar_layer *layer = &e->model->layer[index];
     const radar_backend_ops *ops = e->be->ops;
     radar_workspace *ws = &e->ws;
-    const product qkv[] = {{&layer->q, layer->q_bias, ws->q}, {&layer->k, layer->k_bias, ws->k}, {&layer->v, layer->v_bias, ws->v}};
+    const product qkv[] = {{&layer->q, layer->q_bias, ws->q},
+                           {&layer->k, layer->k_bias, ws->k},
+                           {&layer->v, layer->v_bias, ws->v}};
     const product o[] = {{&layer->o, layer->o_bias, ws->projected}};
     radar_status st;
     ops->norm(e->be, ws->normed, ws->x, layer->attn_norm, c->norm_eps, M, c->width);
     RADAR_TRY(st, multiply_rows(e, RADAR_X1_QKV, qkv, 3, ws->normed, (size_t)c->width, M), fail);
     rotate(e, layer, M);
-    for (int b = 0, row = 0; b < n_batches; row += batch[b++].n) RADAR_TRY(st, attend_batch(e, index, &batch[b], row), fail);
-    RADAR_TRY(st, multiply_rows(e, RADAR_X4_OUTPUT, o, 1, ws->attended, (size_t)c->n_heads * (size_t)c->head_dim, M), fail);
+    for (int b = 0, row = 0; b < n_batches; row += batch[b++].n)
+        RADAR_TRY(st, attend_batch(e, index, &batch[b], row), fail);
+    RADAR_TRY(st,
+              multiply_rows(e, RADAR_X4_OUTPUT, o, 1, ws->attended,
+                            (size_t)c->n_heads * (size_t)c->head_dim, M),
+              fail);
     ops->add(e->be, ws->x, ws->projected, (int64_t)M * c->width);
 fail:
     return st;
@@ -178,7 +220,8 @@ static radar_status down_block(radar_engine *e, const radar_layer *layer, int ro
     const radar_model_config *c = &e->model->config;
     radar_workspace *ws = &e->ws;
     radar_matmul_job job[RADAR_MAX_SHARDS];
-    int first = radar_first_shard(&e->layout, e->comm->rank), last = radar_first_shard(&e->layout, e->comm->rank + 1);
+    int first = radar_first_shard(&e->layout, e->comm->rank),
+        last = radar_first_shard(&e->layout, e->comm->rank + 1);
     size_t floats = (size_t)n * (size_t)c->width, own = (size_t)(e->inner_end - e->inner_begin);
     for (int shard = first; shard < last; shard++) {
         int64_t begin, end;
@@ -194,7 +237,8 @@ static radar_status down_block(radar_engine *e, const radar_layer *layer, int ro
     }
     e->be->ops->matmul(e->be, job, last - first, ws->gate + (size_t)row * own, own, n);
     radar_status st = merge_tree(e, RADAR_X5_DOWN, add_pieces, floats, (int64_t)floats);
-    if (st == RADAR_OK) e->be->ops->add(e->be, ws->x + (size_t)row * (size_t)c->width, ws->pieces, (int64_t)floats);
+    if (st == RADAR_OK)
+        e->be->ops->add(e->be, ws->x + (size_t)row * (size_t)c->width, ws->pieces, (int64_t)floats);
     return st;
 }
 
@@ -204,9 +248,20 @@ static radar_status ffn_half(radar_engine *e, int index, int M) {
     const radar_backend_ops *ops = e->be->ops;
     radar_workspace *ws = &e->ws;
     size_t own = (size_t)(e->inner_end - e->inner_begin);
-    const radar_matmul_job job[] = {
-        {.w = &layer->gate, .row_begin = e->inner_begin, .row_end = e->inner_end, .col_end = c->width, .bias = layer->gate_bias, .out = ws->gate, .out_stride = own},
-        {.w = &layer->up, .row_begin = e->inner_begin, .row_end = e->inner_end, .col_end = c->width, .bias = layer->up_bias, .out = ws->up, .out_stride = own}};
+    const radar_matmul_job job[] = {{.w = &layer->gate,
+                                     .row_begin = e->inner_begin,
+                                     .row_end = e->inner_end,
+                                     .col_end = c->width,
+                                     .bias = layer->gate_bias,
+                                     .out = ws->gate,
+                                     .out_stride = own},
+                                    {.w = &layer->up,
+                                     .row_begin = e->inner_begin,
+                                     .row_end = e->inner_end,
+                                     .col_end = c->width,
+                                     .bias = layer->up_bias,
+                                     .out = ws->up,
+                                     .out_stride = own}};
     ops->norm(e->be, ws->normed, ws->x, layer->ffn_norm, c->norm_eps, M, c->width);
     ops->matmul(e->be, job, 2, ws->normed, (size_t)c->width, M);
     ops->gate(e->be, ws->gate, ws->up, (int64_t)own * M);

@@ -8,7 +8,9 @@ static size_t element_bytes(const radar_kvcache *kv) { return radar_dtype_block_
 
 bool radar_kvcache_bytes(const radar_kvcache *kv, size_t *bytes, size_t *summary) {
     size_t rows, row;
-    if (!radar_mul((size_t)kv->layers, (size_t)kv->rank_tokens, &rows) || !radar_mul(rows, (size_t)kv->kv_heads, &rows)) return false;
+    if (!radar_mul((size_t)kv->layers, (size_t)kv->rank_tokens, &rows) ||
+        !radar_mul(rows, (size_t)kv->kv_heads, &rows))
+        return false;
     row = 2 * (size_t)kv->D * element_bytes(kv);
     return radar_mul(rows, row, bytes) && radar_mul(rows / RADAR_BLOCK, kv->block_bytes, summary);
 }
@@ -23,7 +25,9 @@ radar_status radar_kvcache_plan(radar_kvcache *kv, radar_error *err) {
         kv->rank_tokens += kv->capacity[i];
     }
     if (!radar_kvcache_bytes(kv, &kv->bytes, &kv->summary_bytes))
-        return radar_fail(err, RADAR_ERR_CONFIG, "context of %lld tokens: its size overflows; use a smaller --ctx", (long long)kv->context);
+        return radar_fail(err, RADAR_ERR_CONFIG,
+                          "context of %lld tokens: its size overflows; use a smaller --ctx",
+                          (long long)kv->context);
     return RADAR_OK;
 }
 
@@ -42,8 +46,10 @@ radar_status radar_kvcache_open(radar_kvcache *kv, radar_error *err) {
     kv->sealed = radar_alloc_array((size_t)kv->layers, sizeof *kv->sealed);
     if (ok && kv->sealed) return RADAR_OK;
     radar_kvcache_close(kv);
-    return radar_fail(err, RADAR_ERR_MEMORY, "KV cache: no memory for %zu + %zu bytes; use a smaller --ctx or --kv-type f16", kv->bytes,
-                      kv->summary_bytes);
+    return radar_fail(
+        err, RADAR_ERR_MEMORY,
+        "KV cache: no memory for %zu + %zu bytes; use a smaller --ctx or --kv-type f16", kv->bytes,
+        kv->summary_bytes);
 }
 
 void radar_kvcache_close(radar_kvcache *kv) {
@@ -58,8 +64,9 @@ void radar_kvcache_close(radar_kvcache *kv) {
 
 /* Memory order: layer, own shard, KV head, token. */
 radar_kv_view radar_kvcache_view(const radar_kvcache *kv, int layer, int head, int i) {
-    size_t token = ((size_t)layer * (size_t)kv->rank_tokens + (size_t)kv->before[i]) * (size_t)kv->kv_heads +
-                   (size_t)head * (size_t)kv->capacity[i];
+    size_t token =
+        ((size_t)layer * (size_t)kv->rank_tokens + (size_t)kv->before[i]) * (size_t)kv->kv_heads +
+        (size_t)head * (size_t)kv->capacity[i];
     size_t offset = token * (size_t)kv->D * element_bytes(kv);
     radar_kv_view view = {
         .type = kv->type,
@@ -75,9 +82,11 @@ radar_kv_view radar_kvcache_view(const radar_kvcache *kv, int layer, int head, i
     return view;
 }
 
-void radar_kvcache_append(radar_kvcache *kv, int layer, int64_t first, int n, const float *k, const float *v, int32_t *slot) {
+void radar_kvcache_append(radar_kvcache *kv, int layer, int64_t first, int n, const float *k,
+                          const float *v, int32_t *slot) {
     size_t row = (size_t)kv->kv_heads * (size_t)kv->D;
-    for (int begin = 0, end; begin < n; begin = end) { /* one stripe at a time: consecutive tokens of one shard */
+    for (int begin = 0, end; begin < n;
+         begin = end) { /* one stripe at a time: consecutive tokens of one shard */
         int64_t position = first + begin;
         end = (int)radar_min64(n, (position / kv->layout.stripe + 1) * kv->layout.stripe - first);
         int i = radar_shard_of(&kv->layout, position) - kv->first_shard;
@@ -92,7 +101,8 @@ void radar_kvcache_append(radar_kvcache *kv, int layer, int64_t first, int n, co
     }
 }
 
-void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer, int64_t t, int64_t window, int32_t *block) {
+void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer, int64_t t,
+                        int64_t window, int32_t *block) {
     int64_t due = radar_sealed_blocks(t, window), done = kv->sealed[layer];
     if (due <= done) return;
     kv->sealed[layer] = due;
@@ -112,5 +122,6 @@ void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer
 
 void radar_kvcache_truncate(radar_kvcache *kv, int64_t t, int64_t window) {
     int64_t keep = radar_sealed_blocks(t, window);
-    for (int layer = 0; layer < kv->layers; layer++) kv->sealed[layer] = radar_min64(kv->sealed[layer], keep);
+    for (int layer = 0; layer < kv->layers; layer++)
+        kv->sealed[layer] = radar_min64(kv->sealed[layer], keep);
 }

@@ -6,7 +6,8 @@
 
 extern const radar_policy radar_policy_radar, radar_policy_streaming;
 
-const radar_policy *const radar_policies[] = {&radar_policy_radar, &radar_policy_dense, &radar_policy_streaming, NULL};
+const radar_policy *const radar_policies[] = {&radar_policy_radar, &radar_policy_dense,
+                                              &radar_policy_streaming, NULL};
 
 const radar_policy *radar_policy_find(const char *name) {
     for (const radar_policy *const *p = radar_policies; *p; p++)
@@ -15,17 +16,21 @@ const radar_policy *radar_policy_find(const char *name) {
 }
 
 int32_t radar_storage_segment(const radar_kvcache *kv, int i, int64_t segment) {
-    return (int32_t)(radar_shard_tokens(&kv->layout, kv->first_shard + i, segment * RADAR_SEGMENT) / RADAR_SEGMENT);
+    return (int32_t)(radar_shard_tokens(&kv->layout, kv->first_shard + i, segment * RADAR_SEGMENT) /
+                     RADAR_SEGMENT);
 }
 
-void radar_plan_range(radar_plan *plan, const radar_kvcache *kv, int i, int64_t begin, int64_t end) {
+void radar_plan_range(radar_plan *plan, const radar_kvcache *kv, int i, int64_t begin,
+                      int64_t end) {
     int32_t first = radar_storage_segment(kv, i, begin), last = radar_storage_segment(kv, i, end);
     for (int32_t s = first; s < last; s++) plan->item[plan->n_items++] = (radar_item){s, 0xffff};
 }
 
 float *radar_select_partial(const radar_select *s, int i, int head, int first) {
     size_t queries = (size_t)s->n_rows * (size_t)(s->n_heads / s->kv->kv_heads);
-    size_t at = ((size_t)(s->kv->first_shard + i) * (size_t)s->kv->kv_heads + (size_t)head) * queries + (size_t)first;
+    size_t at =
+        ((size_t)(s->kv->first_shard + i) * (size_t)s->kv->kv_heads + (size_t)head) * queries +
+        (size_t)first;
     return s->partial + at * (size_t)RADAR_PARTIAL(s->kv->D);
 }
 
@@ -50,7 +55,9 @@ int64_t radar_plan_tokens(const radar_select *s, int i, size_t first_item, int64
     for (size_t j = first_item; j < s->plan->n_items; j++) {
         radar_item item = s->plan->item[j];
         int64_t visible = position + 1 - radar_kv_position(&view, item.segment);
-        uint32_t mask = visible >= RADAR_SEGMENT ? item.tokens : visible <= 0 ? 0 : item.tokens & ((1u << visible) - 1);
+        uint32_t mask = visible >= RADAR_SEGMENT ? item.tokens
+                        : visible <= 0           ? 0
+                                                 : item.tokens & ((1u << visible) - 1);
         tokens += __builtin_popcount(mask);
     }
     return tokens;

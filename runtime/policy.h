@@ -15,22 +15,23 @@ typedef struct radar_attention {
     const struct radar_policy *policy; /* of decode steps */
     radar_scorer *scorer;              /* NULL when the policy needs none */
     int64_t window, sinks;
-    int64_t budget;                    /* -1 = auto */
-    int64_t segments;                  /* 0 = from the budget */
-    int64_t dense_below;               /* -1 = auto */
-    bool share_head;                   /* each query head attends to its own list */
+    int64_t budget;      /* -1 = auto */
+    int64_t segments;    /* 0 = from the budget */
+    int64_t dense_below; /* -1 = auto */
+    bool share_head;     /* each query head attends to its own list */
     bool select_local;
     radar_pick pick;
     uint64_t pick_seed;
-    int64_t max_keep;                  /* most segments a query head can choose, at any position of the context */
+    int64_t max_keep; /* most segments a query head can choose, at any position of the context */
 } radar_attention;
 
 /* Counted on each rank over what it does itself; radar_stats adds the ranks up. */
 typedef struct radar_counts {
     int64_t segments_scored;
-    int64_t attended_tokens;  /* read from the cache under the session's policy: per list and KV head */
-    int64_t rows;             /* (row, layer, KV head) under the session's policy */
-    int64_t coverages;        /* (row, layer, query head) */
+    int64_t
+        attended_tokens; /* read from the cache under the session's policy: per list and KV head */
+    int64_t rows;        /* (row, layer, KV head) under the session's policy */
+    int64_t coverages;   /* (row, layer, query head) */
     double coverage_sum, coverage_min;
     int candidate_shards;
 } radar_counts;
@@ -41,9 +42,10 @@ typedef struct radar_plan {
     int n_tasks, max_tasks;
     radar_item *item;
     size_t n_items, max_items;
-    radar_missed_task *missed; /* tasks of missed.h to run after the attention; only where something was left out */
+    radar_missed_task *
+        missed; /* tasks of missed.h to run after the attention; only where something was left out */
     int n_missed, max_missed;
-    void *scratch;             /* the policy's own */
+    void *scratch; /* the policy's own */
     size_t scratch_bytes;
 } radar_plan;
 
@@ -66,7 +68,8 @@ typedef struct radar_policy {
     const char *name;
     bool needs_summaries;
     /* Room this policy needs in the plan for n_rows rows: entries of task, item and missed, and bytes of scratch. */
-    void (*room)(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows, radar_plan *need);
+    void (*room)(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows,
+                 radar_plan *need);
     radar_status (*select)(radar_select *s); /* [all ranks] */
 } radar_policy;
 

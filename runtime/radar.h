@@ -33,94 +33,120 @@ typedef struct radar_session radar_session; /* one sequence on an engine */
 typedef enum radar_log_level { RADAR_LOG_INFO, RADAR_LOG_WARNING } radar_log_level;
 
 typedef struct radar_engine_options {
-    size_t size;           /* sizeof(radar_engine_options); later versions append fields only */
-    const char *model;     /* .gguf, its first shard, a directory, or a repo id in the local Hugging Face cache */
-    const char *tokenizer; /* a tokenizer.json to use instead of the model's own; NULL = the model's */
-    const char *backend;   /* "auto", "cpu" */
-    const char *precision; /* "fast": activations may be rounded per block; "exact": f32 activations, exact weights */
-    const char *isa;       /* NULL = best; "plain", "avx512" (diagnostics) */
-    int threads;           /* per rank; 0 = the cores this process may use */
-    int shards;            /* N, a power of two, >= ranks */
-    int stripe;            /* tokens dealt to a shard at a time, a multiple of 64 */
-    int chunk;             /* rows of one forward pass of prefill, 1..4096 */
+    size_t size; /* sizeof(radar_engine_options); later versions append fields only */
+    const char *
+        model; /* .gguf, its first shard, a directory, or a repo id in the local Hugging Face cache */
+    const char
+        *tokenizer; /* a tokenizer.json to use instead of the model's own; NULL = the model's */
+    const char *backend; /* "auto", "cpu" */
+    const char *
+        precision; /* "fast": activations may be rounded per block; "exact": f32 activations, exact weights */
+    const char *isa; /* NULL = best; "plain", "avx512" (diagnostics) */
+    int threads;     /* per rank; 0 = the cores this process may use */
+    int shards;      /* N, a power of two, >= ranks */
+    int stripe;      /* tokens dealt to a shard at a time, a multiple of 64 */
+    int chunk;       /* rows of one forward pass of prefill, 1..4096 */
     /* what = "load", "prefill", "decode"; done of total; nonzero return asks all ranks to stop at the next step (RADAR_ERR_STOPPED).  Every rank's is called. */
     int (*progress)(void *user, const char *what, int64_t done, int64_t total);
     void (*log)(void *user, radar_log_level level, int rank, const char *text);
     void *user;
 } radar_engine_options;
-#define RADAR_ENGINE_OPTIONS_DEFAULT                                                               \
-    {sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, NULL, NULL}
+#define RADAR_ENGINE_OPTIONS_DEFAULT \
+    { \
+        sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, \
+            NULL, NULL \
+    }
 
 typedef struct radar_session_options {
-    size_t size;            /* sizeof(radar_session_options) */
-    int64_t context;        /* tokens of KV capacity, reserved at once; 0 = the model's maximum */
-    const char *kv_type;    /* "f16", "f32", "bf16" */
-    const char *attention;  /* "radar", "dense", "streaming" */
-    const char *scorer;     /* "sketch", "mean", "rf", "exact" */
-    int64_t budget;         /* tokens of chosen segments per query head; -1 = auto: 512, from 65,536 tokens of context 1,024 */
-    int64_t segments;       /* chosen segments per query head; 0 = max(8, budget / 16) */
-    int64_t dense_below;    /* attend everything while the context is shorter; -1 = auto (break-even of bytes), 0 = never */
-    int64_t window;         /* latest tokens, always attended */
-    int64_t sinks;          /* first tokens, always attended */
-    const char *share;      /* "group": the heads of a KV head attend to the union of their lists; "head": each to its own */
-    const char *pick;       /* "top", "bottom", "random", "last" */
-    const char *select;     /* "global": the k best of the context; "local": ceil(1.5 k / N) best of each shard, one exchange less */
-    int64_t rf_features;    /* rf: directions; 0 = 16 D */
-    const char *rf_form;    /* rf: "plain", "pair" */
-    uint64_t scorer_seed;   /* signs, directions, random picks */
-    uint64_t seed;          /* sampler */
-    double temperature;     /* 0 = greedy */
-    int64_t top_k;          /* 0 = all */
-    double top_p;           /* 1 = all */
-    double min_p;           /* 0 = all */
+    size_t size;           /* sizeof(radar_session_options) */
+    int64_t context;       /* tokens of KV capacity, reserved at once; 0 = the model's maximum */
+    const char *kv_type;   /* "f16", "f32", "bf16" */
+    const char *attention; /* "radar", "dense", "streaming" */
+    const char *scorer;    /* "sketch", "mean", "rf", "exact" */
+    int64_t
+        budget; /* tokens of chosen segments per query head; -1 = auto: 512, from 65,536 tokens of context 1,024 */
+    int64_t segments; /* chosen segments per query head; 0 = max(8, budget / 16) */
+    int64_t
+        dense_below; /* attend everything while the context is shorter; -1 = auto (break-even of bytes), 0 = never */
+    int64_t window; /* latest tokens, always attended */
+    int64_t sinks;  /* first tokens, always attended */
+    const char *
+        share; /* "group": the heads of a KV head attend to the union of their lists; "head": each to its own */
+    const char *pick; /* "top", "bottom", "random", "last" */
+    const char *
+        select; /* "global": the k best of the context; "local": ceil(1.5 k / N) best of each shard, one exchange less */
+    int64_t rf_features;  /* rf: directions; 0 = 16 D */
+    const char *rf_form;  /* rf: "plain", "pair" */
+    uint64_t scorer_seed; /* signs, directions, random picks */
+    uint64_t seed;        /* sampler */
+    double temperature;   /* 0 = greedy */
+    int64_t top_k;        /* 0 = all */
+    double top_p;         /* 1 = all */
+    double min_p;         /* 0 = all */
 } radar_session_options;
-#define RADAR_SESSION_OPTIONS_DEFAULT                                                              \
-    {sizeof(radar_session_options), 0, "f16", "radar", "sketch", -1, 0, -1, 256, 4, "group", "top", "global", 0, "plain", 1, 1, 0.0, 40,   \
-     0.95, 0.05}
+#define RADAR_SESSION_OPTIONS_DEFAULT \
+    { \
+        sizeof(radar_session_options), 0, "f16", "radar", "sketch", -1, 0, -1, 256, 4, "group", \
+            "top", "global", 0, "plain", 1, 1, 0.0, 40, 0.95, 0.05 \
+    }
 
 /* ---- engine ---- */
 
 /* [all ranks] Opens model, backend and exchanges.  On failure *out is NULL, every rank returns the same status, and error (when not NULL,
  * error_bytes of room) holds the one line that says what, where and the cure. */
-radar_status radar_engine_open(radar_engine **out, radar_mpi_comm comm, const radar_engine_options *opt, char *error, size_t error_bytes);
-void radar_engine_close(radar_engine *e);              /* [all ranks] after its sessions; NULL is fine */
-const char *radar_last_error(const radar_engine *e);   /* [this rank] the last failure on e or its sessions; valid until the next call */
-int radar_rank(const radar_engine *e);                 /* [this rank] */
-int radar_ranks(const radar_engine *e);                /* [this rank] */
+radar_status radar_engine_open(radar_engine **out, radar_mpi_comm comm,
+                               const radar_engine_options *opt, char *error, size_t error_bytes);
+void radar_engine_close(radar_engine *e); /* [all ranks] after its sessions; NULL is fine */
+const char *radar_last_error(
+    const radar_engine
+        *e); /* [this rank] the last failure on e or its sessions; valid until the next call */
+int radar_rank(const radar_engine *e);  /* [this rank] */
+int radar_ranks(const radar_engine *e); /* [this rank] */
 
 typedef struct radar_model_info {
     size_t size;
-    const char *family, *name, *path, *backend, *tokenizer; /* owned by the engine; tokenizer NULL = none */
+    const char *family, *name, *path, *backend,
+        *tokenizer; /* owned by the engine; tokenizer NULL = none */
     int layers, width, heads, kv_heads, head_dim, inner, vocab;
-    int64_t context;       /* tokens the model is made for */
+    int64_t context; /* tokens the model is made for */
     uint64_t file_bytes;
     uint64_t fingerprint;
 } radar_model_info;
-void radar_engine_info(const radar_engine *e, radar_model_info *info); /* [this rank] info->size set by the caller */
+void radar_engine_info(const radar_engine *e,
+                       radar_model_info *info); /* [this rank] info->size set by the caller */
 
 /* ---- text ---- */
 
-enum { RADAR_TEXT_SPECIAL = 1, RADAR_TEXT_BOS = 2 }; /* special tokens spelled in the text are parsed; add the model's own beginning */
+enum {
+    RADAR_TEXT_SPECIAL = 1,
+    RADAR_TEXT_BOS = 2
+}; /* special tokens spelled in the text are parsed; add the model's own beginning */
 /* [this rank] *token is freed with radar_release. */
-radar_status radar_tokenize(radar_engine *e, const char *text, size_t bytes, int flags, int32_t **token, size_t *n);
+radar_status radar_tokenize(radar_engine *e, const char *text, size_t bytes, int flags,
+                            int32_t **token, size_t *n);
 /* [this rank] One user message in the model's own chat template; the contents never give special tokens.  template_name NULL = recognised. */
-radar_status radar_chat(radar_engine *e, const char *template_name, const char *text, size_t bytes, int32_t **token, size_t *n);
+radar_status radar_chat(radar_engine *e, const char *template_name, const char *text, size_t bytes,
+                        int32_t **token, size_t *n);
 /* [this rank] *text is freed with radar_release; bytes as the tokens spell them, special tokens left out when skip_special. */
-radar_status radar_detokenize(radar_engine *e, const int32_t *token, size_t n, int skip_special, char **text, size_t *bytes);
+radar_status radar_detokenize(radar_engine *e, const int32_t *token, size_t n, int skip_special,
+                              char **text, size_t *bytes);
 /* Text as it is generated: what a token completes comes out, never half a UTF-8 character. */
 typedef struct radar_text_stream radar_text_stream;
-radar_status radar_text_stream_open(radar_text_stream **out, radar_engine *e, int skip_special); /* [this rank] */
+radar_status radar_text_stream_open(radar_text_stream **out, radar_engine *e,
+                                    int skip_special); /* [this rank] */
 /* [this rank] The bytes that can be shown after one more token; *text is valid until the next call. */
 void radar_text_stream_push(radar_text_stream *ts, int32_t token, const char **text, size_t *bytes);
-void radar_text_stream_end(radar_text_stream *ts, const char **text, size_t *bytes); /* [this rank] what is still held */
-void radar_text_stream_close(radar_text_stream *ts);                                   /* [this rank] NULL is fine */
+void radar_text_stream_end(radar_text_stream *ts, const char **text,
+                           size_t *bytes);              /* [this rank] what is still held */
+void radar_text_stream_close(radar_text_stream *ts);    /* [this rank] NULL is fine */
 int radar_is_eos(const radar_engine *e, int32_t token); /* [this rank] */
 void radar_release(void *memory);                       /* [this rank] */
 
 /* ---- session ---- */
 
 /* [all ranks] One sequence on engine e, which must outlive it.  Refuses a context that does not fit, with numbers.  On failure *out is NULL. */
-radar_status radar_session_open(radar_session **out, radar_engine *e, const radar_session_options *opt);
+radar_status radar_session_open(radar_session **out, radar_engine *e,
+                                const radar_session_options *opt);
 void radar_session_close(radar_session *s); /* [all ranks] NULL is fine */
 /* [all ranks] Appends n tokens, attending densely, in chunks. */
 radar_status radar_prefill(radar_session *s, const int32_t *token, size_t n);
@@ -140,15 +166,16 @@ radar_status radar_session_set_attention(radar_session *s, const char *attention
 typedef struct radar_session_stats {
     size_t size;
     int64_t context, position;
-    int64_t steps;               /* rows computed under the session's attention (radar_step, radar_score) */
+    int64_t steps; /* rows computed under the session's attention (radar_step, radar_score) */
     int64_t segments_scored;     /* over all layers, KV heads and steps */
     double attended_tokens_mean; /* tokens read per step, mean over layers and KV heads */
-    double coverage_mean, coverage_min; /* estimated share of the softmax mass attended, over steps, layers, query heads; 1 where nothing was left out */
-    int candidate_shards;        /* the most shards that had candidates in one selection */
+    double coverage_mean,
+        coverage_min; /* estimated share of the softmax mass attended, over steps, layers, query heads; 1 where nothing was left out */
+    int candidate_shards; /* the most shards that had candidates in one selection */
     int ranks;
     const uint64_t *kv_bytes, *summary_bytes; /* [ranks] reserved; owned by the session */
-    double exchange_s;           /* this rank's time in exchanges since the engine was opened */
-    double exchange_bytes;       /* received by this rank */
+    double exchange_s;     /* this rank's time in exchanges since the engine was opened */
+    double exchange_bytes; /* received by this rank */
 } radar_session_stats;
 /* [all ranks] stats->size set by the caller. */
 radar_status radar_stats(radar_session *s, radar_session_stats *stats);

@@ -25,36 +25,54 @@ static radar_status parse_kv_type(radar_dtype *type, const char *name, radar_err
             return RADAR_OK;
         }
     bool later = name && (strcmp(name, "q8") == 0 || strcmp(name, "fp8") == 0);
-    return radar_fail(err, later ? RADAR_ERR_CONFIG : RADAR_ERR_USAGE, "--kv-type '%s': %s; use f16, f32 or bf16", name ? name : "",
+    return radar_fail(err, later ? RADAR_ERR_CONFIG : RADAR_ERR_USAGE,
+                      "--kv-type '%s': %s; use f16, f32 or bf16", name ? name : "",
                       later ? "not in this build" : "not known");
 }
 
-static radar_status plan_cache(radar_session *s, const radar_session_options *opt, radar_error *err) {
+static radar_status plan_cache(radar_session *s, const radar_session_options *opt,
+                               radar_error *err) {
     const radar_model_config *c = &s->e->model->config;
     int64_t context = opt->context == 0 ? c->context : opt->context;
-    if (context < 1 || context > ((int64_t)1 << 34)) return radar_fail(err, RADAR_ERR_USAGE, "--ctx %lld: must be from 1 to 2^34 tokens", (long long)context);
-    s->kv = (radar_kvcache){.be = s->e->be,
-                            .layout = s->e->layout,
-                            .rank = s->e->comm->rank,
-                            .layers = c->n_layers,
-                            .kv_heads = c->n_kv_heads,
-                            .D = c->head_dim,
-                            .block_bytes = s->attention.scorer ? s->attention.scorer->block_bytes : 0,
-                            .context = context};
+    if (context < 1 || context > ((int64_t)1 << 34))
+        return radar_fail(err, RADAR_ERR_USAGE, "--ctx %lld: must be from 1 to 2^34 tokens",
+                          (long long)context);
+    s->kv =
+        (radar_kvcache){.be = s->e->be,
+                        .layout = s->e->layout,
+                        .rank = s->e->comm->rank,
+                        .layers = c->n_layers,
+                        .kv_heads = c->n_kv_heads,
+                        .D = c->head_dim,
+                        .block_bytes = s->attention.scorer ? s->attention.scorer->block_bytes : 0,
+                        .context = context};
     radar_status st = parse_kv_type(&s->kv.type, opt->kv_type, err);
     if (st == RADAR_OK) st = radar_kvcache_plan(&s->kv, err);
     if (st == RADAR_OK) s->attention.max_keep = radar_attention_keep(&s->attention, context - 1);
     return st;
 }
 
-static radar_status check_session(radar_session *s, const radar_session_options *opt, radar_error *err) {
+static radar_status check_session(radar_session *s, const radar_session_options *opt,
+                                  radar_error *err) {
     radar_status st;
-    if (opt->size != sizeof *opt) return radar_fail(err, RADAR_ERR_USAGE, "radar_session_options.size is %zu, not %zu: set it to sizeof", opt->size, sizeof *opt);
-    if (opt->top_k < 0 || opt->top_k > INT32_MAX) return radar_fail(err, RADAR_ERR_USAGE, "--top-k %lld: must be 0 (all) or a positive number", (long long)opt->top_k);
-    s->sampler = (radar_sampler_options){
-        .temperature = opt->temperature, .top_k = (int)opt->top_k, .top_p = opt->top_p, .min_p = opt->min_p, .seed = opt->seed};
+    if (opt->size != sizeof *opt)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "radar_session_options.size is %zu, not %zu: set it to sizeof", opt->size,
+                          sizeof *opt);
+    if (opt->top_k < 0 || opt->top_k > INT32_MAX)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--top-k %lld: must be 0 (all) or a positive number",
+                          (long long)opt->top_k);
+    s->sampler = (radar_sampler_options){.temperature = opt->temperature,
+                                         .top_k = (int)opt->top_k,
+                                         .top_p = opt->top_p,
+                                         .min_p = opt->min_p,
+                                         .seed = opt->seed};
     RADAR_TRY(st, radar_sampler_check(&s->sampler, err), fail);
-    RADAR_TRY(st, radar_attention_open(&s->attention, opt, s->e->model->config.head_dim, s->e->opt.isa, err), fail);
+    RADAR_TRY(
+        st,
+        radar_attention_open(&s->attention, opt, s->e->model->config.head_dim, s->e->opt.isa, err),
+        fail);
     RADAR_TRY(st, plan_cache(s, opt, err), fail);
 fail:
     return st;
@@ -62,22 +80,29 @@ fail:
 
 static uint64_t session_hash(const radar_session_options *opt) {
     char text[512];
-    int n = snprintf(text, sizeof text, "%lld|%s|%s|%s|%lld|%lld|%lld|%lld|%lld|%s|%s|%s|%lld|%s|%llu|%llu|%a|%lld|%a|%a", (long long)opt->context, opt->kv_type,
-                     opt->attention, opt->scorer, (long long)opt->budget, (long long)opt->segments, (long long)opt->dense_below, (long long)opt->window,
-                     (long long)opt->sinks, opt->share, opt->pick, opt->select, (long long)opt->rf_features, opt->rf_form, (unsigned long long)opt->scorer_seed,
-                     (unsigned long long)opt->seed, opt->temperature, (long long)opt->top_k, opt->top_p, opt->min_p);
+    int n = snprintf(
+        text, sizeof text,
+        "%lld|%s|%s|%s|%lld|%lld|%lld|%lld|%lld|%s|%s|%s|%lld|%s|%llu|%llu|%a|%lld|%a|%a",
+        (long long)opt->context, opt->kv_type, opt->attention, opt->scorer, (long long)opt->budget,
+        (long long)opt->segments, (long long)opt->dense_below, (long long)opt->window,
+        (long long)opt->sinks, opt->share, opt->pick, opt->select, (long long)opt->rf_features,
+        opt->rf_form, (unsigned long long)opt->scorer_seed, (unsigned long long)opt->seed,
+        opt->temperature, (long long)opt->top_k, opt->top_p, opt->min_p);
     return XXH3_64bits(text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
 }
 
 /* What the ranks of one machine want together, against what that machine has: refused before anything is reserved. */
 static radar_status check_memory(radar_session *s, radar_error *err) {
-    typedef struct want { uint64_t host, bytes, available; } want;
+    typedef struct want {
+        uint64_t host, bytes, available;
+    } want;
     want all[RADAR_MAX_SHARDS];
     size_t bytes[RADAR_MAX_SHARDS], offset[RADAR_MAX_SHARDS];
     char host[256] = "";
     radar_comm *c = s->e->comm;
     radar_host_name(host, sizeof host);
-    all[c->rank] = (want){XXH3_64bits(host, strlen(host)), s->kv.bytes + s->kv.summary_bytes, radar_memory_available()};
+    all[c->rank] = (want){XXH3_64bits(host, strlen(host)), s->kv.bytes + s->kv.summary_bytes,
+                          radar_memory_available()};
     for (int r = 0; r < c->size; r++) bytes[r] = sizeof(want), offset[r] = (size_t)r * sizeof(want);
     radar_status st = radar_gather(c, RADAR_X_SETUP, all, bytes, offset, err);
     if (st != RADAR_OK) return st;
@@ -85,12 +110,16 @@ static radar_status check_memory(radar_session *s, radar_error *err) {
     for (int r = 0; r < c->size; r++) wanted += all[r].host == all[c->rank].host ? all[r].bytes : 0;
     if (available == 0 || wanted <= available) return RADAR_OK;
     double per_token = (double)wanted / (double)s->kv.context;
-    return radar_fail(err, RADAR_ERR_MEMORY, "KV cache of %lld tokens needs %.1f GB on this machine, %.1f GB are free: use --ctx %lld or less, or more machines",
-                      (long long)s->kv.context, (double)wanted * 1e-9, (double)available * 1e-9, (long long)((double)available * 0.9 / per_token));
+    return radar_fail(err, RADAR_ERR_MEMORY,
+                      "KV cache of %lld tokens needs %.1f GB on this machine, %.1f GB are free: "
+                      "use --ctx %lld or less, or more machines",
+                      (long long)s->kv.context, (double)wanted * 1e-9, (double)available * 1e-9,
+                      (long long)((double)available * 0.9 / per_token));
 }
 
 static size_t plan_bytes(const radar_plan *p) {
-    return (size_t)p->max_tasks * sizeof *p->task + p->max_items * sizeof *p->item + (size_t)p->max_missed * sizeof *p->missed + p->scratch_bytes;
+    return (size_t)p->max_tasks * sizeof *p->task + p->max_items * sizeof *p->item +
+           (size_t)p->max_missed * sizeof *p->missed + p->scratch_bytes;
 }
 
 static void enlarge(radar_plan *plan, const radar_plan *need) {
@@ -111,7 +140,8 @@ static void size_plan(radar_session *s) {
     }
     for (const radar_policy *const *p = radar_policies; *p; p++) {
         if ((*p)->needs_summaries && *p != s->attention.policy) continue;
-        (*p)->room(&s->kv, &s->attention, n_heads, *p == &radar_policy_dense ? block_rows : s->policy_rows, &need);
+        (*p)->room(&s->kv, &s->attention, n_heads,
+                   *p == &radar_policy_dense ? block_rows : s->policy_rows, &need);
         enlarge(&s->plan, &need);
     }
 }
@@ -127,12 +157,15 @@ static radar_status reserve(radar_session *s, radar_error *err) {
     s->logits = radar_alloc_array((size_t)s->e->model->config.vocab, sizeof *s->logits);
     s->sampler_scratch = radar_alloc(radar_sampler_scratch(s->e->model->config.vocab));
     s->rank_bytes = radar_alloc_array(2 * RADAR_MAX_SHARDS, sizeof *s->rank_bytes);
-    if (!p->task || !p->item || !p->missed || !p->scratch || !s->blocks || !s->logits || !s->sampler_scratch || !s->rank_bytes)
-        return radar_fail(err, RADAR_ERR_MEMORY, "session: no memory for its lists; use a smaller --ctx");
+    if (!p->task || !p->item || !p->missed || !p->scratch || !s->blocks || !s->logits ||
+        !s->sampler_scratch || !s->rank_bytes)
+        return radar_fail(err, RADAR_ERR_MEMORY,
+                          "session: no memory for its lists; use a smaller --ctx");
     return radar_kvcache_open(&s->kv, err);
 }
 
-radar_status radar_session_open(radar_session **out, radar_engine *e, const radar_session_options *opt) {
+radar_status radar_session_open(radar_session **out, radar_engine *e,
+                                const radar_session_options *opt) {
     radar_status st;
     radar_session *s = radar_alloc(sizeof *s);
     *out = NULL;
@@ -176,23 +209,30 @@ void radar_session_close(radar_session *s) {
 
 static radar_status begin_call(radar_session *s) {
     s->e->err = (radar_error){0};
-    if (s->broken) return radar_fail(&s->e->err, RADAR_ERR_INTERNAL, "session: an earlier error left it unusable; close it");
+    if (s->broken)
+        return radar_fail(&s->e->err, RADAR_ERR_INTERNAL,
+                          "session: an earlier error left it unusable; close it");
     return RADAR_OK;
 }
 
 static radar_status check_tokens(radar_session *s, const int32_t *token, size_t n) {
     int vocab = s->e->model->config.vocab;
     if (n > (size_t)(s->kv.context - s->position))
-        return radar_fail(&s->e->err, RADAR_ERR_CONFIG, "%lld tokens in the cache and %zu more, but --ctx is %lld: raise --ctx or shorten the prompt",
+        return radar_fail(&s->e->err, RADAR_ERR_CONFIG,
+                          "%lld tokens in the cache and %zu more, but --ctx is %lld: raise --ctx "
+                          "or shorten the prompt",
                           (long long)s->position, n, (long long)s->kv.context);
     for (size_t i = 0; i < n; i++)
         if (token[i] < 0 || token[i] >= vocab)
-            return radar_fail(&s->e->err, RADAR_ERR_DATA, "token %zu of the input is %d: the vocabulary has ids 0 to %d", i, token[i], vocab - 1);
+            return radar_fail(&s->e->err, RADAR_ERR_DATA,
+                              "token %zu of the input is %d: the vocabulary has ids 0 to %d", i,
+                              token[i], vocab - 1);
     return RADAR_OK;
 }
 
 /* One pass; the cache counts its tokens only when every rank has finished it. */
-static radar_status run_pass(radar_session *s, const int32_t *token, int n, const radar_policy *policy, radar_counts *counts) {
+static radar_status run_pass(radar_session *s, const int32_t *token, int n,
+                             const radar_policy *policy, radar_counts *counts) {
     const radar_batch batch = {s, token, s->position, n, policy, counts};
     radar_status st = radar_forward(s->e, &batch, 1);
     if (st == RADAR_OK)
@@ -254,10 +294,14 @@ radar_status radar_step(radar_session *s, int32_t *token) {
     RADAR_TRY(st, begin_call(s), fail);
     RADAR_TRY(st, settle(s), fail);
     if (!s->logits_valid) {
-        st = radar_fail(&s->e->err, RADAR_ERR_USAGE, "radar_step: nothing to continue; give a prompt of at least one token");
+        st = radar_fail(&s->e->err, RADAR_ERR_USAGE,
+                        "radar_step: nothing to continue; give a prompt of at least one token");
         goto fail;
     }
-    RADAR_TRY(st, radar_sample(token, &s->sampler, s->position, s->logits, s->e->model->config.vocab, s->sampler_scratch, &s->e->err), fail);
+    RADAR_TRY(st,
+              radar_sample(token, &s->sampler, s->position, s->logits, s->e->model->config.vocab,
+                           s->sampler_scratch, &s->e->err),
+              fail);
     s->pending = *token;
     radar_report(s->e, "decode", s->position, s->kv.context);
 fail:
@@ -305,7 +349,9 @@ radar_status radar_rewind(radar_session *s, int64_t position) {
     radar_status st = begin_call(s);
     if (st != RADAR_OK) return st;
     if (position < 0 || position > s->position)
-        return radar_fail(&s->e->err, RADAR_ERR_USAGE, "radar_rewind to %lld: must be from 0 to %lld", (long long)position, (long long)s->position);
+        return radar_fail(&s->e->err, RADAR_ERR_USAGE,
+                          "radar_rewind to %lld: must be from 0 to %lld", (long long)position,
+                          (long long)s->position);
     radar_kvcache_truncate(&s->kv, position, s->attention.window);
     s->position = position;
     s->pending = -1;
@@ -317,9 +363,13 @@ radar_status radar_session_set_attention(radar_session *s, const char *attention
     radar_status st = begin_call(s);
     const radar_policy *policy = radar_policy_find(attention);
     if (st != RADAR_OK) return st;
-    if (!policy) return radar_fail(&s->e->err, RADAR_ERR_USAGE, "attention '%s': not known", attention);
+    if (!policy)
+        return radar_fail(&s->e->err, RADAR_ERR_USAGE, "attention '%s': not known", attention);
     if (policy->needs_summaries && !s->attention.scorer)
-        return radar_fail(&s->e->err, RADAR_ERR_CONFIG, "attention '%s': the session was opened without summaries; open it with this attention", attention);
+        return radar_fail(
+            &s->e->err, RADAR_ERR_CONFIG,
+            "attention '%s': the session was opened without summaries; open it with this attention",
+            attention);
     s->attention.policy = policy;
     s->counts = (radar_counts){0};
     return RADAR_OK;
@@ -339,11 +389,14 @@ radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
     const radar_counts *own = &s->counts;
     radar_status st = begin_call(s);
     if (st != RADAR_OK) return st;
-    all[c->rank] = (rank_figures){s->kv.bytes, s->kv.summary_bytes, own->segments_scored, own->attended_tokens};
-    for (int r = 0; r < c->size; r++) bytes[r] = sizeof all[0], offset[r] = (size_t)r * sizeof all[0];
+    all[c->rank] = (rank_figures){s->kv.bytes, s->kv.summary_bytes, own->segments_scored,
+                                  own->attended_tokens};
+    for (int r = 0; r < c->size; r++)
+        bytes[r] = sizeof all[0], offset[r] = (size_t)r * sizeof all[0];
     st = radar_gather(c, RADAR_X_SETUP, all, bytes, offset, &s->e->err);
     if (st != RADAR_OK) return st;
-    radar_session_stats sum = {.size = stats->size, .context = s->kv.context, .position = s->position, .ranks = c->size};
+    radar_session_stats sum = {
+        .size = stats->size, .context = s->kv.context, .position = s->position, .ranks = c->size};
     int64_t attended = 0, layer_heads = (int64_t)s->kv.layers * s->kv.kv_heads;
     for (int r = 0; r < c->size; r++) {
         s->rank_bytes[r] = all[r].kv_bytes;

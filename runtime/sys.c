@@ -18,7 +18,9 @@ static void *system_alloc(size_t bytes) {
     if (bytes >= PAGES_FROM) {
         void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED) return NULL;
-        madvise(p, bytes, MADV_HUGEPAGE); /* scattered segments cost a page walk each; a refusal changes nothing */
+        madvise(
+            p, bytes,
+            MADV_HUGEPAGE); /* scattered segments cost a page walk each; a refusal changes nothing */
         return p;
     }
     void *p = NULL;
@@ -52,7 +54,8 @@ static size_t system_available(void) {
     return kib * 1024;
 }
 
-radar_sys radar_sys_table = {system_alloc, system_release, system_write, system_clock, system_available};
+radar_sys radar_sys_table = {system_alloc, system_release, system_write, system_clock,
+                             system_available};
 
 static atomic_long live;
 

@@ -22,10 +22,14 @@ static void *take(radar_engine *e, size_t count, size_t size, bool *ok) {
 
 static size_t packet_bytes(const radar_engine *e) {
     const radar_model_config *c = &e->model->config;
-    int64_t block = 16, q = (int64_t)c->n_heads * c->head_dim, kv = (int64_t)c->n_kv_heads * c->head_dim;
-    const radar_piece qkv[] = {{.total = q, .block = block}, {.total = kv, .block = block}, {.total = kv, .block = block}};
-    const radar_piece o = {.total = c->width, .block = block}, head = {.total = c->vocab, .block = block};
-    size_t a = radar_packet_bytes(&e->layout, qkv, 3, e->ws.rows), b = radar_packet_bytes(&e->layout, &o, 1, e->ws.rows);
+    int64_t block = 16, q = (int64_t)c->n_heads * c->head_dim,
+            kv = (int64_t)c->n_kv_heads * c->head_dim;
+    const radar_piece qkv[] = {
+        {.total = q, .block = block}, {.total = kv, .block = block}, {.total = kv, .block = block}};
+    const radar_piece o = {.total = c->width, .block = block},
+                      head = {.total = c->vocab, .block = block};
+    size_t a = radar_packet_bytes(&e->layout, qkv, 3, e->ws.rows),
+           b = radar_packet_bytes(&e->layout, &o, 1, e->ws.rows);
     size_t h = radar_packet_bytes(&e->layout, &head, 1, e->ws.logit_rows);
     return a > b ? (a > h ? a : h) : (b > h ? b : h);
 }
@@ -33,12 +37,15 @@ static size_t packet_bytes(const radar_engine *e) {
 radar_status radar_workspace_open(radar_engine *e, radar_error *err) {
     const radar_model_config *c = &e->model->config;
     radar_workspace *ws = &e->ws;
-    size_t H = (size_t)c->n_heads, G = (size_t)c->n_kv_heads, D = (size_t)c->head_dim, W = (size_t)c->width, f = sizeof(float);
+    size_t H = (size_t)c->n_heads, G = (size_t)c->n_kv_heads, D = (size_t)c->head_dim,
+           W = (size_t)c->width, f = sizeof(float);
     size_t partials = H * (size_t)RADAR_PARTIAL(c->head_dim), piece = partials > W ? partials : W;
     bool ok = true;
     for (int i = 0; i < c->n_layers; i++)
-        e->inner_block = radar_max64(e->inner_block, radar_matmul_column_block(e->model->layer[i].down.type));
-    radar_rank_slice(&e->layout, e->comm->rank, c->inner, e->inner_block, &e->inner_begin, &e->inner_end);
+        e->inner_block =
+            radar_max64(e->inner_block, radar_matmul_column_block(e->model->layer[i].down.type));
+    radar_rank_slice(&e->layout, e->comm->rank, c->inner, e->inner_block, &e->inner_begin,
+                     &e->inner_end);
     size_t own = (size_t)(e->inner_end - e->inner_begin);
     ws->rows = e->opt.chunk > 64 ? e->opt.chunk : 64;
     ws->block_rows = fit(PIECES_BYTES, (size_t)e->layout.shards * piece * f, ws->rows);
@@ -64,12 +71,17 @@ radar_status radar_workspace_open(radar_engine *e, radar_error *err) {
     ws->query_position = take(e, B * (H / G), sizeof *ws->query_position, &ok);
     ws->slot = take(e, M, sizeof *ws->slot, &ok);
     if (ok) return RADAR_OK;
-    return radar_fail(err, RADAR_ERR_MEMORY, "workspace: no memory for passes of %d rows; use a smaller --chunk", ws->rows);
+    return radar_fail(err, RADAR_ERR_MEMORY,
+                      "workspace: no memory for passes of %d rows; use a smaller --chunk",
+                      ws->rows);
 }
 
 void radar_workspace_close(radar_engine *e) {
     radar_workspace *ws = &e->ws;
-    void *const all[] = {ws->x,    ws->normed,   ws->q,       ws->k,      ws->v,      ws->arranged, ws->attended, ws->projected,      ws->gate, ws->up,
-                         ws->pieces, ws->coverage, ws->cos_sin, ws->logits, ws->packet, ws->token,    ws->position, ws->query_position, ws->slot};
+    void *const all[] = {
+        ws->x,        ws->normed,    ws->q,      ws->k,     ws->v,        ws->arranged,
+        ws->attended, ws->projected, ws->gate,   ws->up,    ws->pieces,   ws->coverage,
+        ws->cos_sin,  ws->logits,    ws->packet, ws->token, ws->position, ws->query_position,
+        ws->slot};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) e->be->ops->release(e->be, all[i]);
 }

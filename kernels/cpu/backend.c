@@ -11,29 +11,39 @@ static void cpu_close(radar_backend *be) {
     radar_free(be);
 }
 
-static radar_status cpu_open(radar_backend **out, const radar_backend_options *opt, radar_error *err) {
+static radar_status cpu_open(radar_backend **out, const radar_backend_options *opt,
+                             radar_error *err) {
     *out = NULL;
     bool ok;
     radar_isa isa = radar_cpu_isa(opt->isa, &ok);
     if (!ok)
-        return radar_fail(err, RADAR_ERR_CONFIG, "instruction set '%s': not on this machine; use plain", opt->isa);
+        return radar_fail(err, RADAR_ERR_CONFIG,
+                          "instruction set '%s': not on this machine; use plain", opt->isa);
     radar_cpu *cpu = radar_alloc(sizeof *cpu);
     size_t bytes = radar_cpu_matmul_scratch(opt);
     void *scratch = radar_alloc(bytes);
     if (!cpu || !scratch) {
         radar_free(scratch);
         radar_free(cpu);
-        return radar_fail(err, RADAR_ERR_MEMORY, "backend scratch: no memory for %zu bytes; use a smaller --chunk", bytes);
+        return radar_fail(err, RADAR_ERR_MEMORY,
+                          "backend scratch: no memory for %zu bytes; use a smaller --chunk", bytes);
     }
     extern const radar_backend_ops radar_cpu_backend;
-    *cpu = (radar_cpu){.base = {&radar_cpu_backend}, .opt = *opt, .isa = isa, .scratch = scratch, .scratch_bytes = bytes};
-    snprintf(cpu->description, sizeof cpu->description, "cpu (%s%s), %d thread%s", isa.avx512 ? "avx512, vnni" : "plain C",
-             isa.bf16 ? ", bf16" : "", opt->n_threads, opt->n_threads == 1 ? "" : "s");
+    *cpu = (radar_cpu){.base = {&radar_cpu_backend},
+                       .opt = *opt,
+                       .isa = isa,
+                       .scratch = scratch,
+                       .scratch_bytes = bytes};
+    snprintf(cpu->description, sizeof cpu->description, "cpu (%s%s), %d thread%s",
+             isa.avx512 ? "avx512, vnni" : "plain C", isa.bf16 ? ", bf16" : "", opt->n_threads,
+             opt->n_threads == 1 ? "" : "s");
     *out = &cpu->base;
     return RADAR_OK;
 }
 
-static const char *cpu_describe(const radar_backend *be) { return ((const radar_cpu *)be)->description; }
+static const char *cpu_describe(const radar_backend *be) {
+    return ((const radar_cpu *)be)->description;
+}
 
 static void *cpu_alloc(radar_backend *be, size_t bytes) {
     (void)be;

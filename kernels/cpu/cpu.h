@@ -9,7 +9,8 @@ typedef struct radar_cpu {
     radar_backend base;
     radar_backend_options opt;
     radar_isa isa;
-    void *scratch;         /* activations rounded for the integer and bf16 paths, and one panel per thread: matmul.c lays it out */
+    void *
+        scratch; /* activations rounded for the integer and bf16 paths, and one panel per thread: matmul.c lays it out */
     size_t scratch_bytes;
     char description[96];
 } radar_cpu;
@@ -19,21 +20,31 @@ static inline radar_cpu *radar_cpu_of(radar_backend *be) { return (radar_cpu *)b
 /* Scratch that matmul needs for these options. */
 size_t radar_cpu_matmul_scratch(const radar_backend_options *opt);
 
-void radar_cpu_embed(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token, int n);
-void radar_cpu_norm(radar_backend *be, float *out, const float *x, const float *weight, float eps, int64_t n, int width);
-void radar_cpu_matmul(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x, size_t x_stride, int M);
-void radar_cpu_rope(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style, int M, int heads, int D, int rotary);
+void radar_cpu_embed(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
+                     int n);
+void radar_cpu_norm(radar_backend *be, float *out, const float *x, const float *weight, float eps,
+                    int64_t n, int width);
+void radar_cpu_matmul(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x,
+                      size_t x_stride, int M);
+void radar_cpu_rope(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style,
+                    int M, int heads, int D, int rotary);
 void radar_cpu_gate(radar_backend *be, float *gate, const float *up, int64_t n);
 void radar_cpu_add(radar_backend *be, float *x, const float *y, int64_t n);
-void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, const int32_t *slot, const float *k, const float *v, size_t stride, int n);
-void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, const int32_t *block, int n);
-void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q, size_t q_stride, int n);
-void radar_cpu_score(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task, int n_tasks);
+void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, const int32_t *slot,
+                      const float *k, const float *v, size_t stride, int n);
+void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
+                    const int32_t *block, int n);
+void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
+                     size_t q_stride, int n);
+void radar_cpu_score(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,
+                     int n_tasks);
 void radar_cpu_topk(radar_backend *be, radar_topk_task *task, int n_tasks);
 void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale);
 void radar_cpu_merge(radar_backend *be, float *a, const float *b, int64_t n, int D);
 void radar_cpu_missed(radar_backend *be, const radar_missed_task *task, int n_tasks);
-void radar_cpu_arrange(radar_backend *be, float *out, const float *q, int M, int G, int group, int D);
-void radar_cpu_finish(radar_backend *be, float *out, float *coverage, const float *partial, int M, int G, int group, int D);
+void radar_cpu_arrange(radar_backend *be, float *out, const float *q, int M, int G, int group,
+                       int D);
+void radar_cpu_finish(radar_backend *be, float *out, float *coverage, const float *partial, int M,
+                      int G, int group, int D);
 
 #endif

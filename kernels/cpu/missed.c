@@ -43,7 +43,8 @@ RADAR_AVX512 static void sum_missed_avx512(const radar_missed_task *task) {
     if (m == -INFINITY) return;
     for (int j = 0; j < task->n; j += 16) {
         __mmask16 tail = task->n - j >= 16 ? 0xffff : (__mmask16)((1u << (task->n - j)) - 1);
-        __m512 e = radar_expf16(_mm512_sub_ps(_mm512_maskz_loadu_ps(tail, task->score + j), _mm512_set1_ps(m)));
+        __m512 e = radar_expf16(
+            _mm512_sub_ps(_mm512_maskz_loadu_ps(tail, task->score + j), _mm512_set1_ps(m)));
         sum = _mm512_mask_add_ps(sum, tail, sum, e);
     }
     _mm512_storeu_ps(lane, sum);

@@ -6,7 +6,8 @@
 /* Rows that share one task: enough queries to reuse a tile of keys, few enough to spread over threads. */
 #define ROWS_PER_TASK 16
 
-static void dense_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows, radar_plan *need) {
+static void dense_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows,
+                       radar_plan *need) {
     (void)a, (void)n_heads;
     need->max_tasks = kv->n_shards * kv->kv_heads * (int)radar_ceil_div(n_rows, ROWS_PER_TASK);
     need->max_items = (size_t)(kv->rank_tokens / RADAR_SEGMENT);
@@ -25,13 +26,16 @@ static radar_status dense_select(radar_select *s) {
         for (int row = 0; row < s->n_rows; row += ROWS_PER_TASK) {
             int rows = (int)radar_min64(ROWS_PER_TASK, s->n_rows - row);
             int64_t last = s->position[row + rows - 1];
-            s->plan->n_items = list + (size_t)radar_storage_segment(kv, i, radar_segment_of(last) + 1);
-            for (int head = 0; head < kv->kv_heads; head++) radar_plan_task(s, head, i, row * group, rows * group, list);
+            s->plan->n_items =
+                list + (size_t)radar_storage_segment(kv, i, radar_segment_of(last) + 1);
+            for (int head = 0; head < kv->kv_heads; head++)
+                radar_plan_task(s, head, i, row * group, rows * group, list);
         }
         s->plan->n_items = all;
         for (int row = 0; row < s->n_rows; row++)
             s->counts->attended_tokens +=
-                kv->kv_heads * radar_shard_tokens(&kv->layout, kv->first_shard + i, s->position[row] + 1);
+                kv->kv_heads *
+                radar_shard_tokens(&kv->layout, kv->first_shard + i, s->position[row] + 1);
     }
     return RADAR_OK;
 }

@@ -28,8 +28,8 @@ typedef struct work {
     uint64_t *key;      /* [rows, H, segments] */
     radar_score_task *score_task; /* [rows, G, shards] */
     radar_topk_task *topk;        /* [rows, H, shards] */
-    uint64_t *packet;   /* [P, rows, H, keep] the ranks' best */
-    uint64_t *merged;   /* [P, keep] room to merge the lists of one query head */
+    uint64_t *packet;             /* [P, rows, H, keep] the ranks' best */
+    uint64_t *merged;             /* [P, keep] room to merge the lists of one query head */
 } work;
 
 static size_t take(size_t *used, size_t bytes) {
@@ -38,17 +38,23 @@ static size_t take(size_t *used, size_t bytes) {
     return at;
 }
 
-static int64_t context_segments(const radar_kvcache *kv) { return radar_ceil_div(kv->context, RADAR_SEGMENT); }
+static int64_t context_segments(const radar_kvcache *kv) {
+    return radar_ceil_div(kv->context, RADAR_SEGMENT);
+}
 
 /* Cuts base into the arrays of w; returns the bytes used.  base NULL: only counts. */
-static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows, int keep) {
+static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a,
+                      int n_heads, int n_rows, int keep) {
     size_t used = 0, rows = (size_t)n_rows, heads = rows * (size_t)n_heads;
     size_t segments = (size_t)(kv->rank_tokens / RADAR_SEGMENT), all = (size_t)context_segments(kv);
     size_t shards = (size_t)kv->n_shards, ranks = (size_t)kv->layout.ranks;
     *w = (work){.group = n_heads / kv->kv_heads, .segments = (int64_t)segments, .keep = keep};
     w->n_lists = a->share_head ? w->group : 1;
 #define TAKE(member, count) w->member = (void *)(base + take(&used, (count) * sizeof *w->member))
-    TAKE(bits, all / 64 + 1); /* first: stays in its place, and zero between calls, whatever the number of rows */
+    TAKE(
+        bits,
+        all / 64 +
+            1); /* first: stays in its place, and zero between calls, whatever the number of rows */
     TAKE(chosen, all);
     TAKE(row, rows);
     TAKE(query, heads * a->scorer->query_bytes);
@@ -62,11 +68,13 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
     return used;
 }
 
-static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows, radar_plan *need) {
+static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows,
+                       radar_plan *need) {
     work w;
     int group = n_heads / kv->kv_heads;
     size_t lists = (size_t)n_rows * (size_t)(a->share_head ? n_heads : kv->kv_heads);
-    int64_t always = radar_ceil_div(a->sinks, RADAR_SEGMENT) + (a->window + RADAR_BLOCK) / RADAR_SEGMENT + 2;
+    int64_t always =
+        radar_ceil_div(a->sinks, RADAR_SEGMENT) + (a->window + RADAR_BLOCK) / RADAR_SEGMENT + 2;
     int64_t chosen = a->select_local ? (3 * a->max_keep / 2 + kv->layout.shards) : a->max_keep;
     int64_t listed = always + chosen * (a->share_head ? 1 : group);
     /* a row below the break-even lists its whole context, once per shard for all heads */
@@ -82,7 +90,8 @@ static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_
 /* ---- scores ---- */
 
 static float *scores_of(const radar_select *s, const work *w, int row, int head, int i) {
-    return w->score + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)w->segments + s->kv->before[i] / RADAR_SEGMENT;
+    return w->score + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)w->segments +
+           s->kv->before[i] / RADAR_SEGMENT;
 }
 
 static void score_candidates(radar_select *s, work *w) {
@@ -93,7 +102,8 @@ static void score_candidates(radar_select *s, work *w) {
     for (int row = 0; row < s->n_rows; row++) {
         if (w->row[row].keep == 0) continue;
         for (int i = 0; i < kv->n_shards; i++) {
-            int32_t begin = radar_storage_segment(kv, i, w->row[row].begin), end = radar_storage_segment(kv, i, w->row[row].end);
+            int32_t begin = radar_storage_segment(kv, i, w->row[row].begin),
+                    end = radar_storage_segment(kv, i, w->row[row].end);
             if (begin == end) continue;
             s->counts->segments_scored += (int64_t)kv->kv_heads * (end - begin);
             for (int g = 0; g < kv->kv_heads; g++) {
@@ -116,7 +126,9 @@ static void score_candidates(radar_select *s, work *w) {
 /* ---- best of each shard, of the rank, of all ---- */
 
 static int keep_of_shard(const radar_select *s, int keep) {
-    return s->attention->select_local ? (int)radar_ceil_div(3 * (int64_t)keep, 2 * s->kv->layout.shards) : keep;
+    return s->attention->select_local
+               ? (int)radar_ceil_div(3 * (int64_t)keep, 2 * s->kv->layout.shards)
+               : keep;
 }
 
 static void best_of_shards(radar_select *s, work *w) {
@@ -125,10 +137,14 @@ static void best_of_shards(radar_select *s, work *w) {
     for (int row = 0; row < s->n_rows; row++) {
         const row_choice *c = &w->row[row];
         for (int head = 0; head < s->n_heads; head++) {
-            uint64_t draw = ((uint64_t)s->position[row] * (uint64_t)kv->layers + (uint64_t)s->layer) * (uint64_t)s->n_heads + (uint64_t)head;
+            uint64_t draw =
+                ((uint64_t)s->position[row] * (uint64_t)kv->layers + (uint64_t)s->layer) *
+                    (uint64_t)s->n_heads +
+                (uint64_t)head;
             for (int i = 0; i < kv->n_shards; i++) {
                 radar_kv_view view = radar_kvcache_view(kv, s->layer, 0, i);
-                int32_t begin = radar_storage_segment(kv, i, c->begin), end = radar_storage_segment(kv, i, c->end);
+                int32_t begin = radar_storage_segment(kv, i, c->begin),
+                        end = radar_storage_segment(kv, i, c->end);
                 const float *score = scores_of(s, w, row, head, i);
                 w->topk[n++] = (radar_topk_task){
                     .score = score,
@@ -149,7 +165,8 @@ static void best_of_shards(radar_select *s, work *w) {
 }
 
 static uint64_t *packet_list(const radar_select *s, const work *w, int rank, int row, int head) {
-    size_t list = ((size_t)rank * (size_t)s->n_rows + (size_t)row) * (size_t)s->n_heads + (size_t)head;
+    size_t list =
+        ((size_t)rank * (size_t)s->n_rows + (size_t)row) * (size_t)s->n_heads + (size_t)head;
     return w->packet + list * (size_t)w->keep;
 }
 
@@ -191,7 +208,8 @@ static void mark(work *w, const uint64_t *key, int n) {
 
 static void mark_head(radar_select *s, work *w, int row, int head) {
     if (s->attention->select_local) {
-        const radar_topk_task *task = w->topk + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)s->kv->n_shards;
+        const radar_topk_task *task =
+            w->topk + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)s->kv->n_shards;
         for (int i = 0; i < s->kv->n_shards; i++) mark(w, task[i].key, task[i].n_kept);
         return;
     }
@@ -205,7 +223,8 @@ static void mark_head(radar_select *s, work *w, int row, int head) {
 static int collect(work *w, int64_t begin, int64_t end) {
     int n = 0;
     for (int64_t word = begin / 64; word <= (end - 1) / 64; word++) {
-        for (uint64_t rest = w->bits[word]; rest; rest &= rest - 1) w->chosen[n++] = (int32_t)(word * 64 + __builtin_ctzll(rest));
+        for (uint64_t rest = w->bits[word]; rest; rest &= rest - 1)
+            w->chosen[n++] = (int32_t)(word * 64 + __builtin_ctzll(rest));
         w->bits[word] = 0;
     }
     return n;
@@ -224,9 +243,11 @@ static void list_shard(radar_select *s, const work *w, int row, int i, int n_cho
     radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_of(s->position[row]) + 1);
 }
 
-static void note_missed(radar_select *s, const work *w, int row, int head, int i, size_t first_item) {
+static void note_missed(radar_select *s, const work *w, int row, int head, int i,
+                        size_t first_item) {
     const radar_kvcache *kv = s->kv;
-    int32_t begin = radar_storage_segment(kv, i, w->row[row].begin), end = radar_storage_segment(kv, i, w->row[row].end);
+    int32_t begin = radar_storage_segment(kv, i, w->row[row].begin),
+            end = radar_storage_segment(kv, i, w->row[row].end);
     float *partial = radar_select_partial(s, i, head / w->group, row * w->group + head % w->group);
     s->plan->missed[s->plan->n_missed++] = (radar_missed_task){
         .score = scores_of(s, w, row, head, i),
@@ -254,8 +275,10 @@ static void list_dense(radar_select *s, const work *w, int row) {
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
         radar_plan_range(s->plan, s->kv, i, 0, radar_segment_of(s->position[row]) + 1);
-        for (int g = 0; g < s->kv->kv_heads; g++) radar_plan_task(s, g, i, row * w->group, w->group, first_item);
-        s->counts->attended_tokens += s->kv->kv_heads * radar_plan_tokens(s, i, first_item, s->position[row]);
+        for (int g = 0; g < s->kv->kv_heads; g++)
+            radar_plan_task(s, g, i, row * w->group, w->group, first_item);
+        s->counts->attended_tokens +=
+            s->kv->kv_heads * radar_plan_tokens(s, i, first_item, s->position[row]);
     }
 }
 
@@ -275,20 +298,23 @@ static void count_candidate_shards(radar_select *s, const row_choice *c) {
     const radar_layout *l = &s->kv->layout;
     int n = 0;
     for (int shard = 0; shard < l->shards; shard++)
-        n += radar_shard_tokens(l, shard, c->end * RADAR_SEGMENT) > radar_shard_tokens(l, shard, c->begin * RADAR_SEGMENT);
+        n += radar_shard_tokens(l, shard, c->end * RADAR_SEGMENT) >
+             radar_shard_tokens(l, shard, c->begin * RADAR_SEGMENT);
     if (n > s->counts->candidate_shards) s->counts->candidate_shards = n;
 }
 
 static radar_status radar_select_rows(radar_select *s) {
     work w;
     int keep = 0;
-    for (int row = 0; row < s->n_rows; row++) keep = (int)radar_max64(keep, radar_attention_keep(s->attention, s->position[row]));
+    for (int row = 0; row < s->n_rows; row++)
+        keep = (int)radar_max64(keep, radar_attention_keep(s->attention, s->position[row]));
     lay_out(&w, s->plan->scratch, s->kv, s->attention, s->n_heads, s->n_rows, keep);
     keep = 0;
     for (int row = 0; row < s->n_rows; row++) {
         row_choice *c = &w.row[row];
         radar_attention_candidates(s->attention, s->position[row], &c->begin, &c->end);
-        bool dense = s->position[row] < radar_attention_dense_limit(s->attention, s->kv, s->position[row]);
+        bool dense =
+            s->position[row] < radar_attention_dense_limit(s->attention, s->kv, s->position[row]);
         c->keep = dense ? 0 : (int)radar_attention_keep(s->attention, s->position[row]);
         if (c->keep) count_candidate_shards(s, c);
         keep = keep > c->keep ? keep : c->keep;

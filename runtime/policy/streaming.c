@@ -7,7 +7,8 @@ static int64_t most_items(const radar_kvcache *kv, const radar_attention *a) {
     return radar_min64(listed, kv->rank_tokens / RADAR_SEGMENT + 1);
 }
 
-static void streaming_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows, radar_plan *need) {
+static void streaming_room(const radar_kvcache *kv, const radar_attention *a, int n_heads,
+                           int n_rows, radar_plan *need) {
     (void)n_heads;
     need->max_tasks = kv->n_shards * kv->kv_heads * n_rows;
     need->max_items = (size_t)n_rows * (size_t)most_items(kv, a) + (size_t)kv->n_shards;
@@ -27,7 +28,8 @@ static void list_row(radar_select *s, int i, int64_t position) {
     const radar_attention *a = s->attention;
     radar_kv_view view = radar_kvcache_view(s->kv, s->layer, 0, i);
     int64_t from = radar_max64(position + 1 - a->window, 0);
-    int64_t end = radar_segment_of(position) + 1, sinks_end = radar_min64(radar_ceil_div(a->sinks, RADAR_SEGMENT), end);
+    int64_t end = radar_segment_of(position) + 1,
+            sinks_end = radar_min64(radar_ceil_div(a->sinks, RADAR_SEGMENT), end);
     int64_t window_begin = radar_max64(radar_segment_of(from), sinks_end);
     size_t first = s->plan->n_items;
     radar_plan_range(s->plan, s->kv, i, 0, sinks_end);
@@ -44,8 +46,10 @@ static radar_status streaming_select(radar_select *s) {
         for (int i = 0; i < s->kv->n_shards; i++) {
             size_t first = s->plan->n_items;
             list_row(s, i, s->position[row]);
-            for (int head = 0; head < s->kv->kv_heads; head++) radar_plan_task(s, head, i, row * group, group, first);
-            s->counts->attended_tokens += s->kv->kv_heads * radar_plan_tokens(s, i, first, s->position[row]);
+            for (int head = 0; head < s->kv->kv_heads; head++)
+                radar_plan_task(s, head, i, row * group, group, first);
+            s->counts->attended_tokens +=
+                s->kv->kv_heads * radar_plan_tokens(s, i, first, s->position[row]);
         }
     }
     return RADAR_OK;

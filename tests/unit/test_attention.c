@@ -27,8 +27,10 @@ static void candidates_are_sealed_segments_after_the_sinks(void **state) {
                 int64_t begin, end, t = position + 1, expected = 0;
                 radar_attention_candidates(&a, position, &begin, &end);
                 for (int64_t segment = 0; segment * 16 <= position; segment++) {
-                    int64_t last_of_block = segment / 4 * 64 + 63, rounded_sinks = (sinks[k] + 15) / 16 * 16;
-                    bool candidate = last_of_block < t - windows[w] && segment * 16 >= rounded_sinks;
+                    int64_t last_of_block = segment / 4 * 64 + 63,
+                            rounded_sinks = (sinks[k] + 15) / 16 * 16;
+                    bool candidate =
+                        last_of_block < t - windows[w] && segment * 16 >= rounded_sinks;
                     assert_int_equal(candidate, segment >= begin && segment < end);
                     expected += candidate;
                 }
@@ -43,7 +45,8 @@ static void budget_gives_segments_and_doubles_in_long_contexts(void **state) {
     assert_int_equal(radar_attention_keep(&a, 9999), 32);
     assert_int_equal(radar_attention_keep(&a, 65534), 32);
     assert_int_equal(radar_attention_keep(&a, 65535), 64); /* 65,536 tokens of context */
-    assert_int_equal(radar_attention_keep(&a, 400), 7);    /* 401 tokens: 2 sealed blocks, less the sinks' segment */
+    assert_int_equal(radar_attention_keep(&a, 400),
+                     7); /* 401 tokens: 2 sealed blocks, less the sinks' segment */
     a.budget = 100;
     assert_int_equal(radar_attention_keep(&a, 9999), 8); /* never fewer than 8 */
     a.budget = 1600;
@@ -71,16 +74,22 @@ static void unknown_values_are_refused_with_the_known_ones(void **state) {
     (void)state;
     static const struct {
         const char *field, *says;
-    } cases[] = {{"attention", "radar, dense, streaming"}, {"scorer", "sketch"}, {"share", "group, head"}, {"pick", "top, bottom, random, last"},
-                 {"select", "global, local"}, {"rf-form", "plain, pair"}};
+    } cases[] = {{"attention", "radar, dense, streaming"},
+                 {"scorer", "sketch"},
+                 {"share", "group, head"},
+                 {"pick", "top, bottom, random, last"},
+                 {"select", "global, local"},
+                 {"rf-form", "plain, pair"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
         radar_error err = {0};
         radar_attention a;
-        const char **field[] = {&opt.attention, &opt.scorer, &opt.share, &opt.pick, &opt.select, &opt.rf_form};
+        const char **field[] = {&opt.attention, &opt.scorer, &opt.share,
+                                &opt.pick,      &opt.select, &opt.rf_form};
         *field[i] = "bogus";
         assert_int_equal(radar_attention_open(&a, &opt, 64, NULL, &err), RADAR_ERR_USAGE);
-        if (!strstr(err.text, "bogus") || !strstr(err.text, cases[i].says)) fail_msg("%s: %s", cases[i].field, err.text);
+        if (!strstr(err.text, "bogus") || !strstr(err.text, cases[i].says))
+            fail_msg("%s: %s", cases[i].field, err.text);
     }
     assert_int_equal(radar_alloc_live(), 0);
 }
@@ -88,7 +97,8 @@ static void unknown_values_are_refused_with_the_known_ones(void **state) {
 static void numbers_out_of_range_are_refused(void **state) {
     (void)state;
     radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
-    int64_t *const field[] = {&opt.window, &opt.sinks, &opt.budget, &opt.segments, &opt.dense_below, &opt.rf_features};
+    int64_t *const field[] = {&opt.window,   &opt.sinks,       &opt.budget,
+                              &opt.segments, &opt.dense_below, &opt.rf_features};
     for (size_t i = 0; i < 6; i++) {
         int64_t good = *field[i];
         radar_attention a;
@@ -107,7 +117,12 @@ static void numbers_out_of_range_are_refused(void **state) {
 static void streaming_lists_sinks_and_window_exactly(void **state) {
     (void)state;
     radar_attention a = attention_of(50, 5);
-    radar_kvcache kv = {.layout = {.shards = 4, .stripe = 64, .ranks = 1}, .layers = 1, .kv_heads = 1, .D = 16, .type = RADAR_F32, .context = 400};
+    radar_kvcache kv = {.layout = {.shards = 4, .stripe = 64, .ranks = 1},
+                        .layers = 1,
+                        .kv_heads = 1,
+                        .D = 16,
+                        .type = RADAR_F32,
+                        .context = 400};
     assert_int_equal(radar_kvcache_plan(&kv, NULL), RADAR_OK);
     const radar_policy *streaming = radar_policy_find("streaming");
     for (int64_t position = 0; position < 400; position += 7) {
@@ -118,9 +133,17 @@ static void streaming_lists_sinks_and_window_exactly(void **state) {
         radar_attend_task *task = calloc((size_t)plan.max_tasks, sizeof *task);
         radar_item *item = calloc(plan.max_items, sizeof *item);
         float partial[4 * 20];
-        plan = (radar_plan){.task = task, .max_tasks = plan.max_tasks, .item = item, .max_items = plan.max_items};
-        radar_select select = {.kv = &kv, .attention = &a, .counts = &counts, .plan = &plan, .n_rows = 1, .n_heads = 1, .position = &position,
-                               .query_position = &position, .partial = partial};
+        plan = (radar_plan){
+            .task = task, .max_tasks = plan.max_tasks, .item = item, .max_items = plan.max_items};
+        radar_select select = {.kv = &kv,
+                               .attention = &a,
+                               .counts = &counts,
+                               .plan = &plan,
+                               .n_rows = 1,
+                               .n_heads = 1,
+                               .position = &position,
+                               .query_position = &position,
+                               .partial = partial};
         assert_int_equal(streaming->select(&select), RADAR_OK);
         assert_int_equal(plan.n_tasks, 4);
         assert_true(plan.n_items <= plan.max_items);

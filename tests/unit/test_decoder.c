@@ -54,7 +54,8 @@ static radar_engine *open_engine(const char *model) {
     char error[512] = "";
     opt.model = model;
     opt.precision = "exact";
-    if (radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error) != RADAR_OK) fail_msg("%s", error);
+    if (radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error) != RADAR_OK)
+        fail_msg("%s", error);
     return e;
 }
 
@@ -84,7 +85,8 @@ static double worst_of(const float *got, const float *want, size_t n, double tol
     double worst = 0;
     for (size_t i = 0; i < n; i++) {
         double d = fabs((double)got[i] - (double)want[i]);
-        if (!(d <= tolerance)) fail_msg("logit %zu: %.9g, golden %.9g", i, (double)got[i], (double)want[i]);
+        if (!(d <= tolerance))
+            fail_msg("logit %zu: %.9g, golden %.9g", i, (double)got[i], (double)want[i]);
         worst = d > worst ? d : worst;
     }
     return worst;
@@ -107,7 +109,8 @@ static double check_run(radar_engine *e, const char *name, const json_t *run) {
     /* prefill gives the same last logits as rows one by one */
     s = open_session(e, "dense", 512);
     assert_int_equal(radar_prefill(s, ids, n), RADAR_OK);
-    assert_memory_equal(radar_logits(s), got + (n - 1) * (size_t)info.vocab, (size_t)info.vocab * sizeof *got);
+    assert_memory_equal(radar_logits(s), got + (n - 1) * (size_t)info.vocab,
+                        (size_t)info.vocab * sizeof *got);
     radar_session_close(s);
     free(got);
     free(want);
@@ -126,7 +129,8 @@ static void tiny_models_of_all_families_give_golden_logits(void **state) {
         double worst = 0;
         snprintf(path, sizeof path, "tests/golden/tiny/%s", name);
         radar_engine *e = open_engine(path);
-        for (size_t r = 0; r < json_array_size(runs); r++) worst = fmax(worst, check_run(e, name, json_array_get(runs, r)));
+        for (size_t r = 0; r < json_array_size(runs); r++)
+            worst = fmax(worst, check_run(e, name, json_array_get(runs, r)));
         radar_engine_close(e);
         print_message("    %s: worst logit error %.2g\n", name, worst);
     }
@@ -151,14 +155,19 @@ static void check_prompt(radar_engine *e, const json_t *prompt, int vocab) {
     assert_int_equal(radar_prefill(s, ids, n), RADAR_OK);
     const float *logit = radar_logits(s);
     json_array_foreach(json_object_get(prompt, "top20"), i, pair) {
-        double want = json_number_value(json_array_get(pair, 1)), got = (double)logit[json_integer_value(json_array_get(pair, 0))];
-        if (!(fabs(got - want) <= 1e-3)) fail_msg("%s: logit %g, golden %g", json_string_value(json_object_get(prompt, "name")), got, want);
+        double want = json_number_value(json_array_get(pair, 1)),
+               got = (double)logit[json_integer_value(json_array_get(pair, 0))];
+        if (!(fabs(got - want) <= 1e-3))
+            fail_msg("%s: logit %g, golden %g", json_string_value(json_object_get(prompt, "name")),
+                     got, want);
     }
-    assert_true(fabs(log_sum_exp(logit, vocab) - json_number_value(json_object_get(prompt, "logsumexp"))) <= 1e-3);
+    assert_true(fabs(log_sum_exp(logit, vocab) -
+                     json_number_value(json_object_get(prompt, "logsumexp"))) <= 1e-3);
     double squares = 0, want = json_number_value(json_object_get(prompt, "logits_sum_squares"));
     for (int j = 0; j < vocab; j++) squares += (double)logit[j] * (double)logit[j];
     assert_true(fabs(squares - want) <= 1e-4 * want);
-    check_greedy(s, json_object_get(prompt, "greedy_ids"), json_object_get(prompt, "greedy_margin"));
+    check_greedy(s, json_object_get(prompt, "greedy_ids"),
+                 json_object_get(prompt, "greedy_margin"));
     radar_session_close(s);
     free(ids);
 }
@@ -169,7 +178,8 @@ static void demo_model_gives_golden_logits_and_greedy_text(void **state) {
     json_t *golden = load("tests/golden/model-smollm2.json"), *prompt;
     size_t i;
     radar_engine *e = open_engine(DEMO);
-    json_array_foreach(json_object_get(golden, "prompts"), i, prompt) check_prompt(e, prompt, 49152);
+    json_array_foreach(json_object_get(golden, "prompts"), i, prompt)
+        check_prompt(e, prompt, 49152);
     radar_engine_close(e);
     json_decref(golden);
 }
@@ -179,7 +189,8 @@ static void check_losses(const char *ids_path, const char *nll_path, double want
     size_t id_bytes, nll_bytes, rows = 64;
     int vocab = 49152;
     int32_t *ids = slurp(ids_path, &id_bytes);
-    float *want = slurp(nll_path, &nll_bytes), *logits = malloc(rows * (size_t)vocab * sizeof *logits);
+    float *want = slurp(nll_path, &nll_bytes),
+          *logits = malloc(rows * (size_t)vocab * sizeof *logits);
     size_t n = id_bytes / sizeof *ids;
     double sum = 0, squares = 0, worst = 0;
     radar_engine *e = open_engine(DEMO);
@@ -189,15 +200,19 @@ static void check_losses(const char *ids_path, const char *nll_path, double want
         assert_int_equal(radar_score(s, ids + first, m, logits), RADAR_OK);
         for (size_t i = 0; i < m; i++) {
             const float *logit = logits + i * (size_t)vocab;
-            double nll = log_sum_exp(logit, vocab) - (double)logit[ids[first + i + 1]], d = fabs(nll - (double)want[first + i]);
-            if (!(d <= 5e-3)) fail_msg("position %zu: loss %g, golden %g", first + i, nll, (double)want[first + i]);
+            double nll = log_sum_exp(logit, vocab) - (double)logit[ids[first + i + 1]],
+                   d = fabs(nll - (double)want[first + i]);
+            if (!(d <= 5e-3))
+                fail_msg("position %zu: loss %g, golden %g", first + i, nll,
+                         (double)want[first + i]);
             sum += nll;
             squares += d * d;
             worst = fmax(worst, d);
         }
     }
     double mean = sum / (double)(n - 1), rms = sqrt(squares / (double)(n - 1));
-    print_message("    %s: mean loss %.6f (golden %.6f), error rms %.2g, worst %.2g\n", ids_path, mean, want_mean, rms, worst);
+    print_message("    %s: mean loss %.6f (golden %.6f), error rms %.2g, worst %.2g\n", ids_path,
+                  mean, want_mean, rms, worst);
     assert_true(rms <= 3e-4);
     assert_true(fabs(mean - want_mean) <= 1e-4);
     radar_session_close(s);
@@ -210,8 +225,10 @@ static void check_losses(const char *ids_path, const char *nll_path, double want
 static void demo_model_gives_golden_losses_on_scripture_and_code(void **state) {
     (void)state;
     if (demo_absent()) skip();
-    check_losses("tests/golden/ids-kjv-4096.u32", "tests/golden/nll-kjv-4096.f32", 2.5308672102203746);
-    check_losses("tests/golden/ids-code-4096.u32", "tests/golden/nll-code-4096.f32", 2.242276142325958);
+    check_losses("tests/golden/ids-kjv-4096.u32", "tests/golden/nll-kjv-4096.f32",
+                 2.5308672102203746);
+    check_losses("tests/golden/ids-code-4096.u32", "tests/golden/nll-code-4096.f32",
+                 2.242276142325958);
 }
 
 /* ---- selection ---- */
@@ -225,7 +242,8 @@ static void radar_with_every_candidate_chosen_equals_dense(void **state) {
     enum { N = 600, FROM = 400, VOCAB = 128 };
     static const char *const scorers[] = {"sketch", "mean", "rf", "exact"};
     int32_t ids[N];
-    float *dense = malloc((N - FROM) * VOCAB * sizeof *dense), *got = malloc((N - FROM) * VOCAB * sizeof *got);
+    float *dense = malloc((N - FROM) * VOCAB * sizeof *dense),
+          *got = malloc((N - FROM) * VOCAB * sizeof *got);
     fill_ids(ids, N, VOCAB);
     radar_engine *e = open_engine("tests/golden/tiny/qwen3-qknorm-bf16");
     radar_session *s = open_session(e, "dense", N);
@@ -235,7 +253,8 @@ static void radar_with_every_candidate_chosen_equals_dense(void **state) {
     for (int i = 0; i < 4; i++) {
         radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
         radar_session_stats stats = {.size = sizeof stats};
-        opt.context = N, opt.kv_type = "f32", opt.scorer = scorers[i], opt.dense_below = 0, opt.window = 32, opt.sinks = 4, opt.segments = N;
+        opt.context = N, opt.kv_type = "f32", opt.scorer = scorers[i], opt.dense_below = 0,
+        opt.window = 32, opt.sinks = 4, opt.segments = N;
         assert_int_equal(radar_session_open(&s, e, &opt), RADAR_OK);
         assert_int_equal(radar_prefill(s, ids, FROM), RADAR_OK);
         assert_int_equal(radar_score(s, ids + FROM, N - FROM, got), RADAR_OK);
@@ -244,7 +263,8 @@ static void radar_with_every_candidate_chosen_equals_dense(void **state) {
         assert_true(stats.segments_scored > 0);
         assert_int_equal(stats.steps, N - FROM);
         assert_true(stats.coverage_min == 1);
-        print_message("    %s: worst difference %.2g, %lld segments scored\n", scorers[i], worst, (long long)stats.segments_scored);
+        print_message("    %s: worst difference %.2g, %lld segments scored\n", scorers[i], worst,
+                      (long long)stats.segments_scored);
         radar_session_close(s);
     }
     radar_engine_close(e);

@@ -59,7 +59,8 @@ static void check_model(const char *model, long at_least) {
             assert_int_equal(st, RADAR_OK);
             break;
         }
-        if (st != RADAR_ERR_MEMORY || !strstr(text, "memory")) fail_msg("allocation %ld: status %s, text '%s'", n, radar_strerror(st), text);
+        if (st != RADAR_ERR_MEMORY || !strstr(text, "memory"))
+            fail_msg("allocation %ld: status %s, text '%s'", n, radar_strerror(st), text);
     }
     radar_sys_table.alloc = real_alloc;
     print_message("    %s: %ld allocations failed in turn\n", model, n - 1);

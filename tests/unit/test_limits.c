@@ -36,7 +36,8 @@ static double run(const char *const *argv, size_t *peak) {
     }
     assert_int_equal(wait4(child, &status, 0, &use), child);
     double seconds = now() - start;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) fail_msg("%s %s: status %x", argv[0], argv[1], status);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fail_msg("%s %s: status %x", argv[0], argv[1], status);
     *peak = (size_t)use.ru_maxrss * 1024;
     return seconds;
 }
@@ -55,8 +56,10 @@ static off_t model_bytes(void) {
 
 static void one_rank_needs_at_most_file_cache_summaries_and_300_mb(void **state) {
     (void)state;
-    const char *const argv[] = {program(), "run",    "-m",      DEMO, "--ids", "tests/golden/ids-kjv-4096.u32", "-n", "8", "-t", "2", "--temp", "0",
-                                "--ctx",   "4352", "--quiet", "--json", NULL};
+    const char *const argv[] = {
+        program(), "run",  "-m",      DEMO,     "--ids",  "tests/golden/ids-kjv-4096.u32",
+        "-n",      "8",    "-t",      "2",      "--temp", "0",
+        "--ctx",   "4352", "--quiet", "--json", NULL};
     size_t peak;
     off_t file = model_bytes();
     if (file == 0) skip();
@@ -64,11 +67,13 @@ static void one_rank_needs_at_most_file_cache_summaries_and_300_mb(void **state)
     json_t *facts = json_load_file(OUT, 0, NULL);
     assert_non_null(facts);
     json_int_t kv = json_integer_value(json_array_get(json_object_get(facts, "kv_bytes"), 0));
-    json_int_t summaries = json_integer_value(json_array_get(json_object_get(facts, "summary_bytes"), 0));
+    json_int_t summaries =
+        json_integer_value(json_array_get(json_object_get(facts, "summary_bytes"), 0));
     assert_true(kv == 4352LL * 30 * 3 * 64 * 2 * 2);
     assert_true(summaries > 0);
     double over = ((double)peak - (double)file - (double)kv - (double)summaries) * 1e-6;
-    print_message("    peak %.0f MB: file %.0f + KV %.0f + summaries %.0f + %.0f MB\n", (double)peak * 1e-6, (double)file * 1e-6, (double)kv * 1e-6,
+    print_message("    peak %.0f MB: file %.0f + KV %.0f + summaries %.0f + %.0f MB\n",
+                  (double)peak * 1e-6, (double)file * 1e-6, (double)kv * 1e-6,
                   (double)summaries * 1e-6, over);
     assert_true(over <= 300);
     json_decref(facts);
@@ -76,11 +81,15 @@ static void one_rank_needs_at_most_file_cache_summaries_and_300_mb(void **state)
 
 static void the_first_token_comes_within_half_a_second(void **state) {
     (void)state;
-    const char *const argv[] = {program(), "run", "-m", DEMO, "-p", "In the beginning", "-n", "1", "--temp", "0", "--quiet", "--json", NULL};
+    const char *const argv[] = {program(),          "run",    "-m", DEMO,     "-p",
+                                "In the beginning", "-n",     "1",  "--temp", "0",
+                                "--quiet",          "--json", NULL};
     size_t peak;
     double best = 1e9;
     if (model_bytes() == 0) skip();
-    for (int i = 0; i < 5; i++) { /* the first run warms the page cache; the best stands for a machine that does nothing else */
+    for (
+        int i = 0; i < 5;
+        i++) { /* the first run warms the page cache; the best stands for a machine that does nothing else */
         double seconds = run(argv, &peak);
         best = seconds < best ? seconds : best;
     }

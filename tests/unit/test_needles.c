@@ -16,7 +16,8 @@
 #define DIGITS 5
 
 /* Greedy digits after the prompt, its last token and everything after it under `attention`; true when they are the answer's. */
-static bool answers(radar_engine *e, radar_session *s, const char *attention, const int32_t *ids, size_t n, const json_t *answer) {
+static bool answers(radar_engine *e, radar_session *s, const char *attention, const int32_t *ids,
+                    size_t n, const json_t *answer) {
     bool right = true;
     assert_int_equal(radar_rewind(s, (int64_t)n - 1), RADAR_OK);
     assert_int_equal(radar_session_set_attention(s, attention), RADAR_OK);
@@ -37,18 +38,23 @@ static void check_needle(radar_engine *e, const json_t *needle, int *n_dense, in
     radar_session *s;
     radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
     radar_session_stats stats = {.size = sizeof stats};
-    assert_int_equal(radar_tokenize(e, prompt, strlen(prompt), RADAR_TEXT_SPECIAL, &ids, &n), RADAR_OK);
+    assert_int_equal(radar_tokenize(e, prompt, strlen(prompt), RADAR_TEXT_SPECIAL, &ids, &n),
+                     RADAR_OK);
     assert_int_equal(n, json_integer_value(json_object_get(needle, "tokens")));
     opt.context = (int64_t)n + DIGITS;
     if (radar_session_open(&s, e, &opt) != RADAR_OK) fail_msg("%s", radar_last_error(e));
     assert_int_equal(radar_prefill(s, ids, n - 1), RADAR_OK);
-    bool dense = answers(e, s, "dense", ids, n, answer), sparse = answers(e, s, "radar", ids, n, answer);
+    bool dense = answers(e, s, "dense", ids, n, answer),
+         sparse = answers(e, s, "radar", ids, n, answer);
     assert_int_equal(radar_stats(s, &stats), RADAR_OK);
     assert_true(stats.segments_scored > 0);
     assert_true(stats.attended_tokens_mean < 0.6 * (double)n);
-    print_message("    %-8s %5zu tokens: dense %s, radar %s (%.0f tokens attended, coverage %.3f)\n", json_string_value(json_object_get(needle, "name")), n,
-                  dense ? "right" : "wrong", sparse ? "right" : "wrong", stats.attended_tokens_mean, stats.coverage_mean);
-    if (dense && !sparse) fail_msg("dense attention finds the fact, the default attention does not");
+    print_message(
+        "    %-8s %5zu tokens: dense %s, radar %s (%.0f tokens attended, coverage %.3f)\n",
+        json_string_value(json_object_get(needle, "name")), n, dense ? "right" : "wrong",
+        sparse ? "right" : "wrong", stats.attended_tokens_mean, stats.coverage_mean);
+    if (dense && !sparse)
+        fail_msg("dense attention finds the fact, the default attention does not");
     *n_dense += dense;
     *n_radar += sparse;
     radar_session_close(s);
@@ -64,7 +70,8 @@ static int by_length(const void *a, const void *b) {
 static void what_dense_finds_the_default_attention_finds(void **state) {
     (void)state;
     json_error_t error;
-    json_t *golden = json_load_file("tests/golden/needle-smollm2.json", 0, &error), *list = json_object_get(golden, "prompts"), *sorted[16];
+    json_t *golden = json_load_file("tests/golden/needle-smollm2.json", 0, &error),
+           *list = json_object_get(golden, "prompts"), *sorted[16];
     radar_engine_options opt = RADAR_ENGINE_OPTIONS_DEFAULT;
     radar_engine *e;
     char text[512];
@@ -86,6 +93,7 @@ static void what_dense_finds_the_default_attention_finds(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_dense_finds_the_default_attention_finds)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_dense_finds_the_default_attention_finds)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* A fact hidden in a long text is found: every answer that dense attention gets right, the default attention gets right.
- * The two shortest prompts; all ten when RADAR_LONG=1 (make check-long). */
+ * The two shortest prompts here; all ten in make check-long. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -84,7 +84,7 @@ static void what_dense_finds_the_default_attention_finds(void **state) {
     assert_int_equal(json_array_size(list), 10);
     for (size_t i = 0; i < 10; i++) sorted[i] = json_array_get(list, i);
     qsort(sorted, 10, sizeof *sorted, by_length);
-    size_t n = getenv("RADAR_LONG") ? 10 : 2;
+    size_t n = 2;
     for (size_t i = 0; i < n; i++) check_needle(e, sorted[i], &n_dense, &n_radar);
     print_message("    right of %zu: dense %d, radar %d\n", n, n_dense, n_radar);
     assert_true(n_dense > 0);

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,13 @@
 
 #include "runtime/radar.h"
 #include "runtime/sys.h"
+
+/* Under sanitizers, ten times slower, only the beginning of each golden text is computed. */
+#if defined(__SANITIZE_ADDRESS__)
+#define TEXT_TOKENS 400
+#else
+#define TEXT_TOKENS SIZE_MAX
+#endif
 
 #define DEMO "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -191,7 +199,7 @@ static void check_losses(const char *ids_path, const char *nll_path, double want
     int32_t *ids = slurp(ids_path, &id_bytes);
     float *want = slurp(nll_path, &nll_bytes),
           *logits = malloc(rows * (size_t)vocab * sizeof *logits);
-    size_t n = id_bytes / sizeof *ids;
+    size_t all = id_bytes / sizeof *ids, n = all < TEXT_TOKENS ? all : TEXT_TOKENS;
     double sum = 0, squares = 0, worst = 0;
     radar_engine *e = open_engine(DEMO);
     radar_session *s = open_session(e, "dense", (int64_t)n);
@@ -214,7 +222,7 @@ static void check_losses(const char *ids_path, const char *nll_path, double want
     print_message("    %s: mean loss %.6f (golden %.6f), error rms %.2g, worst %.2g\n", ids_path,
                   mean, want_mean, rms, worst);
     assert_true(rms <= 3e-4);
-    assert_true(fabs(mean - want_mean) <= 1e-4);
+    if (n == all) assert_true(fabs(mean - want_mean) <= 1e-4);
     radar_session_close(s);
     radar_engine_close(e);
     free(logits);

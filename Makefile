@@ -18,7 +18,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 600
 Q := $(if $(filter 1,$(V)),,@)
-export DEPS V
+export DEPS V UNIT_SECONDS
 
 VARIANT := cpu$(if $(filter-out gcc,$(notdir $(CC))),-$(notdir $(CC)))$(if $(SAN),-san)
 O := build/$(VARIANT)
@@ -109,8 +109,9 @@ test:
 	@launch/fetch_model.sh $(MODEL)
 	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
 sanitize-unit:
-	@launch/deps.sh build test
-	$(AGAIN) SAN=address,undefined unit
+	@launch/deps.sh build demo test
+	@launch/fetch_model.sh $(MODEL)
+	$(AGAIN) UNIT_SECONDS=900 SAN=address,undefined unit
 check-long:
 	@launch/deps.sh build demo test
 	$(AGAIN) all

@@ -19,7 +19,7 @@ run_unit() {
     # Tests that were announced and have no result: the program died in them.
     if [ "$((ok + bad + skip))" -ne "$(begun)" ] || [ "$(begun)" = 0 ] || { [ "$status" -ne 0 ] && [ "$bad" = 0 ]; }; then
         bad=$((bad + 1))
-        echo "$1: ended with status $status after $((ok + skip)) of $(begun) tests"
+        echo "$1: ended with status $status (124: longer than ${UNIT_SECONDS:-300} s) after $((ok + skip)) of $(begun) tests"
     fi
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
     echo "$(basename "$1"): $ok passed, $bad failed$([ "$skip" = 0 ] || echo ", $skip skipped")"

@@ -45,32 +45,10 @@ static void select_front(uint64_t *key, int n, int keep) {
     }
 }
 
-static void sift_down(uint64_t *key, int at, int n) {
-    uint64_t k = key[at];
-    for (int child; (child = 2 * at + 1) < n; at = child) {
-        if (child + 1 < n && key[child + 1] < key[child]) child++;
-        if (key[child] >= k) break;
-        key[at] = key[child];
-    }
-    key[at] = k;
-}
-
-/* Descending: a heap with the smallest on top, taken to the end one by one. */
-static void sort_descending(uint64_t *key, int n) {
-    for (int i = n / 2 - 1; i >= 0; i--) sift_down(key, i, n);
-    for (int i = n - 1; i > 0; i--) {
-        swap(&key[0], &key[i]);
-        sift_down(key, 0, i);
-    }
-}
-
 int radar_topk_select(uint64_t *key, int n, int keep) {
     int m = drop_zeros(key, n);
     if (keep <= 0) return 0;
-    if (m > keep) {
-        select_front(key, m, keep);
-        m = keep;
-    }
-    sort_descending(key, m);
-    return m;
+    if (m <= keep) return m;
+    select_front(key, m, keep);
+    return keep;
 }

@@ -19,7 +19,8 @@ static inline uint64_t radar_topk_key(float score, uint32_t segment) {
 
 static inline uint32_t radar_topk_segment(uint64_t key) { return 0xffffffffu - (uint32_t)key; }
 
-/* The `keep` largest keys of key[n], descending, in place at key[0..]; returns min(n without zero keys, keep). */
+/* The `keep` largest keys of key[n], in any order, in place at key[0..]; returns min(n without zero keys, keep).  Selection needs a
+ * set, not a ranking: nothing is sorted. */
 int radar_topk_select(uint64_t *key, int n, int keep);
 
 /* Which candidates a list takes: Radar's ablations.  What is compared instead of the score:
@@ -42,7 +43,7 @@ typedef struct radar_topk_task {
     uint64_t
         seed; /* RANDOM: the segment's bits are radar_random(seed, RADAR_STREAM_PICK, segment) */
     int keep;
-    uint64_t *key; /* [n] scratch; out: the best keys first, descending */
+    uint64_t *key; /* [n] scratch; out: the best keys, in any order */
     int n_kept;    /* out: min(keep, n without NaN scores) */
 } radar_topk_task;
 

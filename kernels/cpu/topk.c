@@ -43,7 +43,8 @@ static void offer(sieve *s, int i) {
     s->key[s->n++] = key;
     if (s->n < s->room) return;
     s->n = radar_topk_select(s->key, s->n, s->task->keep);
-    s->bar = s->key[s->n - 1];
+    s->bar = s->key[0];
+    for (int j = 1; j < s->n; j++) s->bar = s->key[j] < s->bar ? s->key[j] : s->bar;
 }
 
 static void sift_plain(sieve *s) {

@@ -32,19 +32,26 @@ typedef enum radar_pick {
     RADAR_PICK_LAST
 } radar_pick;
 
-typedef struct radar_topk_task {
-    const float
-        *score; /* [n] of storage segments segment_begin, segment_begin + 1, ... of one shard */
+/* Scores of storage segments segment_begin, segment_begin + 1, ... of one shard. */
+typedef struct radar_topk_range {
+    const float *score; /* [n] */
     int n;
     int32_t segment_begin;
-    int32_t stripe_segments, shards,
-        phase; /* as in radar_kv_view: global number = radar_kv_position / 16 */
+    int32_t phase; /* of the shard, as in radar_kv_view */
+} radar_topk_range;
+
+typedef struct radar_topk_task {
+    const radar_topk_range
+        *range; /* [n_ranges] of different shards: one ranking over all of them */
+    int n_ranges;
+    int32_t stripe_segments,
+        shards; /* as in radar_kv_view: global number = radar_kv_position / 16 */
     radar_pick pick;
     uint64_t
         seed; /* RANDOM: the segment's bits are radar_random(seed, RADAR_STREAM_PICK, segment) */
     int keep;
-    uint64_t *key; /* [n] scratch; out: the best keys, in any order */
-    int n_kept;    /* out: min(keep, n without NaN scores) */
+    uint64_t *key; /* scratch, as many as there are scores; out: the best keys, in any order */
+    int n_kept;    /* out: min(keep, scores without NaN) */
 } radar_topk_task;
 
 #endif

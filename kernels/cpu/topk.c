@@ -1,7 +1,7 @@
 /* topk - the scores stream past a threshold: only what beats the best found so far is kept, in a buffer that is cut back to the
  * `keep` best when full.  Over n scores in no particular order some keep ln(n / keep) pass; in the worst order, ascending,
  * each cut halves the buffer or better, so the work stays O(n).
- * A later segment of one shard has a higher number, so an equal score never beats the threshold. */
+ * Keys decide, not scores, so the order in which the shards come changes nothing. */
 #include "kernels/topk.h"
 
 #include "kernels/cpu/cpu.h"
@@ -14,21 +14,21 @@ typedef struct sieve {
     uint64_t bar; /* only larger keys enter */
 } sieve;
 
-static uint32_t segment_number(const radar_topk_task *t, int i) {
+static uint32_t segment_number(const radar_topk_task *t, const radar_topk_range *r, int i) {
     radar_kv_view kv = {
-        .stripe_segments = t->stripe_segments, .shards = t->shards, .phase = t->phase};
-    return (uint32_t)(radar_kv_position(&kv, (int64_t)t->segment_begin + i) / RADAR_SEGMENT);
+        .stripe_segments = t->stripe_segments, .shards = t->shards, .phase = r->phase};
+    return (uint32_t)(radar_kv_position(&kv, (int64_t)r->segment_begin + i) / RADAR_SEGMENT);
 }
 
-static uint64_t key_of(const radar_topk_task *t, int i) {
-    uint32_t segment = segment_number(t, i);
+static uint64_t key_of(const radar_topk_task *t, const radar_topk_range *r, int i) {
+    uint32_t segment = segment_number(t, r, i);
     uint64_t low = 0xffffffffu - segment;
-    if (isnan(t->score[i])) return 0;
+    if (isnan(r->score[i])) return 0;
     switch (t->pick) {
     case RADAR_PICK_TOP:
-        return radar_topk_key(t->score[i], segment);
+        return radar_topk_key(r->score[i], segment);
     case RADAR_PICK_BOTTOM:
-        return radar_topk_key(-t->score[i], segment);
+        return radar_topk_key(-r->score[i], segment);
     case RADAR_PICK_RANDOM:
         return radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32 << 32 | low;
     case RADAR_PICK_LAST:
@@ -37,8 +37,8 @@ static uint64_t key_of(const radar_topk_task *t, int i) {
     return 0;
 }
 
-static void offer(sieve *s, int i) {
-    uint64_t key = key_of(s->task, i);
+static void offer(sieve *s, const radar_topk_range *r, int i) {
+    uint64_t key = key_of(s->task, r, i);
     if (key <= s->bar) return;
     s->key[s->n++] = key;
     if (s->n < s->room) return;
@@ -47,34 +47,38 @@ static void offer(sieve *s, int i) {
     for (int j = 1; j < s->n; j++) s->bar = s->key[j] < s->bar ? s->key[j] : s->bar;
 }
 
-static void sift_plain(sieve *s) {
-    for (int i = 0; i < s->task->n; i++) offer(s, i);
+static void sift_plain(sieve *s, const radar_topk_range *r) {
+    for (int i = 0; i < r->n; i++) offer(s, r, i);
 }
 
 /* TOP and BOTTOM: 16 scores at a time against the score part of the threshold, as ordered integers. */
-RADAR_AVX512 static void sift_avx512(sieve *s) {
-    const radar_topk_task *t = s->task;
-    const __m512i sign = _mm512_set1_epi32(t->pick == RADAR_PICK_BOTTOM ? (int)0x80000000u : 0);
+RADAR_AVX512 static void sift_avx512(sieve *s, const radar_topk_range *r) {
+    const __m512i sign =
+        _mm512_set1_epi32(s->task->pick == RADAR_PICK_BOTTOM ? (int)0x80000000u : 0);
     const __m512i top = _mm512_set1_epi32((int)0x80000000u);
-    for (int i = 0; i < t->n; i += 16) {
-        __mmask16 tail = radar_tail_mask(t->n - i);
-        __m512i u = _mm512_xor_si512(_mm512_maskz_loadu_epi32(tail, t->score + i), sign);
+    for (int i = 0; i < r->n; i += 16) {
+        __mmask16 tail = radar_tail_mask(r->n - i);
+        __m512i u = _mm512_xor_si512(_mm512_maskz_loadu_epi32(tail, r->score + i), sign);
         u = _mm512_xor_si512(u, _mm512_or_si512(_mm512_srai_epi32(u, 31), top));
         unsigned beat =
             _mm512_mask_cmpge_epu32_mask(tail, u, _mm512_set1_epi32((int)(uint32_t)(s->bar >> 32)));
-        for (; beat; beat &= beat - 1) offer(s, i + __builtin_ctz(beat));
+        for (; beat; beat &= beat - 1) offer(s, r, i + __builtin_ctz(beat));
     }
 }
 
 static void pick_best(radar_topk_task *t, bool avx512) {
+    int64_t room = 4 * (int64_t)t->keep + 64, n = 0;
     t->n_kept = 0;
-    if (t->keep <= 0 || t->n <= 0) return;
-    int64_t room = 4 * (int64_t)t->keep + 64;
-    sieve s = {.task = t, .key = t->key, .room = room < t->n ? (int)room : t->n + 1};
-    if (avx512 && (t->pick == RADAR_PICK_TOP || t->pick == RADAR_PICK_BOTTOM))
-        sift_avx512(&s);
-    else
-        sift_plain(&s);
+    if (t->keep <= 0) return;
+    for (int i = 0; i < t->n_ranges; i++) n += t->range[i].n;
+    sieve s = {.task = t, .key = t->key, .room = (int)(room < n ? room : n + 1)};
+    bool wide = avx512 && (t->pick == RADAR_PICK_TOP || t->pick == RADAR_PICK_BOTTOM);
+    for (int i = 0; i < t->n_ranges; i++) {
+        if (wide)
+            sift_avx512(&s, &t->range[i]);
+        else
+            sift_plain(&s, &t->range[i]);
+    }
     t->n_kept = radar_topk_select(s.key, s.n, t->keep);
 }
 

@@ -1,6 +1,6 @@
 /* Radar: score sealed segments by their summaries, take the best of the whole context per query head, attend exactly.
  *
- *   own scores -> best of each shard -> best of the rank --X2--> best of all -> union of the group's lists -> own items
+ *   own scores -> best of the rank --X2--> best of all -> union of the group's lists -> own items
  *
  * Sinks (whole segments) and everything not sealed yet are always attended.  Source: Hao et al., ICLR 2025, arXiv 2503.10571. */
 #include <stdlib.h>
@@ -27,7 +27,8 @@ typedef struct work {
     float *score;       /* [rows, H, segments] */
     uint64_t *key;      /* [rows, H, segments] */
     radar_score_task *score_task; /* [rows, G, shards] */
-    radar_topk_task *topk;        /* [rows, H, shards] */
+    radar_topk_range *range;      /* [rows, H, shards] */
+    radar_topk_task *topk;        /* [rows, H], or [rows, H, shards] with --select local */
     uint64_t *packet;             /* [P, rows, H, keep] the ranks' best */
     uint64_t *merged;             /* [P, keep] room to merge the lists of one query head */
 } work;
@@ -61,9 +62,10 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
     TAKE(score, heads * segments);
     TAKE(key, heads * segments);
     TAKE(score_task, rows * (size_t)kv->kv_heads * shards);
+    TAKE(range, heads * shards);
     TAKE(topk, heads * shards);
     TAKE(packet, ranks * heads * (size_t)keep);
-    TAKE(merged, (ranks > shards ? ranks : shards) * (size_t)keep);
+    TAKE(merged, ranks * (size_t)keep);
 #undef TAKE
     return used;
 }
@@ -123,40 +125,53 @@ static void score_candidates(radar_select *s, work *w) {
     kv->be->ops->score(kv->be, scorer, w->score_task, n);
 }
 
-/* ---- best of each shard, of the rank, of all ---- */
+/* ---- best of the rank, of all ---- */
 
-static int keep_of_shard(const radar_select *s, int keep) {
-    return s->attention->select_local
-               ? (int)radar_ceil_div(3 * (int64_t)keep, 2 * s->kv->layout.shards)
-               : keep;
+/* One task per query head over all own shards; with --select local one per shard. */
+static int tasks_per_head(const radar_select *s) {
+    return s->attention->select_local ? s->kv->n_shards : 1;
 }
 
-static void best_of_shards(radar_select *s, work *w) {
+static int keep_of_task(const radar_select *s, int keep) {
+    if (!s->attention->select_local) return keep;
+    return (int)radar_ceil_div(3 * (int64_t)keep, 2 * s->kv->layout.shards);
+}
+
+/* The candidates of one query head, shard by shard. */
+static void list_ranges(const radar_select *s, const work *w, int row, int head,
+                        radar_topk_range *range) {
+    for (int i = 0; i < s->kv->n_shards; i++) {
+        int32_t begin = radar_storage_segment(s->kv, i, w->row[row].begin);
+        int32_t end = radar_storage_segment(s->kv, i, w->row[row].end);
+        range[i] = (radar_topk_range){.score = scores_of(s, w, row, head, i),
+                                      .n = end - begin,
+                                      .segment_begin = begin,
+                                      .phase = radar_kvcache_view(s->kv, s->layer, 0, i).phase};
+    }
+}
+
+static void best_of_rank(radar_select *s, work *w) {
     const radar_kvcache *kv = s->kv;
-    int n = 0;
+    int n = 0, tasks = tasks_per_head(s), ranges = kv->n_shards / tasks;
     for (int row = 0; row < s->n_rows; row++) {
-        const row_choice *c = &w->row[row];
         for (int head = 0; head < s->n_heads; head++) {
             uint64_t draw =
                 ((uint64_t)s->position[row] * (uint64_t)kv->layers + (uint64_t)s->layer) *
                     (uint64_t)s->n_heads +
                 (uint64_t)head;
-            for (int i = 0; i < kv->n_shards; i++) {
-                radar_kv_view view = radar_kvcache_view(kv, s->layer, 0, i);
-                int32_t begin = radar_storage_segment(kv, i, c->begin),
-                        end = radar_storage_segment(kv, i, c->end);
-                const float *score = scores_of(s, w, row, head, i);
+            radar_topk_range *range =
+                w->range + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)kv->n_shards;
+            list_ranges(s, w, row, head, range);
+            for (int task = 0; task < tasks; task++) {
                 w->topk[n++] = (radar_topk_task){
-                    .score = score,
-                    .n = c->keep ? end - begin : 0,
-                    .segment_begin = begin,
-                    .stripe_segments = view.stripe_segments,
-                    .shards = view.shards,
-                    .phase = view.phase,
+                    .range = range + task * ranges,
+                    .n_ranges = ranges,
+                    .stripe_segments = kv->layout.stripe / RADAR_SEGMENT,
+                    .shards = kv->layout.shards,
                     .pick = s->attention->pick,
                     .seed = radar_random(s->attention->pick_seed, RADAR_STREAM_PICK, draw),
-                    .keep = keep_of_shard(s, c->keep),
-                    .key = w->key + (score - w->score),
+                    .keep = keep_of_task(s, w->row[row].keep),
+                    .key = w->key + (range[task * ranges].score - w->score),
                 };
             }
         }
@@ -170,19 +185,13 @@ static uint64_t *packet_list(const radar_select *s, const work *w, int rank, int
     return w->packet + list * (size_t)w->keep;
 }
 
-static void best_of_rank(radar_select *s, work *w) {
+static void fill_packet(radar_select *s, work *w) {
     const radar_topk_task *task = w->topk;
     for (int row = 0; row < s->n_rows; row++) {
-        for (int head = 0; head < s->n_heads; head++) {
+        for (int head = 0; head < s->n_heads; head++, task++) {
             uint64_t *out = packet_list(s, w, s->comm->rank, row, head);
-            int n = 0;
-            for (int i = 0; i < s->kv->n_shards; i++, task++) {
-                memcpy(w->merged + n, task->key, (size_t)task->n_kept * sizeof *out);
-                n += task->n_kept;
-            }
-            n = radar_topk_select(w->merged, n, w->row[row].keep);
-            memcpy(out, w->merged, (size_t)n * sizeof *out);
-            memset(out + n, 0, (size_t)(w->keep - n) * sizeof *out);
+            memcpy(out, task->key, (size_t)task->n_kept * sizeof *out);
+            memset(out + task->n_kept, 0, (size_t)(w->keep - task->n_kept) * sizeof *out);
         }
     }
 }
@@ -321,9 +330,9 @@ static radar_status radar_select_rows(radar_select *s) {
     }
     if (keep) {
         score_candidates(s, &w);
-        best_of_shards(s, &w);
+        best_of_rank(s, &w);
         if (!s->attention->select_local) {
-            best_of_rank(s, &w);
+            fill_packet(s, &w);
             radar_status st = exchange_best(s, &w);
             if (st != RADAR_OK) return st;
         }

@@ -46,18 +46,22 @@ static void selects_what_a_full_sort_selects(void **state) {
     }
 }
 
-static radar_topk_task make_task(const float *score, int n, int keep, uint64_t *key) {
-    return (radar_topk_task){
-        .score = score, .n = n, .stripe_segments = 16, .shards = 1, .keep = keep, .key = key};
+static radar_topk_task make_task(const radar_topk_range *range, int keep, uint64_t *key) {
+    return (radar_topk_task){.range = range,
+                             .n_ranges = 1,
+                             .stripe_segments = 16,
+                             .shards = 1,
+                             .keep = keep,
+                             .key = key};
 }
 
 /* What the header says, key by key. */
-static uint64_t key_ref(const radar_topk_task *t, int i) {
-    int64_t s = t->segment_begin + i, stripe = s / t->stripe_segments * t->shards + t->phase;
+static uint64_t key_ref(const radar_topk_task *t, const radar_topk_range *r, int i) {
+    int64_t s = r->segment_begin + i, stripe = s / t->stripe_segments * t->shards + r->phase;
     uint32_t segment = (uint32_t)(stripe * t->stripe_segments + s % t->stripe_segments);
-    if (isnan(t->score[i])) return 0;
-    if (t->pick == RADAR_PICK_TOP) return radar_topk_key(t->score[i], segment);
-    if (t->pick == RADAR_PICK_BOTTOM) return radar_topk_key(-t->score[i], segment);
+    if (isnan(r->score[i])) return 0;
+    if (t->pick == RADAR_PICK_TOP) return radar_topk_key(r->score[i], segment);
+    if (t->pick == RADAR_PICK_BOTTOM) return radar_topk_key(-r->score[i], segment);
     uint64_t high = t->pick == RADAR_PICK_LAST
                         ? segment
                         : radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32;
@@ -66,9 +70,13 @@ static uint64_t key_ref(const radar_topk_task *t, int i) {
 
 static void check_task(radar_topk_task t, const char *isa) {
     radar_cpu cpu = cpu_with(isa, 1);
-    uint64_t *want = must(radar_alloc((size_t)(t.n + 1) * sizeof *want));
-    for (int i = 0; i < t.n; i++) want[i] = key_ref(&t, i);
-    int m = select_ref(want, t.n, t.keep);
+    int n = 0;
+    for (int r = 0; r < t.n_ranges; r++) n += t.range[r].n;
+    uint64_t *want = must(radar_alloc((size_t)(n + 1) * sizeof *want));
+    n = 0;
+    for (int r = 0; r < t.n_ranges; r++)
+        for (int i = 0; i < t.range[r].n; i++) want[n++] = key_ref(&t, &t.range[r], i);
+    int m = select_ref(want, n, t.keep);
     radar_cpu_topk(&cpu.base, &t, 1);
     assert_int_equal(t.n_kept, m);
     qsort(t.key, (size_t)m, sizeof *t.key, descending);
@@ -99,11 +107,14 @@ static void every_pick_takes_what_a_full_sort_takes(void **state) {
         }
         for (int n = 0; n < COUNT(sizes); n++) {
             for (int k = 0; k < COUNT(keeps); k++) {
-                radar_topk_task t = make_task(score, sizes[n], keeps[k], key);
-                t.segment_begin = 5;
+                /* one ranking over three shards, the last of them empty */
+                const int a = sizes[n] / 2, b = sizes[n] - a;
+                const radar_topk_range range[] = {
+                    {score, a, 5, 3}, {score + a, b, 0, 6}, {score, 0, 9, 1}};
+                radar_topk_task t = make_task(range, keeps[k], key);
+                t.n_ranges = 3;
                 t.stripe_segments = 4;
                 t.shards = 8;
-                t.phase = 3;
                 t.seed = 42;
                 for (int pick = RADAR_PICK_TOP; pick <= RADAR_PICK_LAST; pick++) {
                     t.pick = (radar_pick)pick;
@@ -120,7 +131,8 @@ static void equal_scores_take_the_lower_segment(void **state) {
     uint64_t key[300];
     radar_cpu cpu = cpu_with(NULL, 1);
     for (int i = 0; i < 300; i++) score[i] = 1.5f;
-    radar_topk_task t = make_task(score, 300, 10, key);
+    const radar_topk_range range = {score, 300, 0, 0};
+    radar_topk_task t = make_task(&range, 10, key);
     radar_cpu_topk(&cpu.base, &t, 1);
     assert_int_equal(t.n_kept, 10);
     qsort(key, 10, sizeof *key, descending);
@@ -135,7 +147,8 @@ static void a_nan_score_never_wins(void **state) {
     for (int i = 0; i < 40; i++) score[i] = i % 3 ? NAN : -1e30f;
     score[39] = -INFINITY;
     for (int pick = RADAR_PICK_TOP; pick <= RADAR_PICK_LAST; pick++) {
-        radar_topk_task t = make_task(score, 40, 40, key);
+        const radar_topk_range range = {score, 40, 0, 0};
+        radar_topk_task t = make_task(&range, 40, key);
         t.pick = (radar_pick)pick;
         radar_cpu_topk(&cpu.base, &t, 1);
         assert_int_equal(t.n_kept, 14);
@@ -149,7 +162,8 @@ static void random_picks_without_replacement_and_by_seed(void **state) {
     uint64_t a[500], b[500];
     bool seen[500] = {false};
     radar_cpu cpu = cpu_with(NULL, 1);
-    radar_topk_task t = make_task(score, 500, 400, a), u = make_task(score, 500, 400, b);
+    const radar_topk_range range = {score, 500, 0, 0};
+    radar_topk_task t = make_task(&range, 400, a), u = make_task(&range, 400, b);
     t.pick = u.pick = RADAR_PICK_RANDOM;
     t.seed = 1;
     u.seed = 2;

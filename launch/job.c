@@ -78,13 +78,6 @@ static int on_progress(void *user, const char *what, int64_t done, int64_t total
     return job->stop || *job->world->signal != 0;
 }
 
-static void on_log(void *user, radar_log_level level, int rank, const char *text) {
-    launch_job *job = user;
-    if (rank == 0)
-        launch_report_line(&job->report, "%s%s", level == RADAR_LOG_WARNING ? "warning: " : "",
-                           text);
-}
-
 radar_status launch_open_engine(launch_job *job, bool alone) {
     const launch_options *o = job->opt;
     radar_engine_options e = RADAR_ENGINE_OPTIONS_DEFAULT;
@@ -92,7 +85,7 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     e.backend = o->backend, e.precision = o->precision, e.isa = o->isa;
     e.threads = (int)o->threads, e.shards = (int)o->shards, e.stripe = (int)o->stripe,
     e.chunk = (int)o->chunk;
-    e.progress = on_progress, e.log = on_log, e.user = job;
+    e.progress = on_progress, e.user = job;
     char why[512] = "";
     const radar_status st = radar_engine_open(
         &job->engine, alone ? job->world->alone : job->world->comm, &e, why, sizeof why);

@@ -58,12 +58,12 @@ static radar_status check_range(const char *option, int64_t value, int64_t low, 
                       (long long)value, (long long)low, (long long)high);
 }
 
-static radar_status choose_policy(radar_attention *a, const char *name, radar_error *err) {
+radar_status radar_attention_policy(const radar_policy **out, const char *name, radar_error *err) {
     const char *names[16] = {0};
     int which = 0;
     for (int i = 0; radar_policies[i] && i < 15; i++) names[i] = radar_policies[i]->name;
     radar_status st = choose(&which, "attention", name, names, err);
-    if (st == RADAR_OK) a->policy = radar_policies[which];
+    if (st == RADAR_OK) *out = radar_policies[which];
     return st;
 }
 
@@ -96,7 +96,7 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
                            .segments = opt->segments,
                            .dense_below = opt->dense_below,
                            .pick_seed = opt->scorer_seed};
-    RADAR_TRY(st, choose_policy(a, opt->attention, err), fail);
+    RADAR_TRY(st, radar_attention_policy(&a->policy, opt->attention, err), fail);
     RADAR_TRY(st, choose(&share, "share", opt->share, shares, err), fail);
     RADAR_TRY(st, choose(&pick, "pick", opt->pick, picks, err), fail);
     RADAR_TRY(st, choose(&local, "select", opt->select, selects, err), fail);

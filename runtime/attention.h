@@ -5,13 +5,15 @@
 #include "runtime/policy.h"
 #include "runtime/radar.h"
 
-/* From which context on an automatic budget doubles (facts in README: budgets above 64k tokens). */
+/* From which context on an automatic budget doubles (a design choice: not measured yet). */
 #define RADAR_LONG_CONTEXT 65536
 
 /* [this rank] Checks the attention options of a session and opens the scorer.  RADAR_ERR_USAGE names the option and its valid values. */
 radar_status radar_attention_open(radar_attention *a, const radar_session_options *opt, int D,
                                   const char *isa, radar_error *err);
 void radar_attention_close(radar_attention *a);
+/* [this rank] The policy of that name; RADAR_ERR_USAGE with the names there are. */
+radar_status radar_attention_policy(const radar_policy **out, const char *name, radar_error *err);
 
 /* Candidates of a row at `position`: global segments [begin, end); begin == end: none. */
 void radar_attention_candidates(const radar_attention *a, int64_t position, int64_t *begin,

@@ -33,9 +33,6 @@ static radar_status check_options(radar_engine *e, const radar_engine_options *o
     if (opt->chunk < 1 || opt->chunk > 4096)
         return radar_fail(err, RADAR_ERR_USAGE, "--chunk %d: must be from 1 to 4096 rows",
                           opt->chunk);
-    if (strcmp(opt->precision, "fast") != 0 && strcmp(opt->precision, "exact") != 0)
-        return radar_fail(err, RADAR_ERR_USAGE, "--precision '%s': not known; use fast or exact",
-                          opt->precision);
     e->layout =
         (radar_layout){.shards = opt->shards, .stripe = opt->stripe, .ranks = e->comm->size};
     if (opt->shards < 1 || opt->shards > RADAR_MAX_SHARDS || (opt->shards & (opt->shards - 1)))
@@ -53,17 +50,40 @@ static radar_status check_options(radar_engine *e, const radar_engine_options *o
     return RADAR_OK;
 }
 
+/* Copies one of a few known names, which the caller may free afterwards. */
+static radar_status keep_name(char out[16], const char **kept, const char *option,
+                              const char *value, const char *known, radar_error *err) {
+    char pattern[24];
+    snprintf(pattern, sizeof pattern, " %.15s ", value ? value : "");
+    if (!value || !*value || strlen(value) > 15 || !strstr(known, pattern))
+        return radar_fail(err, RADAR_ERR_USAGE, "--%s '%.40s': not known; use one of:%s", option,
+                          value ? value : "", known);
+    snprintf(out, 16, "%s", value);
+    *kept = out;
+    return RADAR_OK;
+}
+
 static radar_status keep_options(radar_engine *e, const radar_engine_options *opt,
                                  radar_error *err) {
     radar_status st = check_options(e, opt, err);
     if (st != RADAR_OK) return st;
     e->opt = *opt;
+    RADAR_TRY(st,
+              keep_name(e->backend, &e->opt.backend, "backend", opt->backend, " auto cpu ", err),
+              fail);
+    RADAR_TRY(st,
+              keep_name(e->precision, &e->opt.precision, "precision", opt->precision,
+                        " fast exact ", err),
+              fail);
+    if (opt->isa)
+        RADAR_TRY(st, keep_name(e->isa, &e->opt.isa, "isa", opt->isa, " plain avx512 ", err), fail);
     if (e->opt.threads == 0) e->opt.threads = radar_cores();
     e->model_path = copy_string(opt->model);
     e->tokenizer_path = opt->tokenizer ? copy_string(opt->tokenizer) : NULL;
     if (!e->model_path || (opt->tokenizer && !e->tokenizer_path))
-        return radar_fail(err, RADAR_ERR_MEMORY, "engine: no memory for its options");
-    return RADAR_OK;
+        st = radar_fail(err, RADAR_ERR_MEMORY, "engine: no memory for its options");
+fail:
+    return st;
 }
 
 /* Everything that decides results, but not what may differ between ranks (threads, paths). */
@@ -77,13 +97,13 @@ static uint64_t options_hash(const radar_engine_options *opt) {
 
 /* ---- stages ---- */
 
-static radar_status open_comm(radar_engine *e, radar_mpi_comm mpi, radar_error *err) {
+static radar_status open_comm(radar_comm **out, radar_mpi_comm mpi, radar_error *err) {
 #ifdef RADAR_NO_MPI
     (void)mpi;
-    return radar_comm_self(&e->comm, err);
+    return radar_comm_self(out, err);
 #else
-    if (mpi == MPI_COMM_NULL) return radar_comm_self(&e->comm, err);
-    return radar_comm_mpi(&e->comm, &mpi, err);
+    if (mpi == MPI_COMM_NULL) return radar_comm_self(out, err);
+    return radar_comm_mpi(out, &mpi, err);
 #endif
 }
 
@@ -137,21 +157,31 @@ fail:
 
 radar_status radar_engine_open(radar_engine **out, radar_mpi_comm comm,
                                const radar_engine_options *opt, char *error, size_t error_bytes) {
-    radar_engine *e = radar_alloc(sizeof *e);
+    radar_engine *e = NULL;
+    radar_comm *carrier = NULL;
     radar_error err = {0};
-    radar_status st =
-        e ? open_comm(e, comm, &err) : radar_fail(&err, RADAR_ERR_MEMORY, "engine: no memory");
+    radar_status st;
     *out = NULL;
-    if (st == RADAR_OK) {
-        st = open_stages(e, opt);
-        err = e->err;
-    }
+    RADAR_TRY(st, open_comm(&carrier, comm, &err), fail);
+    /* from here on every failure of one rank is known to all */
+    e = radar_alloc(sizeof *e);
+    if (!e) radar_fail(&err, RADAR_ERR_MEMORY, "engine: no memory");
+    RADAR_TRY(st, radar_agree(carrier, &err), fail);
+    e->comm = carrier;
+    st = open_stages(e, opt);
+    err = e->err;
     if (st == RADAR_OK) {
         *out = e;
         return st;
     }
+fail:
     if (error && error_bytes) snprintf(error, error_bytes, "%s", err.text);
-    radar_engine_close(e);
+    if (e && e->comm)
+        radar_engine_close(e);
+    else {
+        radar_free(e);
+        radar_comm_close(carrier);
+    }
     return st;
 }
 

@@ -32,12 +32,13 @@ typedef struct radar_workspace {
     float *logits;                      /* [logit_rows, vocab] */
     int32_t *token;                     /* [M] */
     int64_t *position, *query_position; /* [M] and [block_rows, group] */
-    int32_t *slot;                      /* [M], also blocks to seal */
+    int32_t *slot;                      /* [M] */
 } radar_workspace;
 
 struct radar_engine {
     radar_engine_options opt;
-    char *model_path, *tokenizer_path; /* own copies */
+    char *model_path, *tokenizer_path; /* own copies, as are the short names that opt points to */
+    char backend[16], precision[16], isa[16];
     radar_comm *comm;
     radar_layout layout;
     radar_model *model;

@@ -23,6 +23,10 @@ radar_status radar_kvcache_plan(radar_kvcache *kv, radar_error *err) {
         kv->capacity[i] = radar_shard_capacity(&kv->layout, kv->first_shard + i, kv->context);
         kv->before[i] = kv->rank_tokens;
         kv->rank_tokens += kv->capacity[i];
+        if (kv->capacity[i] > INT32_MAX) /* slots and segments of a shard are counted in 32 bits */
+            return radar_fail(err, RADAR_ERR_CONFIG,
+                              "context of %lld tokens: too long for %d shards; raise --shards",
+                              (long long)kv->context, kv->layout.shards);
     }
     if (!radar_kvcache_bytes(kv, &kv->bytes, &kv->summary_bytes))
         return radar_fail(err, RADAR_ERR_CONFIG,

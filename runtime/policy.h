@@ -80,7 +80,7 @@ const radar_policy *radar_policy_find(const char *name); /* NULL: none of that n
 
 /* ---- shared by policies ---- */
 
-static inline int64_t radar_segment_of(int64_t position) { return position / RADAR_SEGMENT; }
+static inline int64_t radar_segment_number(int64_t position) { return position / RADAR_SEGMENT; }
 /* Storage index in own shard i of the first of its segments with global number >= segment. */
 int32_t radar_storage_segment(const radar_kvcache *kv, int i, int64_t segment);
 /* Appends to the plan's items those of global segments [begin, end) that lie in own shard i, all tokens attended. */

@@ -30,32 +30,24 @@ extern "C" {
 typedef struct radar_engine radar_engine;   /* a model on all ranks */
 typedef struct radar_session radar_session; /* one sequence on an engine */
 
-typedef enum radar_log_level { RADAR_LOG_INFO, RADAR_LOG_WARNING } radar_log_level;
-
 typedef struct radar_engine_options {
-    size_t size; /* sizeof(radar_engine_options); later versions append fields only */
-    const char *
-        model; /* .gguf, its first shard, a directory, or a repo id in the local Hugging Face cache */
-    const char
-        *tokenizer; /* a tokenizer.json to use instead of the model's own; NULL = the model's */
-    const char *backend; /* "auto", "cpu" */
-    const char *
-        precision; /* "fast": activations may be rounded per block; "exact": f32 activations, exact weights */
-    const char *isa; /* NULL = best; "plain", "avx512" (diagnostics) */
-    int threads;     /* per rank; 0 = the cores this process may use */
-    int shards;      /* N, a power of two, >= ranks */
-    int stripe;      /* tokens dealt to a shard at a time, a multiple of 64 */
-    int chunk;       /* rows of one forward pass of prefill, 1..4096 */
-    /* what = "load", "prefill", "decode"; done of total; nonzero return asks all ranks to stop at the next step (RADAR_ERR_STOPPED).  Every rank's is called. */
+    size_t size;           /* sizeof(radar_engine_options); later versions append fields only */
+    const char *model;     /* .gguf, its first shard, a directory, or a repo id in the HF cache */
+    const char *tokenizer; /* a tokenizer.json to use instead; NULL = the model's own */
+    const char *backend;   /* "auto", "cpu" */
+    const char *precision; /* "fast": activations may be rounded per block; "exact": all in f32 */
+    const char *isa;       /* NULL = best; "plain", "avx512" (diagnostics) */
+    int threads;           /* per rank; 0 = the cores this process may use */
+    int shards;            /* N, a power of two, >= ranks */
+    int stripe;            /* tokens dealt to a shard at a time, a multiple of 64 */
+    int chunk;             /* rows of one forward pass of prefill, 1..4096 */
+    /* what = "load", "prefill", "score", "decode"; done of total.  Called on every rank; where it returns nonzero on any, all
+     * ranks stop before their next pass with RADAR_ERR_STOPPED.  NULL = none. */
     int (*progress)(void *user, const char *what, int64_t done, int64_t total);
-    void (*log)(void *user, radar_log_level level, int rank, const char *text);
     void *user;
 } radar_engine_options;
 #define RADAR_ENGINE_OPTIONS_DEFAULT \
-    { \
-        sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, \
-            NULL, NULL \
-    }
+    { sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, NULL }
 
 typedef struct radar_session_options {
     size_t size;           /* sizeof(radar_session_options) */
@@ -63,18 +55,18 @@ typedef struct radar_session_options {
     const char *kv_type;   /* "f16", "f32", "bf16" */
     const char *attention; /* "radar", "dense", "streaming" */
     const char *scorer;    /* "sketch", "mean", "rf", "exact" */
-    int64_t
-        budget; /* tokens of chosen segments per query head; -1 = auto: 512, from 65,536 tokens of context 1,024 */
+    /* tokens of chosen segments per query head; -1 = auto: 512, from 65,536 tokens of context 1,024 */
+    int64_t budget;
     int64_t segments; /* chosen segments per query head; 0 = max(8, budget / 16) */
-    int64_t
-        dense_below; /* attend everything while the context is shorter; -1 = auto (break-even of bytes), 0 = never */
+    /* attend everything while the context is shorter; -1 = auto (break-even of bytes), 0 = never */
+    int64_t dense_below;
     int64_t window; /* latest tokens, always attended */
     int64_t sinks;  /* first tokens, always attended */
-    const char *
-        share; /* "group": the heads of a KV head attend to the union of their lists; "head": each to its own */
+    /* "group": the heads of a KV head attend to the union of their lists; "head": each to its own */
+    const char *share;
     const char *pick; /* "top", "bottom", "random", "last" */
-    const char *
-        select; /* "global": the k best of the context; "local": ceil(1.5 k / N) best of each shard, one exchange less */
+    /* "global": the k best of the context; "local": the ceil(1.5 k / N) best of each shard, one exchange less */
+    const char *select;
     int64_t rf_features;  /* rf: directions; 0 = 16 D */
     const char *rf_form;  /* rf: "plain", "pair" */
     uint64_t scorer_seed; /* signs, directions, random picks */
@@ -158,7 +150,8 @@ radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float
 /* [this rank] [vocab] f32: the logits that the last radar_step sampled from, or of the last position after radar_prefill and radar_score. */
 const float *radar_logits(const radar_session *s);
 int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cache */
-/* [all ranks] Forgets everything from position on, so that another continuation can follow; 0 <= position <= radar_position(s). */
+/* [all ranks] Forgets everything from position on, also a token that was sampled and not computed yet, so that another continuation can
+ * follow: give it with radar_score or radar_prefill, the logits are gone too.  0 <= position <= radar_position(s). */
 radar_status radar_rewind(radar_session *s, int64_t position);
 /* [all ranks] From the next token on, attend as `attention` says ("radar" only in a session that was opened with it); figures start anew. */
 radar_status radar_session_set_attention(radar_session *s, const char *attention);
@@ -166,11 +159,12 @@ radar_status radar_session_set_attention(radar_session *s, const char *attention
 typedef struct radar_session_stats {
     size_t size;
     int64_t context, position;
-    int64_t steps; /* rows computed under the session's attention (radar_step, radar_score) */
+    int64_t steps;               /* rows under the session's attention (radar_step, radar_score) */
     int64_t segments_scored;     /* over all layers, KV heads and steps */
     double attended_tokens_mean; /* tokens read per step, mean over layers and KV heads */
-    double coverage_mean,
-        coverage_min; /* estimated share of the softmax mass attended, over steps, layers, query heads; 1 where nothing was left out */
+    /* estimated share of the softmax mass attended, over steps, layers, query heads; 1 where nothing was left out and where the
+     * attention makes no estimate (streaming) */
+    double coverage_mean, coverage_min;
     int candidate_shards; /* the most shards that had candidates in one selection */
     int ranks;
     const uint64_t *kv_bytes, *summary_bytes; /* [ranks] reserved; owned by the session */

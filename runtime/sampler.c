@@ -66,7 +66,8 @@ static radar_status make_keys(uint32_t *key, uint32_t *largest, const float *log
         int bad = 0;
         while ((bits_of(logit[bad]) & 0x7fffffffu) <= 0x7f800000u) bad++;
         return radar_fail(err, RADAR_ERR_INTERNAL,
-                          "the logit of token %d of %d is not a number; check the model's weights",
+                          "the logit of token %d of %d is not a number; check the model's weights, "
+                          "or use --kv-type bf16",
                           bad, vocab);
     }
     if (top <= KEY_OF_MINUS_INFINITY)

@@ -129,15 +129,25 @@ static void enlarge(radar_plan *plan, const radar_plan *need) {
     if (need->scratch_bytes > plan->scratch_bytes) plan->scratch_bytes = need->scratch_bytes;
 }
 
+/* Ranks own different shares of the context, but all must cut their passes alike: what counts is the rank that needs most. */
+static bool fits_every_rank(const radar_session *s, int rows) {
+    for (int rank = 0; rank < s->e->comm->size; rank++) {
+        radar_kvcache shape = s->kv;
+        radar_plan need;
+        shape.rank = rank;
+        if (radar_kvcache_plan(&shape, NULL) != RADAR_OK) return false;
+        s->attention.policy->room(&shape, &s->attention, s->e->model->config.n_heads, rows, &need);
+        if (plan_bytes(&need) > PLAN_BYTES) return false;
+    }
+    return true;
+}
+
 /* Room for every policy this session can be set to: its own and those without summaries. */
 static void size_plan(radar_session *s) {
     radar_plan need;
     int n_heads = s->e->model->config.n_heads, block_rows = s->e->ws.block_rows;
     s->policy_rows = MOST_ROWS < block_rows ? MOST_ROWS : block_rows;
-    for (; s->policy_rows > 1; s->policy_rows /= 2) {
-        s->attention.policy->room(&s->kv, &s->attention, n_heads, s->policy_rows, &need);
-        if (plan_bytes(&need) <= PLAN_BYTES) break;
-    }
+    while (s->policy_rows > 1 && !fits_every_rank(s, s->policy_rows)) s->policy_rows /= 2;
     for (const radar_policy *const *p = radar_policies; *p; p++) {
         if ((*p)->needs_summaries && *p != s->attention.policy) continue;
         (*p)->room(&s->kv, &s->attention, n_heads,
@@ -215,19 +225,37 @@ static radar_status begin_call(radar_session *s) {
     return RADAR_OK;
 }
 
-static radar_status check_tokens(radar_session *s, const int32_t *token, size_t n) {
+/* Ends the local checks of a call: all ranks go on, or none; and all with the same value of `what`. */
+static radar_status agree_call(radar_session *s, const char *what, uint64_t value) {
+    radar_status st = radar_agree(s->e->comm, &s->e->err);
+    return st == RADAR_OK ? radar_agree_same(s->e->comm, what, value, &s->e->err) : st;
+}
+
+/* n more tokens, behind `pending` that are not in the cache yet. */
+static radar_status check_tokens(radar_session *s, const int32_t *token, size_t n, int pending) {
     int vocab = s->e->model->config.vocab;
-    if (n > (size_t)(s->kv.context - s->position))
+    int64_t used = s->position + pending;
+    if (n > (size_t)(s->kv.context - used))
         return radar_fail(&s->e->err, RADAR_ERR_CONFIG,
                           "%lld tokens in the cache and %zu more, but --ctx is %lld: raise --ctx "
                           "or shorten the prompt",
-                          (long long)s->position, n, (long long)s->kv.context);
+                          (long long)used, n, (long long)s->kv.context);
     for (size_t i = 0; i < n; i++)
         if (token[i] < 0 || token[i] >= vocab)
             return radar_fail(&s->e->err, RADAR_ERR_DATA,
                               "token %zu of the input is %d: the vocabulary has ids 0 to %d", i,
                               token[i], vocab - 1);
     return RADAR_OK;
+}
+
+/* What every call that brings tokens begins with. */
+static radar_status take_tokens(radar_session *s, const int32_t *token, size_t n) {
+    radar_status st = begin_call(s);
+    if (st != RADAR_OK) return st;
+    check_tokens(s, token, n, s->pending >= 0);
+    const uint64_t state[] = {(uint64_t)s->position, (uint64_t)s->pending, n,
+                              XXH3_64bits(n ? token : (const int32_t *)"", n * sizeof *token)};
+    return agree_call(s, "tokens, or their position", XXH3_64bits(state, sizeof state));
 }
 
 /* One pass; the cache counts its tokens only when every rank has finished it. */
@@ -258,7 +286,7 @@ static radar_status last_logits(radar_session *s, int row) {
 static radar_status settle(radar_session *s) {
     if (s->pending < 0) return RADAR_OK;
     int32_t token = s->pending;
-    radar_status st = check_tokens(s, &token, 1);
+    radar_status st = check_tokens(s, &token, 1, 0);
     if (st == RADAR_OK) st = run_pass(s, &token, 1, s->attention.policy, &s->counts);
     if (st == RADAR_OK) {
         s->pending = -1;
@@ -276,8 +304,7 @@ static int chunk_at(const radar_session *s, size_t left) {
 radar_status radar_prefill(radar_session *s, const int32_t *token, size_t n) {
     radar_status st;
     int rows = 0;
-    RADAR_TRY(st, begin_call(s), fail);
-    RADAR_TRY(st, check_tokens(s, token, n), fail);
+    RADAR_TRY(st, take_tokens(s, token, n), fail);
     RADAR_TRY(st, settle(s), fail);
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = chunk_at(s, n - done);
@@ -326,8 +353,7 @@ radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float
     radar_status st;
     size_t vocab = (size_t)s->e->model->config.vocab;
     int rows = 0;
-    RADAR_TRY(st, begin_call(s), fail);
-    RADAR_TRY(st, check_tokens(s, token, n), fail);
+    RADAR_TRY(st, take_tokens(s, token, n), fail);
     RADAR_TRY(st, settle(s), fail);
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = (int)radar_min64((int64_t)(n - done), s->policy_rows);
@@ -335,7 +361,11 @@ radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float
         if (logits) RADAR_TRY(st, copy_logits(s, rows, logits + done * vocab), fail);
         radar_report(s->e, "score", (int64_t)done + rows, (int64_t)n);
     }
-    if (n > 0) st = last_logits(s, rows - 1);
+    if (n > 0 && !logits) st = last_logits(s, rows - 1);
+    if (n > 0 && logits) {
+        memcpy(s->logits, logits + (n - 1) * vocab, vocab * sizeof *logits);
+        s->logits_valid = true;
+    }
 fail:
     return st;
 }
@@ -349,9 +379,10 @@ radar_status radar_rewind(radar_session *s, int64_t position) {
     radar_status st = begin_call(s);
     if (st != RADAR_OK) return st;
     if (position < 0 || position > s->position)
-        return radar_fail(&s->e->err, RADAR_ERR_USAGE,
-                          "radar_rewind to %lld: must be from 0 to %lld", (long long)position,
-                          (long long)s->position);
+        radar_fail(&s->e->err, RADAR_ERR_USAGE, "radar_rewind to %lld: must be from 0 to %lld",
+                   (long long)position, (long long)s->position);
+    st = agree_call(s, "position to rewind to", (uint64_t)position);
+    if (st != RADAR_OK) return st;
     radar_kvcache_truncate(&s->kv, position, s->attention.window);
     s->position = position;
     s->pending = -1;
@@ -360,16 +391,17 @@ radar_status radar_rewind(radar_session *s, int64_t position) {
 }
 
 radar_status radar_session_set_attention(radar_session *s, const char *attention) {
+    const radar_policy *policy = NULL;
     radar_status st = begin_call(s);
-    const radar_policy *policy = radar_policy_find(attention);
     if (st != RADAR_OK) return st;
-    if (!policy)
-        return radar_fail(&s->e->err, RADAR_ERR_USAGE, "attention '%s': not known", attention);
-    if (policy->needs_summaries && !s->attention.scorer)
-        return radar_fail(
+    radar_attention_policy(&policy, attention, &s->e->err);
+    if (policy && policy->needs_summaries && !s->attention.scorer)
+        radar_fail(
             &s->e->err, RADAR_ERR_CONFIG,
             "attention '%s': the session was opened without summaries; open it with this attention",
             attention);
+    st = agree_call(s, "attention", policy ? XXH3_64bits(policy->name, strlen(policy->name)) : 0);
+    if (st != RADAR_OK) return st;
     s->attention.policy = policy;
     s->counts = (radar_counts){0};
     return RADAR_OK;

@@ -3,14 +3,8 @@
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/sum16.h"
 #include "kernels/cpu/vmath.h"
-
-/* Lanes are summed like this everywhere: ((0+8)+(4+12)) + ... */
-static float tree16(float lane[16]) {
-    for (int half = 8; half >= 1; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
-}
 
 static void sum_missed(const radar_missed_task *task) {
     float m = -INFINITY, lane[16] = {0};
@@ -23,7 +17,7 @@ static void sum_missed(const radar_missed_task *task) {
     task->missed[1] = 0;
     if (m == -INFINITY) return;
     for (int j = 0; j < task->n; j++) lane[j % 16] += radar_expf1(task->score[j] - m);
-    task->missed[1] = tree16(lane);
+    task->missed[1] = radar_sum16(lane);
 }
 
 RADAR_AVX512 static void sum_missed_avx512(const radar_missed_task *task) {
@@ -48,7 +42,7 @@ RADAR_AVX512 static void sum_missed_avx512(const radar_missed_task *task) {
         sum = _mm512_mask_add_ps(sum, tail, sum, e);
     }
     _mm512_storeu_ps(lane, sum);
-    task->missed[1] = tree16(lane);
+    task->missed[1] = radar_sum16(lane);
 }
 
 void radar_cpu_missed(radar_backend *be, const radar_missed_task *task, int n_tasks) {

@@ -7,7 +7,7 @@
 #include "runtime/sys.h"
 
 static radar_status read_model(radar_model *m, radar_error *err) {
-    radar_plan plan = {0};
+    radar_model_plan plan = {0};
     radar_status st = radar_tensorfile_is_gguf(m->file)
                           ? radar_model_read_gguf(&m->config, &plan, m->file, err)
                           : radar_model_read_hf(&m->config, &plan, m->file, err);

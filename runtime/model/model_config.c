@@ -44,7 +44,7 @@ static radar_status check_heads(const radar_model_config *c, const char *path, r
 
 static bool positive(double x, double most) { return x > 0 && x <= most; } /* false for NaN */
 
-static radar_status check_rope(const radar_model_config *c, const radar_plan *plan,
+static radar_status check_rope(const radar_model_config *c, const radar_model_plan *plan,
                                const char *path, radar_error *err) {
     if (!positive(c->norm_eps, 1))
         return bad_real(path, err, "the norm's epsilon", (double)c->norm_eps, "above 0, at most 1");
@@ -65,7 +65,7 @@ static radar_status check_rope(const radar_model_config *c, const radar_plan *pl
     return RADAR_OK;
 }
 
-radar_status radar_model_check_config(const radar_model_config *c, const radar_plan *plan,
+radar_status radar_model_check_config(const radar_model_config *c, const radar_model_plan *plan,
                                       const char *path, radar_error *err) {
     if (c->n_layers < 1 || c->n_layers > MAX_LAYERS)
         return bad(path, err, "the number of layers", c->n_layers, "1 to 1024");

@@ -101,7 +101,7 @@ static void refuse_others(reader *r) {
                            r->path);
 }
 
-static void read_scaling(radar_model_config *c, radar_plan *plan, reader *r) {
+static void read_scaling(radar_model_config *c, radar_model_plan *plan, reader *r) {
     const char *type = "";
     size_t bytes = 0;
     bool typed = radar_gguf_string(r->tf, full_key(r, "rope.scaling.type").text, &type, &bytes);
@@ -188,7 +188,7 @@ static void read_tokens(radar_model_config *c, reader *r) {
         c->bos = (int32_t)id;
 }
 
-static radar_status find_family(radar_plan *plan, reader *r) {
+static radar_status find_family(radar_model_plan *plan, reader *r) {
     const char *text, *type;
     size_t bytes, type_bytes;
     if (!radar_gguf_string(r->tf, "general.architecture", &text, &bytes))
@@ -207,7 +207,7 @@ static radar_status find_family(radar_plan *plan, reader *r) {
     return RADAR_OK;
 }
 
-static void set_groups(radar_plan *plan) {
+static void set_groups(radar_model_plan *plan) {
     const radar_family *f = plan->family;
     plan->group[RADAR_GROUP_NORM] = RADAR_REQUIRED;
     plan->group[RADAR_GROUP_QK_NORM] = f->qk_norm ? RADAR_REQUIRED : RADAR_ABSENT;
@@ -227,7 +227,7 @@ static void read_name(radar_model_config *c, const reader *r) {
     radar_model_set_name(c, text, bytes);
 }
 
-radar_status radar_model_read_gguf(radar_model_config *c, radar_plan *plan,
+radar_status radar_model_read_gguf(radar_model_config *c, radar_model_plan *plan,
                                    const radar_tensorfile *tf, radar_error *err) {
     reader r = {tf, radar_path_tail(tf->path), "", RADAR_OK, err};
     r.st = find_family(plan, &r);

@@ -68,7 +68,7 @@ static void refuse_text(reader *r, const char *key, const char *text) {
 
 /* ---- family ---- */
 
-static void find_family(radar_plan *plan, reader *r) {
+static void find_family(radar_model_plan *plan, reader *r) {
     const char *type = json_string_value(get(r->config, "model_type"));
     const json_t *list = get(r->config, "architectures");
     const char *arch = json_string_value(json_array_get(list, 0));
@@ -89,7 +89,7 @@ static void find_family(radar_plan *plan, reader *r) {
                        arch ? radar_show(arch, strlen(arch)).text : "(none)");
 }
 
-static void set_groups(radar_plan *plan, reader *r) {
+static void set_groups(radar_model_plan *plan, reader *r) {
     bool attention = get_bool(r, "attention_bias", false), mlp = get_bool(r, "mlp_bias", false);
     const radar_family *f = plan->family;
     plan->group[RADAR_GROUP_NORM] = RADAR_REQUIRED;
@@ -185,7 +185,7 @@ static void read_rope(radar_model_config *c, reader *r) {
 
 /* ---- shape, context, tokens ---- */
 
-static void read_shape(radar_model_config *c, const radar_plan *plan, reader *r) {
+static void read_shape(radar_model_config *c, const radar_model_plan *plan, reader *r) {
     int by_family = plan->family->head_dim;
     c->n_layers = get_count(r, "num_hidden_layers", REQUIRED);
     c->width = get_count(r, "hidden_size", REQUIRED);
@@ -202,7 +202,7 @@ static void read_shape(radar_model_config *c, const radar_plan *plan, reader *r)
     c->tied = get_bool(r, "tie_word_embeddings", false);
 }
 
-static void limit_context(radar_model_config *c, const radar_plan *plan, reader *r) {
+static void limit_context(radar_model_config *c, const radar_model_plan *plan, reader *r) {
     if (c->rope_scaling == RADAR_ROPE_SCALING_LINEAR && c->context > 0 && c->context < INT_MAX &&
         c->rope_factor > 1 && c->rope_factor <= 1e6)
         c->context = (int64_t)((double)c->context * c->rope_factor);
@@ -250,7 +250,7 @@ static void read_name(radar_model_config *c, const radar_tensorfile *tf) {
     radar_model_set_name(c, tf->path + begin, end - begin);
 }
 
-radar_status radar_model_read_hf(radar_model_config *c, radar_plan *plan,
+radar_status radar_model_read_hf(radar_model_config *c, radar_model_plan *plan,
                                  const radar_tensorfile *tf, radar_error *err) {
     reader r = {.config = tf->config, .err = err};
     snprintf(r.path, sizeof r.path, "%s/config.json", radar_path_tail(tf->path));

@@ -20,20 +20,20 @@ typedef enum radar_group {
 } radar_group;
 
 /* What a reader finds out beside the configuration. */
-typedef struct radar_plan {
+typedef struct radar_model_plan {
     const radar_family *family;
     radar_presence group[RADAR_GROUPS];
     const radar_tensor *rope_factors; /* GGUF: divide the frequencies; NULL: none */
-} radar_plan;
+} radar_model_plan;
 
 /* model_hf.c, model_gguf.c: configuration and plan from the file; ranges are checked by the caller. */
-radar_status radar_model_read_hf(radar_model_config *c, radar_plan *plan,
+radar_status radar_model_read_hf(radar_model_config *c, radar_model_plan *plan,
                                  const radar_tensorfile *tf, radar_error *err);
-radar_status radar_model_read_gguf(radar_model_config *c, radar_plan *plan,
+radar_status radar_model_read_gguf(radar_model_config *c, radar_model_plan *plan,
                                    const radar_tensorfile *tf, radar_error *err);
 
 /* model_config.c */
-radar_status radar_model_check_config(const radar_model_config *c, const radar_plan *plan,
+radar_status radar_model_check_config(const radar_model_config *c, const radar_model_plan *plan,
                                       const char *path, radar_error *err);
 /* An end-of-text token; one that is there already is no error. */
 radar_status radar_model_add_eos(radar_model_config *c, int64_t id, const char *path,
@@ -42,7 +42,7 @@ radar_status radar_model_add_eos(radar_model_config *c, int64_t id, const char *
 void radar_model_set_name(radar_model_config *c, const char *text, size_t bytes);
 
 /* model_weights.c: finds, checks and points at every tensor; none may be left over. */
-radar_status radar_model_load(radar_model *m, const radar_plan *plan, radar_error *err);
+radar_status radar_model_load(radar_model *m, const radar_model_plan *plan, radar_error *err);
 
 /* rope_table.c: rotary / 2 frequencies.  factor (may be NULL): what divides them, as GGUF stores Llama 3's scaling. */
 void radar_rope_frequencies(double *out, const radar_model_config *c, const float *factor);

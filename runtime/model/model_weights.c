@@ -52,7 +52,7 @@ static const vector_row vectors[] = {
 
 typedef struct loader {
     radar_model *m;
-    const radar_plan *plan;
+    const radar_model_plan *plan;
     const radar_tensorfile *tf;
     bool *used; /* [tensors] */
     radar_error *err;
@@ -219,7 +219,7 @@ static radar_status check_all_used(const loader *l) {
     return RADAR_OK;
 }
 
-radar_status radar_model_load(radar_model *m, const radar_plan *plan, radar_error *err) {
+radar_status radar_model_load(radar_model *m, const radar_model_plan *plan, radar_error *err) {
     loader l = {m, plan, m->file, NULL, err};
     l.used = radar_alloc_array(radar_tensorfile_count(m->file), sizeof *l.used);
     m->layer = radar_alloc_array((size_t)m->config.n_layers, sizeof *m->layer);

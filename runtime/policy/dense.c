@@ -21,13 +21,13 @@ static radar_status dense_select(radar_select *s) {
     int group = s->n_heads / kv->kv_heads;
     for (int i = 0; i < kv->n_shards; i++) {
         size_t list = s->plan->n_items;
-        radar_plan_range(s->plan, kv, i, 0, radar_segment_of(s->position[s->n_rows - 1]) + 1);
+        radar_plan_range(s->plan, kv, i, 0, radar_segment_number(s->position[s->n_rows - 1]) + 1);
         size_t all = s->plan->n_items;
         for (int row = 0; row < s->n_rows; row += ROWS_PER_TASK) {
             int rows = (int)radar_min64(ROWS_PER_TASK, s->n_rows - row);
             int64_t last = s->position[row + rows - 1];
             s->plan->n_items =
-                list + (size_t)radar_storage_segment(kv, i, radar_segment_of(last) + 1);
+                list + (size_t)radar_storage_segment(kv, i, radar_segment_number(last) + 1);
             for (int head = 0; head < kv->kv_heads; head++)
                 radar_plan_task(s, head, i, row * group, rows * group, list);
         }

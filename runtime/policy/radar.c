@@ -3,7 +3,6 @@
  *   own scores -> best of the rank --X2--> best of all -> union of the group's lists -> own items
  *
  * Sinks (whole segments) and everything not sealed yet are always attended.  Source: Hao et al., ICLR 2025, arXiv 2503.10571. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/merge.h"
@@ -249,7 +248,7 @@ static void list_shard(radar_select *s, const work *w, int row, int i, int n_cho
         int32_t at = (int32_t)(radar_slot_of(&kv->layout, position) / RADAR_SEGMENT);
         s->plan->item[s->plan->n_items++] = (radar_item){at, 0xffff};
     }
-    radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_of(s->position[row]) + 1);
+    radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_number(s->position[row]) + 1);
 }
 
 static void note_missed(radar_select *s, const work *w, int row, int head, int i,
@@ -283,7 +282,7 @@ static void list_heads(radar_select *s, work *w, int row, int head, int n) {
 static void list_dense(radar_select *s, const work *w, int row) {
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
-        radar_plan_range(s->plan, s->kv, i, 0, radar_segment_of(s->position[row]) + 1);
+        radar_plan_range(s->plan, s->kv, i, 0, radar_segment_number(s->position[row]) + 1);
         for (int g = 0; g < s->kv->kv_heads; g++)
             radar_plan_task(s, g, i, row * w->group, w->group, first_item);
         s->counts->attended_tokens +=

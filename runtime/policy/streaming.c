@@ -28,9 +28,9 @@ static void list_row(radar_select *s, int i, int64_t position) {
     const radar_attention *a = s->attention;
     radar_kv_view view = radar_kvcache_view(s->kv, s->layer, 0, i);
     int64_t from = radar_max64(position + 1 - a->window, 0);
-    int64_t end = radar_segment_of(position) + 1,
+    int64_t end = radar_segment_number(position) + 1,
             sinks_end = radar_min64(radar_ceil_div(a->sinks, RADAR_SEGMENT), end);
-    int64_t window_begin = radar_max64(radar_segment_of(from), sinks_end);
+    int64_t window_begin = radar_max64(radar_segment_number(from), sinks_end);
     size_t first = s->plan->n_items;
     radar_plan_range(s->plan, s->kv, i, 0, sinks_end);
     radar_plan_range(s->plan, s->kv, i, window_begin, end);

@@ -48,6 +48,12 @@ job "plain C" --dense-below 0 --segments 3 --isa plain
 job "streaming" --attention streaming
 job "dense" --attention dense
 
+# Reservations so long that unequal shares would cut passes differently: no rank may be left waiting.
+args=(eval ppl -m "$TINY" --ids "$D/ids.json" --from 300 -c 800000 --dense-below 0 --window 32 --quiet --json)
+"$RADAR" "${args[@]}" -t 1 --logits "$D/one" >/dev/null 2>"$D/err"
+ranks 3 "$RADAR" "${args[@]}" -t 1 --logits "$D/many" >/dev/null 2>"$D/err" && cmp "$D/one" "$D/many"
+ok $? "800,000 tokens reserved: 3 ranks give the bits of 1"
+
 # A sampled continuation: the same draw on every rank.
 args=(run -m "$TINY" --ids "$D/ids.json" -n 24 --temp 1.5 --seed 7 --ignore-eos --window 32 --dense-below 0 --segments 3 --stripe 64 --ctx 640 --quiet --json)
 "$RADAR" "${args[@]}" -t 1 --logits "$D/one" | sed 's/.*"tokens": *\(\[[^]]*\]\).*/\1/' >"$D/tokens"

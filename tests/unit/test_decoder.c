@@ -333,12 +333,70 @@ static void a_rewound_session_repeats_itself(void **state) {
     radar_engine_close(e);
 }
 
+/* A sampled token that no pass has seen yet takes its place in the cache, too. */
+static void a_pending_token_counts_against_the_context(void **state) {
+    (void)state;
+    enum { N = 256, FROM = 250, VOCAB = 128 };
+    int32_t ids[N], token;
+    fill_ids(ids, N, VOCAB);
+    radar_engine *e = open_engine("tests/golden/tiny/llama-tied-f32");
+    for (int scored = 0; scored < 2; scored++) {
+        radar_session *s = open_session(e, "radar", N);
+        assert_int_equal(radar_prefill(s, ids, FROM), RADAR_OK);
+        assert_int_equal(radar_step(s, &token), RADAR_OK);
+        radar_status st =
+            scored ? radar_score(s, ids, N - FROM, NULL) : radar_prefill(s, ids, N - FROM);
+        assert_int_equal(st, RADAR_ERR_CONFIG);
+        assert_int_equal(radar_position(s), FROM);
+        st = scored ? radar_score(s, ids, N - FROM - 1, NULL) : radar_prefill(s, ids, N - FROM - 1);
+        assert_int_equal(st, RADAR_OK);
+        assert_int_equal(radar_position(s), N);
+        assert_int_equal(radar_step(s, &token), RADAR_OK); /* drawn, but no room to compute it */
+        assert_int_equal(radar_step(s, &token), RADAR_ERR_CONFIG);
+        radar_session_close(s);
+    }
+    radar_engine_close(e);
+}
+
+/* Option strings belong to the caller again after the call; unknown or missing ones are refused. */
+static void option_strings_are_copied_and_checked(void **state) {
+    (void)state;
+    char isa[] = "plain", backend[] = "cpu", precision[] = "exact", error[512] = "";
+    radar_engine_options opt = RADAR_ENGINE_OPTIONS_DEFAULT;
+    radar_engine *e;
+    opt.model = "tests/golden/tiny/llama-tied-f32";
+    opt.isa = isa, opt.backend = backend, opt.precision = precision;
+    assert_int_equal(radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error), RADAR_OK);
+    memset(isa, 'x', 5), memset(backend, 'x', 3), memset(precision, 'x', 5);
+    radar_session *s = open_session(e, "radar", 64);
+    assert_int_equal(radar_session_set_attention(s, NULL), RADAR_ERR_USAGE);
+    assert_non_null(strstr(radar_last_error(e), "radar, dense, streaming"));
+    radar_session_close(s);
+    radar_engine_close(e);
+    const char **const field[] = {&opt.isa, &opt.backend, &opt.precision};
+    opt.isa = NULL, opt.backend = "cpu", opt.precision = "fast";
+    for (int i = 0; i < 3; i++) {
+        const char *good = *field[i];
+        *field[i] = "a name that is longer than any that is known";
+        assert_int_equal(radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error),
+                         RADAR_ERR_USAGE);
+        *field[i] = NULL;
+        assert_int_equal(radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error),
+                         i == 0 ? RADAR_OK : RADAR_ERR_USAGE);
+        if (i == 0) radar_engine_close(e);
+        *field[i] = good;
+    }
+    assert_int_equal(radar_alloc_live(), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiny_models_of_all_families_give_golden_logits),
         cmocka_unit_test(radar_with_every_candidate_chosen_equals_dense),
         cmocka_unit_test(rows_do_not_depend_on_the_rows_beside_them),
         cmocka_unit_test(a_rewound_session_repeats_itself),
+        cmocka_unit_test(a_pending_token_counts_against_the_context),
+        cmocka_unit_test(option_strings_are_copied_and_checked),
         cmocka_unit_test(demo_model_gives_golden_logits_and_greedy_text),
         cmocka_unit_test(demo_model_gives_golden_losses_on_scripture_and_code),
     };

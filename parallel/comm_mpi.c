@@ -1,4 +1,4 @@
-/* comm_mpi.c - exchanges of host memory through MPI.  The only file of the library proper that includes mpi.h. */
+/* comm_mpi.c - exchanges of host memory through MPI.  The only file of parallel/ that includes mpi.h. */
 #include "parallel/comm.h"
 
 #include <limits.h>

@@ -121,7 +121,7 @@ static radar_status open_backend(radar_engine *e, radar_error *err) {
                                                   ? RADAR_PRECISION_EXACT
                                                   : RADAR_PRECISION_FAST,
                                  .isa = e->opt.isa,
-                                 .max_rows = e->opt.chunk > 64 ? e->opt.chunk : 64,
+                                 .max_rows = radar_pass_rows(e),
                                  .max_cols = (int)cols};
     for (const radar_backend_ops *const *ops = radar_backends; *ops; ops++)
         if (strcmp(e->opt.backend, "auto") == 0 || strcmp(e->opt.backend, (*ops)->name) == 0) {

@@ -14,6 +14,9 @@
 #include "runtime/sampler.h"
 #include "runtime/text/tokenizer.h"
 
+/* Rows of q, k, v, the output projection and the vocabulary are cut at multiples of this: a panel of the matmul kernels. */
+#define RADAR_ROW_BLOCK 16
+
 /* Device memory of one forward pass of up to `rows` rows; made once, sized by the model and the layout. */
 typedef struct radar_workspace {
     int rows;       /* M at most */
@@ -90,6 +93,11 @@ radar_status radar_head(radar_engine *e, int first, int n);
 
 radar_status radar_workspace_open(radar_engine *e, radar_error *err);
 void radar_workspace_close(radar_engine *e);
+
+/* Rows of a pass at most: a chunk of prefill, or a batch under the session's own attention. */
+static inline int radar_pass_rows(const radar_engine *e) {
+    return e->opt.chunk > 64 ? e->opt.chunk : 64;
+}
 
 /* Asks the caller's progress callback; remembers a wish to stop, which all ranks learn with the next X1. */
 void radar_report(radar_engine *e, const char *what, int64_t done, int64_t total);

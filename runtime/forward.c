@@ -9,9 +9,6 @@
 #include "parallel/agree.h"
 #include "runtime/engine.h"
 
-/* Rows of q, k, v, the output projection and the vocabulary are cut at multiples of this: a panel of the matmul kernels. */
-#define ROW_BLOCK 16
-
 #define HEADER_STOP 1
 
 /* ---- products whose rows are spread over the ranks ---- */
@@ -28,13 +25,13 @@ static radar_status multiply_rows(radar_engine *e, radar_exchange x, const produ
     radar_matmul_job job[3];
     for (int i = 0; i < n; i++)
         piece[i] = (radar_piece){.total = p[i].w->rows,
-                                 .block = ROW_BLOCK,
+                                 .block = RADAR_ROW_BLOCK,
                                  .full = p[i].out,
                                  .full_stride = (size_t)p[i].w->rows};
     for (int i = 0; i < n; i++) {
         job[i] = (radar_matmul_job){.w = p[i].w, .col_end = p[i].w->cols, .bias = p[i].bias};
-        radar_rank_slice(&e->layout, e->comm->rank, piece[i].total, ROW_BLOCK, &job[i].row_begin,
-                         &job[i].row_end);
+        radar_rank_slice(&e->layout, e->comm->rank, piece[i].total, RADAR_ROW_BLOCK,
+                         &job[i].row_begin, &job[i].row_end);
         job[i].out = radar_packet_slot(&e->layout, e->comm->rank, e->ws.packet, piece, n, i, M,
                                        &job[i].out_stride);
     }

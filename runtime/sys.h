@@ -24,7 +24,7 @@ extern radar_sys radar_sys_table;
 void *radar_alloc(size_t bytes);
 /* [this rank] Zeroed memory for count objects of size bytes; NULL on failure, overflow or 0. */
 void *radar_alloc_array(size_t count, size_t size);
-/* [this rank] NULL is fine.  bytes: any value; the size is remembered by radar_alloc. */
+/* [this rank] NULL is fine. */
 void radar_free(void *memory);
 /* [this rank] Blocks handed out by radar_alloc and not freed yet: 0 after a clean shutdown. */
 long radar_alloc_live(void);

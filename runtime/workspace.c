@@ -22,7 +22,7 @@ static void *take(radar_engine *e, size_t count, size_t size, bool *ok) {
 
 static size_t packet_bytes(const radar_engine *e) {
     const radar_model_config *c = &e->model->config;
-    int64_t block = 16, q = (int64_t)c->n_heads * c->head_dim,
+    int64_t block = RADAR_ROW_BLOCK, q = (int64_t)c->n_heads * c->head_dim,
             kv = (int64_t)c->n_kv_heads * c->head_dim;
     const radar_piece qkv[] = {
         {.total = q, .block = block}, {.total = kv, .block = block}, {.total = kv, .block = block}};
@@ -47,7 +47,7 @@ radar_status radar_workspace_open(radar_engine *e, radar_error *err) {
     radar_rank_slice(&e->layout, e->comm->rank, c->inner, e->inner_block, &e->inner_begin,
                      &e->inner_end);
     size_t own = (size_t)(e->inner_end - e->inner_begin);
-    ws->rows = e->opt.chunk > 64 ? e->opt.chunk : 64;
+    ws->rows = radar_pass_rows(e);
     ws->block_rows = fit(PIECES_BYTES, (size_t)e->layout.shards * piece * f, ws->rows);
     ws->logit_rows = fit(LOGIT_BYTES, (size_t)c->vocab * f, 64);
     size_t M = (size_t)ws->rows, B = (size_t)ws->block_rows;

@@ -12,7 +12,7 @@ echo "A text of 4.4k tokens (King James Bible) with one sentence hidden at 60 %:
 echo "One process group: mpirun -np 2, one thread each. Prefill takes most of the time."
 echo
 launch/mpirun.sh 2 build/radar compare -m "$model" -t 1 -f launch/demo/text.txt -q "$(cat launch/demo/question.txt)" \
-    --tail 256 -n 64 | tee "$out"
+    --tail 256 -n 192 | tee "$out"
 status=${PIPESTATUS[0]}
 [ "$status" = 0 ] || exit "$status"
 echo

@@ -6,7 +6,8 @@
 
 static size_t element_bytes(const radar_kvcache *kv) { return radar_dtype_block_bytes(kv->type); }
 
-bool radar_kvcache_bytes(const radar_kvcache *kv, size_t *bytes, size_t *summary) {
+/* Keys and values, and summaries; false when the numbers overflow. */
+static bool reserved_bytes(const radar_kvcache *kv, size_t *bytes, size_t *summary) {
     size_t rows, row;
     if (!radar_mul((size_t)kv->layers, (size_t)kv->rank_tokens, &rows) ||
         !radar_mul(rows, (size_t)kv->kv_heads, &rows))
@@ -28,7 +29,7 @@ radar_status radar_kvcache_plan(radar_kvcache *kv, radar_error *err) {
                               "context of %lld tokens: too long for %d shards; raise --shards",
                               (long long)kv->context, kv->layout.shards);
     }
-    if (!radar_kvcache_bytes(kv, &kv->bytes, &kv->summary_bytes))
+    if (!reserved_bytes(kv, &kv->bytes, &kv->summary_bytes))
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "context of %lld tokens: its size overflows; use a smaller --ctx",
                           (long long)kv->context);

@@ -24,8 +24,6 @@ typedef struct radar_kvcache {
     int64_t *sealed; /* [layers] blocks sealed so far, counted over the whole context */
 } radar_kvcache;
 
-/* [this rank] Bytes that a rank reserves: keys and values, and summaries.  False when the numbers overflow. */
-bool radar_kvcache_bytes(const radar_kvcache *shape, size_t *kv, size_t *summary);
 /* [this rank] Fills shards and sizes from be, layout, rank, layers, kv_heads, D, type, block_bytes, context; reserves nothing yet. */
 radar_status radar_kvcache_plan(radar_kvcache *kv, radar_error *err);
 radar_status radar_kvcache_open(radar_kvcache *kv,

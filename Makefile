@@ -39,7 +39,7 @@ ALL_CFLAGS = -std=c11 $(OPT) $(WARN) $(OPENMP_FLAG) $(CPPFLAGS) $(PKG_CFLAGS) $(
 ALL_LIBS = $(LDFLAGS) $(SAN_FLAGS) $(OPENMP_FLAG) $(PKG_LIBS) $(MPI_LIBS) -lm
 
 LIB_SRC := $(wildcard runtime/*.c runtime/*/*.c kernels/*.c kernels/cpu/*.c parallel/*.c)
-CMD_SRC := $(wildcard launch/*.c)
+CMD_SRC := $(wildcard launch/*.c launch/*/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 MPI_SRC := $(wildcard tests/mpi/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/*.c)
@@ -53,7 +53,7 @@ BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
         check-format clean
 all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
-test-programs: $(UNIT) $(MPI_TESTS)
+test-programs: $(UNIT) $(MPI_TESTS) $(BENCHES)
 
 # ---- building ----
 

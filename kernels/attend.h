@@ -1,6 +1,8 @@
 /* attend.h - exact attention of queries to listed segments of one shard: a partial softmax.
  *   s_i = scale q . k_i over the attended tokens i;  m = max s_i;  l = sum exp(s_i - m);  o = sum exp(s_i - m) v_i
  *   partial {m, l, o[D]} f32 per query; no token attended: the identity of merge.h.
+ *   with weights:  l = sum u_i exp(s_i - m);  o = sum w_i exp(s_i - m) v_i      (u key_weight, w value_weight: estimators
+ *   that count a token for many, or only on one side of the fraction)
  * A token is attended when its bit is set in its item and its position is <= the query's.
  * Order, the same for every n_query: items ascending; a dot product in 4 chains over d % 4, summed (0+1)+(2+3);
  * one online update per segment with at least one attended token; values added token by token, ascending.

@@ -64,14 +64,32 @@ typedef struct radar_attend_task {
     int n_items;
     float *partial; /* partial j at partial + j * partial_stride: {m, l, o[D]} as in merge.h */
     size_t partial_stride;
+    /* per slot of the shard, or NULL: all 1.  How much a token counts in the denominator and in the numerator. */
+    const float *key_weight, *value_weight;
 } radar_attend_task;
+
+/* What attention gave the tokens of one shard, added up per token; see weigh.h. */
+typedef struct radar_weigh_task {
+    radar_kv_view kv;
+    int n_query;
+    const float *q; /* query j at q + j * q_stride, [D] */
+    size_t q_stride;
+    const int64_t *position; /* [n_query] */
+    const radar_item *item;  /* [n_items] ascending segments */
+    int n_items;
+    const float *root; /* merged partial of query j at root + j * root_stride: its {m, l} */
+    size_t root_stride;
+    float *weight; /* [slots of the shard]; no two tasks of a call share one */
+} radar_weigh_task;
 
 /* Scores of some queries of one KV head for a range of sealed segments of one shard; see scorer.h. */
 typedef struct radar_score_task {
     radar_kv_view kv;
     int n_query;
     const void *query; /* prepared queries, scorer->query_bytes each, back to back */
-    int32_t segment_begin, segment_end; /* storage indices */
+    int32_t
+        unit; /* segments of 16 tokens that are scored as one: 1, or more for kinds that merge */
+    int32_t segment_begin, segment_end; /* storage indices, in units */
     float *
         score; /* score[j * score_stride + (segment - segment_begin)] log-mass, natural log units */
     size_t score_stride;
@@ -82,7 +100,7 @@ typedef struct radar_missed_task {
     float *
         score; /* [n] scores of storage segments segment_begin ...; the chosen ones are overwritten with -inf */
     int n;
-    int32_t segment_begin;
+    int32_t unit, segment_begin; /* as in the score task */
     const radar_item *item; /* [n_items] what is attended; those outside the range are ignored */
     int n_items;
     float *missed; /* {m', l'} of merge.h */
@@ -123,7 +141,9 @@ typedef struct radar_backend_ops {
                   int n_tasks);                                          /* scorer.h */
     void (*topk)(radar_backend *be, radar_topk_task *task, int n_tasks); /* topk.h */
     void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks,
-                   float scale);                                                   /* attend.h */
+                   float scale); /* attend.h */
+    void (*weigh)(radar_backend *be, const radar_weigh_task *task, int n_tasks,
+                  float scale);                                                    /* weigh.h */
     void (*merge)(radar_backend *be, float *a, const float *b, int64_t n, int D);  /* merge.h */
     void (*missed)(radar_backend *be, const radar_missed_task *task, int n_tasks); /* missed.h */
     void (*arrange)(radar_backend *be, float *out, const float *q, int M, int G, int group,

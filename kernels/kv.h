@@ -22,6 +22,10 @@ typedef struct radar_kv_view {
     void *k, *v;
     void *summary; /* NULL when the scorer stores nothing or the policy needs none */
     size_t block_bytes;
+    /* summaries of longer segments, for kinds that merge: level 1 = 2 segments of 16 tokens [S / 2], level 2 = 4 [S / 4], ... one
+     * after the other, segment_bytes of the scorer each; NULL = none */
+    void *merged;
+    int32_t segments; /* S, capacity of this shard */
     /* absolute position of the first token of storage segment s:
      *   (s / stripe_segments * shards + phase) * stripe_segments * 16 + s % stripe_segments * 16 */
     int32_t stripe_segments, shards, phase;

@@ -17,6 +17,11 @@ typedef struct radar_scorer_options {
     int D;           /* head size */
     uint64_t seed;   /* of signs (sketch) and directions (rf) */
     int rf_features; /* n directions; 0 = 16 D */
+    int sketch_bits; /* sketch: 1, 2 or 4; 0 = 2 */
+    int outliers;    /* outlier: keys kept beside the mean of the rest; 0 = 3 */
+    int rf_center; /* rf: 1: features of k - mu, mu the mean of the block's keys, stored beside them */
+    double
+        rf_temper; /* rf: b; features of b q, so that a segment's rank is its mass of b q . k / sqrt D; 0 = 1 */
     int rf_pair;     /* 0: features exp(w.u - |u|^2/2); 1: the pair with -w beside it */
     const char *isa; /* as in radar_backend_options */
 } radar_scorer_options;
@@ -35,6 +40,9 @@ typedef struct radar_scorer_kind {
     void (*seal)(const radar_scorer *s, void *summary, const float *key);
     /* q [D] f32 -> prepared query [query_bytes] (16-byte aligned) */
     void (*query)(const radar_scorer *s, void *prepared, const float *q);
+    /* a summary of two neighbours of equal length, tokens each: out := their union; NULL: this kind does not merge.  Kinds that
+     * merge keep a block as its four segments' summaries back to back, block_bytes / 4 each. */
+    void (*merge)(const radar_scorer *s, void *out, const void *a, const void *b);
     /* one task of backend.h: all its queries against all its segments; summaries start at block segment / 4 */
     void (*score)(const radar_scorer *s, const struct radar_score_task *task);
 } radar_scorer_kind;

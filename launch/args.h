@@ -43,8 +43,11 @@ typedef struct launch_options {
     const char *backend, *isa, *precision, *kv_type;
     int64_t context, threads, shards, stripe, chunk;
     /* attention */
-    const char *attention, *scorer, *share, *pick, *select, *rf_form;
-    int64_t budget, segments, dense_below, window, sinks, rf_features;
+    const char *preset, *attention, *scorer, *share, *pick, *select, *rf_form;
+    int64_t budget, segments, segment, dense_below, window, sinks, rf_features;
+    int64_t sketch_bits, outliers, observe;
+    bool rf_center, restream;
+    double rf_temper;
     uint64_t scorer_seed;
 } launch_options;
 

@@ -58,7 +58,7 @@ static radar_status open_all(launch_job *job, compare_state *c) {
             "the text has %lld tokens, --tail takes %lld: give a longer text or a shorter tail",
             (long long)n, (long long)job->opt->tail);
     st = launch_context(job, n + (int64_t)c->question.n + c->made, 0, &context);
-    return st == RADAR_OK ? launch_open_session(job, context, NULL) : st;
+    return st == RADAR_OK ? launch_open_session(job, context) : st;
 }
 
 static radar_status score_tail(launch_job *job, const compare_state *c, compare_side *side) {

@@ -48,7 +48,7 @@ static radar_status open_all(launch_job *job, eval_state *e) {
     if (job->world->rank == 0 && open_file(job, &e->nll, job->opt->nll) == RADAR_OK)
         open_file(job, &e->logits, job->opt->logits);
     st = launch_agree(job);
-    return st == RADAR_OK ? launch_open_session(job, context, NULL) : st;
+    return st == RADAR_OK ? launch_open_session(job, context) : st;
 }
 
 static radar_status write_row(void *user, double loss, const float *logits) {

@@ -142,19 +142,26 @@ static radar_status report_session(launch_job *job, const radar_session_options 
     return RADAR_OK;
 }
 
-radar_status launch_open_session(launch_job *job, int64_t context, const char *attention) {
-    const launch_options *o = job->opt;
+radar_session_options launch_session_options(const launch_options *o, int64_t context) {
     radar_session_options s = RADAR_SESSION_OPTIONS_DEFAULT;
     s.context = context;
     s.kv_type = o->kv_type;
-    s.attention = attention != NULL ? attention : o->attention;
+    s.attention = o->attention;
     s.scorer = o->scorer, s.share = o->share, s.pick = o->pick, s.select = o->select,
     s.rf_form = o->rf_form;
     s.budget = o->budget, s.dense_below = o->dense_below, s.window = o->window, s.sinks = o->sinks;
+    s.segment = o->segment, s.sketch_bits = o->sketch_bits, s.outliers = o->outliers;
+    s.rf_center = o->rf_center, s.rf_temper = o->rf_temper;
+    s.restream = o->restream, s.observe = o->observe;
     s.segments = o->segments == LAUNCH_UNSET ? 0 : o->segments;
     s.rf_features = o->rf_features == LAUNCH_UNSET ? 0 : o->rf_features;
     s.scorer_seed = o->scorer_seed, s.seed = o->seed;
     s.temperature = o->temperature, s.top_k = o->top_k, s.top_p = o->top_p, s.min_p = o->min_p;
+    return s;
+}
+
+radar_status launch_open_session(launch_job *job, int64_t context) {
+    const radar_session_options s = launch_session_options(job->opt, context);
     const radar_status st = radar_session_open(&job->session, job->engine, &s);
     if (st != RADAR_OK) return launch_library_failed(job, st);
     return report_session(job, &s);

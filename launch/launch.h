@@ -52,8 +52,10 @@ radar_status launch_same_options(launch_job *job);
 radar_status launch_library_failed(launch_job *job, radar_status st);
 /* [all ranks, or rank 0 alone when alone is true] Opens the model into job->engine and fills job->info. */
 radar_status launch_open_engine(launch_job *job, bool alone);
-/* [all ranks] Opens job->session with room for context tokens.  attention NULL: as the options say. */
-radar_status launch_open_session(launch_job *job, int64_t context, const char *attention);
+/* [this rank] What the library is told of a session with room for context tokens. */
+radar_session_options launch_session_options(const launch_options *o, int64_t context);
+/* [all ranks] Opens job->session with room for context tokens. */
+radar_status launch_open_session(launch_job *job, int64_t context);
 /* [this rank] Tokens of capacity for a job of `prompt` tokens that wants `more`: --ctx, else what it needs and the model can. */
 radar_status launch_context(launch_job *job, int64_t prompt, int64_t more, int64_t *context);
 /* [all ranks] Statistics, with their size set. */

@@ -102,15 +102,22 @@ const launch_option_row launch_option_table[] = {
     NUMBER("tail", 0, tail, COMPARE, 2, LAUNCH_MOST, NULL,
            "the last N tokens of the text are not prefilled but scored under each attention"),
     HEADING("Attention"),
-    CHOICE("attention", attention, DECODES, "radar|dense|streaming", "h2o|snapkv|subgen", NULL,
-           "which tokens a decode step reads"),
-    CHOICE("scorer", scorer, DECODES, "sketch|mean|rf|exact", "outlier|minmax", NULL,
+    CHOICE("preset", preset, DECODES, "quest|paper|code", NULL, NULL,
+           "settings of a publication: quest: --scorer minmax; paper, code: Radar as published and "
+           "as its authors' code "
+           "runs; options typed beside it win"),
+    CHOICE("attention", attention, DECODES, "radar|dense|streaming|h2o|snapkv|subgen|paper|code",
+           NULL, NULL, "which tokens a decode step reads"),
+    CHOICE("scorer", scorer, DECODES, "sketch|mean|outlier|minmax|rf|exact", NULL, NULL,
            "radar: how segments are scored"),
     OR_AUTO(
         "budget", budget, DECODES, 1,
         "tokens of chosen segments per query head; auto: 512, from 65536 tokens of context 1024"),
     NUMBER("segments", 0, segments, DECODES, 1, LAUNCH_MOST, "max(8, budget / 16)",
-           "chosen segments of 16 tokens per query head, instead of --budget"),
+           "chosen segments per query head, instead of --budget"),
+    OR_AUTO("segment", segment, DECODES, 16,
+            "tokens of a segment, a power of two up to the stripe (mean, rf); auto: nearest "
+            "sqrt(t) / 4"),
     OR_AUTO("dense-below", dense_below, DECODES, 0,
             "tokens of context below which everything is read; auto: where choosing reads no less; "
             "0: never"),
@@ -120,14 +127,24 @@ const launch_option_row launch_option_table[] = {
            "group: the heads of a KV head read the union of their lists; head: each its own"),
     CHOICE("pick", pick, DECODES, "top|bottom|random|last", NULL, NULL,
            "which segments of the ranking"),
+    SWITCH("restream", restream, DECODES, "streaming: positions counted within what is kept"),
+    NUMBER("observe", 0, observe, DECODES, 1, 64, NULL,
+           "snapkv: last queries of the prompt that vote"),
     CHOICE("select", select, DECODES, "global|local", NULL, NULL,
            "global: the best of the context; local: the best of each shard"),
     NUMBER("rf-features", 0, rf_features, DECODES, 1, 1048576, "16 per dimension of a head",
            "random directions of --scorer rf"),
     CHOICE("rf-form", rf_form, DECODES, "plain|pair", NULL, NULL,
            "one feature per direction, or one each way"),
+    SWITCH("rf-center", rf_center, DECODES,
+           "features of the keys' distance from their block's mean"),
+    REAL("rf-temper", rf_temper, DECODES, 1e-6, 1, "rank by the mass of X times the logits"),
+    NUMBER("sketch-bits", 0, sketch_bits, DECODES, 1, 4, NULL,
+           "bits a dimension of --scorer sketch: 1, 2 or 4"),
+    NUMBER("outliers", 0, outliers, DECODES, 1, 7, NULL,
+           "keys that --scorer outlier keeps beside the mean of the rest"),
     SEED("scorer-seed", 0, scorer_seed, DECODES,
-         "of the scorer's signs and directions, and of --pick random"),
+         "of the scorer's signs and directions, of --pick random and of subgen's samples"),
     HEADING("Machine"),
     NUMBER("ctx", 'c', context, DECODES, 0, LAUNCH_MOST, "what the job needs",
            "tokens of KV capacity; 0: the model's context"),
@@ -163,7 +180,8 @@ void launch_options_default(launch_options *o, launch_command command) {
     o->select = "global", o->rf_form = "plain";
     o->budget = o->dense_below = LAUNCH_AUTO;
     o->segments = o->rf_features = o->from = o->context = LAUNCH_UNSET;
-    o->window = 256, o->sinks = 4, o->scorer_seed = 1;
+    o->window = 256, o->sinks = 4, o->scorer_seed = 1, o->segment = 16;
+    o->sketch_bits = 2, o->outliers = 3, o->observe = 32, o->rf_temper = 1;
     o->shards = 8, o->stripe = 256, o->chunk = 512, o->tail = 256;
     if (command == LAUNCH_COMPARE) o->n = 64, o->temperature = 0;
 }

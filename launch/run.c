@@ -48,7 +48,7 @@ static radar_status open_all(launch_job *job, run_state *r) {
         launch_text_open(job, &r->text, job->opt->chat ? -1 : r->prompt.token[r->prompt.n - 1]);
     }
     st = launch_agree(job);
-    return st == RADAR_OK ? launch_open_session(job, context, NULL) : st;
+    return st == RADAR_OK ? launch_open_session(job, context) : st;
 }
 
 static radar_status prefill(launch_job *job, run_state *r) {

@@ -75,6 +75,10 @@ static radar_status open_scorer(radar_attention *a, const radar_session_options 
     if (st != RADAR_OK) return st;
     radar_scorer_options scorer = {.D = D,
                                    .seed = opt->scorer_seed,
+                                   .sketch_bits = (int)opt->sketch_bits,
+                                   .outliers = (int)opt->outliers,
+                                   .rf_center = opt->rf_center != 0,
+                                   .rf_temper = opt->rf_temper,
                                    .rf_features = (int)opt->rf_features,
                                    .rf_pair = pair,
                                    .isa = isa};
@@ -94,6 +98,9 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
                            .sinks = opt->sinks,
                            .budget = opt->budget,
                            .segments = opt->segments,
+                           .segment = opt->segment,
+                           .observe = opt->observe,
+                           .restream = opt->restream != 0,
                            .dense_below = opt->dense_below,
                            .pick_seed = opt->scorer_seed};
     RADAR_TRY(st, radar_attention_policy(&a->policy, opt->attention, err), fail);
@@ -107,6 +114,14 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
               fail);
     RADAR_TRY(st, check_range("dense-below", opt->dense_below, -1, MOST_TOKENS, err), fail);
     RADAR_TRY(st, check_range("rf-features", opt->rf_features, 0, 65536, err), fail);
+    RADAR_TRY(st, check_range("sketch-bits", opt->sketch_bits, 1, 4, err), fail);
+    RADAR_TRY(st, check_range("outliers", opt->outliers, 1, 7, err), fail);
+    RADAR_TRY(st, check_range("observe", opt->observe, 1, 64, err), fail);
+    if (!(opt->rf_temper > 0 && opt->rf_temper <= 1)) {
+        st = radar_fail(err, RADAR_ERR_USAGE, "--rf-temper %g: must be above 0 and at most 1",
+                        opt->rf_temper);
+        goto fail;
+    }
     a->share_head = share == 1;
     a->pick = (radar_pick)pick;
     a->select_local = local == 1;

@@ -10,6 +10,7 @@
 #include "runtime/kvcache.h"
 #include "runtime/model/model.h"
 #include "runtime/policy.h"
+#include "runtime/probe.h"
 #include "runtime/radar.h"
 #include "runtime/sampler.h"
 #include "runtime/text/tokenizer.h"
@@ -59,10 +60,15 @@ struct radar_engine {
 struct radar_session {
     radar_engine *e;
     radar_attention attention;
+    const radar_policy *
+        own_policy; /* as opened or reconfigured; attention.policy may be set to a simpler one meanwhile */
+    void *policy_state;     /* of own_policy */
+    int64_t state_position; /* rows [0, state_position) are known to it */
     radar_kvcache kv;
     radar_plan plan;
-    int policy_rows; /* rows of one pass under the session's own attention */
-    int32_t *blocks; /* scratch of sealing */
+    radar_probe *probe; /* NULL: nobody observes */
+    int policy_rows;    /* rows of one pass under the session's own attention */
+    int32_t *blocks;    /* scratch of sealing */
     radar_sampler_options sampler;
     void *sampler_scratch;
     float *logits; /* [vocab] of the last position, or what the last token was drawn from */
@@ -90,6 +96,9 @@ typedef struct radar_batch {
 radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batches);
 /* [all ranks] Logits of rows [first, first + n) of the last pass, n <= ws.logit_rows, into ws.logits [n, vocab]. */
 radar_status radar_head(radar_engine *e, int first, int n);
+
+/* [this rank] What every call on a session begins with: an unusable one is refused. */
+radar_status radar_session_begin(radar_session *s);
 
 radar_status radar_workspace_open(radar_engine *e, radar_error *err);
 void radar_workspace_close(radar_engine *e);

@@ -123,6 +123,19 @@ static void count_coverage(radar_counts *counts, const float *coverage, int n) {
     }
 }
 
+/* What the plan lists, attended, folded and merged over all shards into the root of the tree. */
+static radar_status attend_plan(radar_engine *e, const radar_plan *plan, int n) {
+    const radar_model_config *c = &e->model->config;
+    const radar_backend_ops *ops = e->be->ops;
+    int64_t partials = (int64_t)n * c->n_heads;
+    ops->attend(e->be, plan->task, plan->n_tasks, 1.0f / sqrtf((float)c->head_dim));
+    for (int i = 0; i < plan->n_folds; i++)
+        ops->merge(e->be, plan->fold[i].into, plan->fold[i].from, plan->fold[i].n, c->head_dim);
+    if (plan->n_missed) ops->missed(e->be, plan->missed, plan->n_missed);
+    return merge_tree(e, RADAR_X3_PARTIALS, merge_partials,
+                      (size_t)partials * (size_t)RADAR_PARTIAL(c->head_dim), partials);
+}
+
 /* Attention of rows [first, first + n) of a batch; they are rows ws_row ... of the workspace. */
 static radar_status attend_block(radar_engine *e, int layer, const radar_batch *batch, int ws_row,
                                  int n) {
@@ -131,11 +144,13 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
     radar_workspace *ws = &e->ws;
     radar_session *s = batch->s;
     int group = c->n_heads / c->n_kv_heads;
-    size_t row = (size_t)c->n_heads * (size_t)c->head_dim;
+    size_t row = (size_t)c->n_heads * (size_t)c->head_dim,
+           kv_row = (size_t)c->n_kv_heads * (size_t)c->head_dim;
+    const radar_rope rope = {e->model->rope_frequency, c->rotary, c->rope_style};
     for (int i = 0; i < n * group; i++) ws->query_position[i] = ws->position[ws_row + i / group];
     ops->arrange(e->be, ws->arranged, ws->q + (size_t)ws_row * row, n, c->n_kv_heads, group,
                  c->head_dim);
-    s->plan.n_tasks = s->plan.n_missed = 0;
+    s->plan.n_tasks = s->plan.n_missed = s->plan.n_folds = 0;
     s->plan.n_items = 0;
     radar_counts elsewhere = {0}, *counts = batch->counts ? batch->counts : &elsewhere;
     radar_select select = {.comm = e->comm,
@@ -149,21 +164,26 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
                            .position = ws->position + ws_row,
                            .query_position = ws->query_position,
                            .q = ws->arranged,
+                           .k = ws->k + (size_t)ws_row * kv_row,
+                           .v = ws->v + (size_t)ws_row * kv_row,
                            .partial = ws->pieces,
+                           .rope = &rope,
+                           .state = s->policy_state,
+                           .prefill = batch->counts == NULL,
                            .err = &e->err};
-    radar_status st = batch->policy->select(&select);
-    if (st != RADAR_OK) return st;
-    ops->attend(e->be, s->plan.task, s->plan.n_tasks, 1.0f / sqrtf((float)c->head_dim));
-    if (s->plan.n_missed) ops->missed(e->be, s->plan.missed, s->plan.n_missed);
-    int64_t partials = (int64_t)n * c->n_heads;
-    st = merge_tree(e, RADAR_X3_PARTIALS, merge_partials,
-                    (size_t)partials * (size_t)RADAR_PARTIAL(c->head_dim), partials);
-    if (st != RADAR_OK) return st;
+    radar_status st;
+    RADAR_TRY(st, batch->policy->select(&select), fail);
+    RADAR_TRY(st, attend_plan(e, &s->plan, n), fail);
+    if (s->policy_state && (batch->policy == s->own_policy || batch->counts == NULL))
+        RADAR_TRY(st, s->own_policy->attended(&select), fail);
     ops->finish(e->be, ws->attended + (size_t)ws_row * row, ws->coverage, ws->pieces, n,
                 c->n_kv_heads, group, c->head_dim);
     count_coverage(counts, ws->coverage, n * c->n_heads);
     counts->rows += (int64_t)n * c->n_kv_heads;
-    return RADAR_OK;
+    if (s->probe && batch->counts)
+        st = radar_probe_rows(s->probe, &select, ws->attended + (size_t)ws_row * row, ws->coverage);
+fail:
+    return st;
 }
 
 static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *batch, int ws_row) {
@@ -177,8 +197,10 @@ static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *
         int64_t t = batch->position + batch->n;
         radar_kvcache_seal(&s->kv, s->attention.scorer, layer, t, s->attention.window, s->blocks);
     }
-    for (int first = 0; first < batch->n; first += e->ws.block_rows) {
-        int n = (int)radar_min64(e->ws.block_rows, batch->n - first);
+    int most = batch->policy->most_rows;
+    if (most == 0 || most > e->ws.block_rows) most = e->ws.block_rows;
+    for (int first = 0; first < batch->n; first += most) {
+        int n = (int)radar_min64(most, batch->n - first);
         radar_status st = attend_block(e, layer, batch, ws_row + first, n);
         if (st != RADAR_OK) return st;
     }

@@ -43,6 +43,19 @@ static void *reserve(radar_kvcache *kv, size_t bytes, bool *ok) {
     return p;
 }
 
+radar_status radar_kvcache_open_summaries(radar_kvcache *kv, radar_error *err) {
+    bool ok = true;
+    kv->summary = reserve(kv, kv->summary_bytes, &ok);
+    if (ok) return RADAR_OK;
+    return radar_fail(err, RADAR_ERR_MEMORY,
+                      "summaries: no memory for %zu bytes; use a smaller --ctx", kv->summary_bytes);
+}
+
+void radar_kvcache_close_summaries(radar_kvcache *kv) {
+    kv->be->ops->release(kv->be, kv->summary);
+    kv->summary = NULL;
+}
+
 radar_status radar_kvcache_open(radar_kvcache *kv, radar_error *err) {
     bool ok = true;
     kv->k = reserve(kv, kv->bytes / 2, &ok);
@@ -61,9 +74,9 @@ void radar_kvcache_close(radar_kvcache *kv) {
     if (!kv->be) return;
     kv->be->ops->release(kv->be, kv->k);
     kv->be->ops->release(kv->be, kv->v);
-    kv->be->ops->release(kv->be, kv->summary);
+    radar_kvcache_close_summaries(kv);
     radar_free(kv->sealed);
-    kv->k = kv->v = kv->summary = NULL;
+    kv->k = kv->v = NULL;
     kv->sealed = NULL;
 }
 

@@ -29,6 +29,9 @@ radar_status radar_kvcache_plan(radar_kvcache *kv, radar_error *err);
 radar_status radar_kvcache_open(radar_kvcache *kv,
                                 radar_error *err); /* [this rank] reserves what was planned */
 void radar_kvcache_close(radar_kvcache *kv);       /* [this rank] */
+/* [this rank] Only the summaries, as planned; and back. */
+radar_status radar_kvcache_open_summaries(radar_kvcache *kv, radar_error *err);
+void radar_kvcache_close_summaries(radar_kvcache *kv);
 
 /* own shard i (0-based among the rank's) */
 radar_kv_view radar_kvcache_view(const radar_kvcache *kv, int layer, int head, int i);

@@ -7,6 +7,7 @@
 #ifndef RADAR_POLICY_H
 #define RADAR_POLICY_H
 
+#include "kernels/merge.h"
 #include "parallel/comm.h"
 #include "runtime/kvcache.h"
 
@@ -18,6 +19,9 @@ typedef struct radar_attention {
     int64_t budget;      /* -1 = auto */
     int64_t segments;    /* 0 = from the budget */
     int64_t dense_below; /* -1 = auto */
+    int64_t segment;     /* tokens of a scored segment; -1 = auto */
+    int64_t observe;     /* snapkv: queries of the prompt that vote */
+    bool restream;       /* streaming: positions counted within what is kept */
     bool share_head;     /* each query head attends to its own list */
     bool select_local;
     radar_pick pick;
@@ -36,6 +40,19 @@ typedef struct radar_counts {
     int candidate_shards;
 } radar_counts;
 
+/* How a model turns queries and keys by their position. */
+typedef struct radar_rope {
+    const double *frequency; /* [rotary / 2] radians per position */
+    int rotary;
+    radar_rope_style style;
+} radar_rope;
+
+/* into[i] := merge(into[i], from[i]) for n partials, after the attention: where one piece is the work of two tasks. */
+typedef struct radar_fold {
+    float *into, *from;
+    int64_t n;
+} radar_fold;
+
 /* Where a policy puts its tasks, and the scratch it works in. */
 typedef struct radar_plan {
     radar_attend_task *task;
@@ -45,6 +62,8 @@ typedef struct radar_plan {
     radar_missed_task *
         missed; /* tasks of missed.h to run after the attention; only where something was left out */
     int n_missed, max_missed;
+    radar_fold *fold;
+    int n_folds, max_folds;
     void *scratch; /* the policy's own */
     size_t scratch_bytes;
 } radar_plan;
@@ -60,17 +79,43 @@ typedef struct radar_select {
     const int64_t *position;       /* [n_rows] */
     const int64_t *query_position; /* [n_rows * group]: the position of each query of a KV head */
     const float *q;                /* [G, n_rows, group, D] */
-    float *partial;                /* [shards, G, n_rows, group, PARTIAL(D)]: pieces of the tree */
+    const float *k, *v;            /* [n_rows, G, D] of these rows, all heads, on every rank */
+    float *
+        partial; /* [shards, G, n_rows, group, PARTIAL(D)]: pieces of the tree; the first is its root afterwards */
+    const radar_rope *rope; /* how positions turn queries */
+    void *state;            /* of the session's policy, NULL when it has none */
+    bool prefill;           /* these rows attend densely, whatever the session's policy */
     radar_error *err;
 } radar_select;
+
+/* What open() of a policy may size its state by, valid during the call. */
+typedef struct radar_policy_shape {
+    const radar_kvcache *kv; /* planned */
+    const radar_attention *attention;
+    int n_heads;
+} radar_policy_shape;
 
 typedef struct radar_policy {
     const char *name;
     bool needs_summaries;
+    /* Rows of one select at most, 0 = any number.  1: what a row attends to depends on what the row before it did. */
+    int most_rows;
     /* Room this policy needs in the plan for n_rows rows: entries of task, item and missed, and bytes of scratch. */
     void (*room)(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows,
                  radar_plan *need);
     radar_status (*select)(radar_select *s); /* [all ranks] */
+    /* What a policy remembers of a session beside the cache; NULL, all of them, where the choice follows from options, position
+     * and scores alone.  Such a policy has to see every row from position 0 on.  State is the same on every rank, or split like
+     * the shards. */
+    radar_status (*open)(void **state, const radar_policy_shape *shape,
+                         radar_error *err); /* [this rank] */
+    void (*close)(void *state);             /* [this rank] NULL is fine */
+    /* [all ranks] After the attention of every block of rows, prefill's too; s->partial begins with the merged partials
+     * [G, n_rows, group, PARTIAL(D)], and the tasks of the plan are still there. */
+    radar_status (*attended)(radar_select *s);
+    /* [this rank] Forget everything from position on; false where that is not possible (the one position that always is: where
+     * the prefill ended, and 0). */
+    bool (*rewind)(void *state, int64_t position);
 } radar_policy;
 
 extern const radar_policy radar_policy_dense; /* also what prefill uses */
@@ -91,5 +136,10 @@ void radar_plan_task(const radar_select *s, int head, int i, int first, int n, s
 int64_t radar_plan_tokens(const radar_select *s, int i, size_t first_item, int64_t position);
 /* The piece of partials that belongs to own shard i, KV head `head`, query `first`. */
 float *radar_select_partial(const radar_select *s, int i, int head, int first);
+/* After the merge: the partial of query `query` (row * group + head of the group) of KV head `head`. */
+static inline float *radar_select_root(const radar_select *s, int head, int query) {
+    size_t queries = (size_t)s->n_rows * (size_t)(s->n_heads / s->kv->kv_heads);
+    return s->partial + ((size_t)head * queries + (size_t)query) * (size_t)RADAR_PARTIAL(s->kv->D);
+}
 
 #endif

@@ -50,14 +50,18 @@ typedef struct radar_engine_options {
     { sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, NULL }
 
 typedef struct radar_session_options {
-    size_t size;           /* sizeof(radar_session_options) */
-    int64_t context;       /* tokens of KV capacity, reserved at once; 0 = the model's maximum */
-    const char *kv_type;   /* "f16", "f32", "bf16" */
-    const char *attention; /* "radar", "dense", "streaming" */
-    const char *scorer;    /* "sketch", "mean", "rf", "exact" */
+    size_t size;         /* sizeof(radar_session_options) */
+    int64_t context;     /* tokens of KV capacity, reserved at once; 0 = the model's maximum */
+    const char *kv_type; /* "f16", "f32", "bf16" */
+    /* "radar", "dense", "streaming", "h2o", "snapkv", "subgen"; "paper", "code": Radar as published */
+    const char *attention;
+    const char *scorer; /* "sketch", "mean", "outlier", "minmax", "rf", "exact" */
     /* tokens of chosen segments per query head; -1 = auto: 512, from 65,536 tokens of context 1,024 */
     int64_t budget;
-    int64_t segments; /* chosen segments per query head; 0 = max(8, budget / 16) */
+    int64_t segments; /* chosen segments per query head; 0 = max(8, budget / segment) */
+    /* tokens of a segment, a power of two from 16 to the stripe, for scorers whose summaries merge (mean, rf); -1 = auto: the
+     * power of two nearest sqrt(t) / 4, within [16, stripe] */
+    int64_t segment;
     /* attend everything while the context is shorter; -1 = auto (break-even of bytes), 0 = never */
     int64_t dense_below;
     int64_t window; /* latest tokens, always attended */
@@ -67,9 +71,15 @@ typedef struct radar_session_options {
     const char *pick; /* "top", "bottom", "random", "last" */
     /* "global": the k best of the context; "local": the ceil(1.5 k / N) best of each shard, one exchange less */
     const char *select;
-    int64_t rf_features;  /* rf: directions; 0 = 16 D */
-    const char *rf_form;  /* rf: "plain", "pair" */
-    uint64_t scorer_seed; /* signs, directions, random picks */
+    int64_t sketch_bits; /* sketch: bits a dimension; 1, 2 or 4 */
+    int64_t outliers;    /* outlier: keys kept beside the mean of the rest, 1 to 7 */
+    int64_t rf_features; /* rf: directions; 0 = 16 D */
+    const char *rf_form; /* rf: "plain", "pair" */
+    int rf_center;       /* rf: features of the keys' distance from their block's mean */
+    double rf_temper;    /* rf: rank by the mass of b times the logits, 0 < b <= 1 */
+    int restream;    /* streaming: positions counted within what is kept, as StreamingLLM does */
+    int64_t observe; /* snapkv: the last queries of the prompt that vote */
+    uint64_t scorer_seed; /* signs, directions, random picks, samples */
     uint64_t seed;        /* sampler */
     double temperature;   /* 0 = greedy */
     int64_t top_k;        /* 0 = all */
@@ -78,8 +88,8 @@ typedef struct radar_session_options {
 } radar_session_options;
 #define RADAR_SESSION_OPTIONS_DEFAULT \
     { \
-        sizeof(radar_session_options), 0, "f16", "radar", "sketch", -1, 0, -1, 256, 4, "group", \
-            "top", "global", 0, "plain", 1, 1, 0.0, 40, 0.95, 0.05 \
+        sizeof(radar_session_options), 0, "f16", "radar", "sketch", -1, 0, 16, -1, 256, 4, \
+            "group", "top", "global", 2, 3, 0, "plain", 0, 1.0, 0, 32, 1, 1, 0.0, 40, 0.95, 0.05 \
     }
 
 /* ---- engine ---- */
@@ -153,8 +163,43 @@ int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cac
 /* [all ranks] Forgets everything from position on, also a token that was sampled and not computed yet, so that another continuation can
  * follow: give it with radar_score or radar_prefill, the logits are gone too.  0 <= position <= radar_position(s). */
 radar_status radar_rewind(radar_session *s, int64_t position);
-/* [all ranks] From the next token on, attend as `attention` says ("radar" only in a session that was opened with it); figures start anew. */
+/* [all ranks] From the next token on, attend as `attention` says: the one the session was opened with, "dense" or "streaming"; figures start anew. */
 radar_status radar_session_set_attention(radar_session *s, const char *attention);
+/* [all ranks] From the next token on, attend as opt says; summaries are made anew from the keys in the cache, figures start anew.
+ * context and kv_type stay as they are.  An attention that has to see the prompt ("h2o", "snapkv", "subgen") only at position 0:
+ * RADAR_ERR_CONFIG otherwise.  After RADAR_ERR_USAGE or RADAR_ERR_CONFIG the session is as it was. */
+radar_status radar_session_reconfigure(radar_session *s, const radar_session_options *opt);
+
+/* What one layer made of one row, beside what dense attention would have made of it; masses are ln sum exp(q . k / sqrt D). */
+typedef struct radar_observation {
+    size_t size;
+    int64_t position;
+    int layer, layers, heads, kv_heads, head_dim;
+    const float *q; /* [H, D] after RoPE */
+    const float *output,
+        *dense_output; /* [H, D] of this attention, and of dense attention over the same cache */
+    const float *mass, *dense_mass; /* [H] of the attended tokens; of all */
+    const float *coverage;          /* [H] the estimate that radar_stats averages */
+    int64_t segment;                /* tokens of a scored segment */
+    int64_t first_candidate;        /* position of the first candidate's first token */
+    int64_t
+        candidates; /* segments that could be chosen; 0: the attention scores none, or not here */
+    int64_t keep;   /* of them, per query head */
+    const float *exact;          /* [H, candidates] true masses */
+    const float *estimate;       /* [H, candidates] what the scorer said */
+    const unsigned char *chosen; /* [H, candidates] 1: in the list of that query head */
+} radar_observation;
+typedef void
+radar_observer(void *user,
+               const radar_observation *o); /* called on every rank with the same figures */
+/* [all ranks] Calls `each` for every row and layer of radar_score and radar_step from now on, which costs a dense pass beside it;
+ * NULL: no more.  every: rows at positions that are multiples of it; 1 = all. */
+radar_status radar_session_observe(radar_session *s, radar_observer *each, void *user,
+                                   int64_t every);
+/* [all ranks] Keys (after RoPE) and values of positions [first, first + n) of one layer and KV head as the cache holds them, [n, D] each,
+ * on every rank; value may be NULL. */
+radar_status radar_session_read(radar_session *s, int layer, int kv_head, int64_t first, int64_t n,
+                                float *key, float *value);
 
 typedef struct radar_session_stats {
     size_t size;

@@ -40,4 +40,8 @@ static radar_status dense_select(radar_select *s) {
     return RADAR_OK;
 }
 
-const radar_policy radar_policy_dense = {"dense", false, dense_room, dense_select};
+const radar_policy radar_policy_dense = {
+    .name = "dense",
+    .room = dense_room,
+    .select = dense_select,
+};

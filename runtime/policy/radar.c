@@ -113,6 +113,7 @@ static void score_candidates(radar_select *s, work *w) {
                     .kv = radar_kvcache_view(kv, s->layer, g, i),
                     .n_query = w->group,
                     .query = w->query + query * scorer->query_bytes,
+                    .unit = 1,
                     .segment_begin = begin,
                     .segment_end = end,
                     .score = scores_of(s, w, row, g * w->group, i),
@@ -260,6 +261,7 @@ static void note_missed(radar_select *s, const work *w, int row, int head, int i
     s->plan->missed[s->plan->n_missed++] = (radar_missed_task){
         .score = scores_of(s, w, row, head, i),
         .n = end - begin,
+        .unit = 1,
         .segment_begin = begin,
         .item = s->plan->item + first_item,
         .n_items = (int)(s->plan->n_items - first_item),
@@ -340,4 +342,9 @@ static radar_status radar_select_rows(radar_select *s) {
     return RADAR_OK;
 }
 
-const radar_policy radar_policy_radar = {"radar", true, radar_room, radar_select_rows};
+const radar_policy radar_policy_radar = {
+    .name = "radar",
+    .needs_summaries = true,
+    .room = radar_room,
+    .select = radar_select_rows,
+};

@@ -55,4 +55,8 @@ static radar_status streaming_select(radar_select *s) {
     return RADAR_OK;
 }
 
-const radar_policy radar_policy_streaming = {"streaming", false, streaming_room, streaming_select};
+const radar_policy radar_policy_streaming = {
+    .name = "streaming",
+    .room = streaming_room,
+    .select = streaming_select,
+};

@@ -61,15 +61,16 @@ static void bench_attend(const char *what, int tasks, int n_query, int step, int
     for (int i = 0; i < tasks * n_items; i++)
         item[i] = (radar_item){(int32_t)((int64_t)i * step % SEGMENTS), 0xffff};
     for (int i = 0; i < tasks; i++)
-        task[i] = (radar_attend_task){kv,
-                                      n_query,
-                                      q,
-                                      HEAD,
-                                      position,
-                                      item + (size_t)i * (size_t)n_items,
-                                      n_items,
-                                      partial + (size_t)(i * n_query) * RADAR_PARTIAL(HEAD),
-                                      RADAR_PARTIAL(HEAD)};
+        task[i] =
+            (radar_attend_task){.kv = kv,
+                                .n_query = n_query,
+                                .q = q,
+                                .q_stride = HEAD,
+                                .position = position,
+                                .item = item + (size_t)i * (size_t)n_items,
+                                .n_items = n_items,
+                                .partial = partial + (size_t)(i * n_query) * RADAR_PARTIAL(HEAD),
+                                .partial_stride = RADAR_PARTIAL(HEAD)};
     n_tasks = tasks;
     double s = best_of(7, run_attend), segments = (double)tasks * n_items;
     printf("%-44s %6.1f GB/s of K and V  %6.1f GFLOP/s\n", what, segments * 4 * HEAD * 16 / s / 1e9,
@@ -110,8 +111,8 @@ static void bench_scorer(const char *name, int n_query, int n_segments) {
     for (int i = 0; i < n_tasks; i++) {
         int32_t begin = (int32_t)((int64_t)n_segments / 4 * i / n_tasks * 4),
                 end = (int32_t)((int64_t)n_segments / 4 * (i + 1) / n_tasks * 4);
-        score_task[i] = (radar_score_task){kv,  n_query,       prepared,          begin,
-                                           end, score + begin, (size_t)n_segments};
+        score_task[i] = (radar_score_task){kv,    n_query, prepared,      1,
+                                           begin, end,     score + begin, (size_t)n_segments};
     }
     double s = best_of(7, run_score), bytes = scorer->block_bytes
                                                   ? (double)n_blocks * (double)scorer->block_bytes
@@ -134,8 +135,13 @@ static void bench_topk(int n, int keep, int rising) {
     uint64_t *key = radar_alloc_array((size_t)n, sizeof *key);
     if (!score || !key) exit(71);
     for (int i = 0; rising && i < n; i++) score[i] = (float)i;
-    topk_task = (radar_topk_task){
-        .score = score, .n = n, .stripe_segments = 16, .shards = 1, .keep = keep, .key = key};
+    const radar_topk_range range = {.score = score, .n = n};
+    topk_task = (radar_topk_task){.range = &range,
+                                  .n_ranges = 1,
+                                  .stripe_segments = 16,
+                                  .shards = 1,
+                                  .keep = keep,
+                                  .key = key};
     printf("topk %6d scores%s, keep %3d                 %6.1f us\n", n, rising ? " rising" : "",
            keep, best_of(9, run_topk) * 1e6);
     radar_free(score), radar_free(key);

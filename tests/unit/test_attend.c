@@ -41,15 +41,16 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
     radar_attend_task task[MAX_QUERIES];
     int n = 0;
     for (int j = 0; j < c->n_query; j += per_task)
-        task[n++] = (radar_attend_task){c->kv,
-                                        c->n_query - j < per_task ? c->n_query - j : per_task,
-                                        c->q + j * c->kv.D,
-                                        (size_t)c->kv.D,
-                                        c->position + j,
-                                        c->item,
-                                        c->n_items,
-                                        out + (size_t)j * size,
-                                        size};
+        task[n++] =
+            (radar_attend_task){.kv = c->kv,
+                                .n_query = c->n_query - j < per_task ? c->n_query - j : per_task,
+                                .q = c->q + j * c->kv.D,
+                                .q_stride = (size_t)c->kv.D,
+                                .position = c->position + j,
+                                .item = c->item,
+                                .n_items = c->n_items,
+                                .partial = out + (size_t)j * size,
+                                .partial_stride = size};
     radar_cpu_attend(&cpu.base, task, n, c->scale);
     return out;
 }

@@ -105,8 +105,15 @@ static void merges_shards_like_one_softmax(void **state) {
     int64_t position = SEGMENTS * 16 - 5;
     double m = -INFINITY, l = 0, o[D] = {0};
     for (int i = 0; i < SHARDS; i++) {
-        task[i] =
-            (radar_attend_task){kv, 1, q, D, &position, item[i], 0, part[i], RADAR_PARTIAL(D)};
+        task[i] = (radar_attend_task){.kv = kv,
+                                      .n_query = 1,
+                                      .q = q,
+                                      .q_stride = D,
+                                      .position = &position,
+                                      .item = item[i],
+                                      .n_items = 0,
+                                      .partial = part[i],
+                                      .partial_stride = RADAR_PARTIAL(D)};
         for (int s = 0; s < SEGMENTS; s++)
             if (s * 7 % 11 % SHARDS == i && i != 5)
                 item[i][task[i].n_items++] = (radar_item){s, 0xffff};

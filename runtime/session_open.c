@@ -1,0 +1,328 @@
+/* Opens a session, and gives an open one another attention: options are checked, agreed on and paid for in memory before
+ * anything is kept. */
+#include <stdio.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "parallel/agree.h"
+#include "runtime/engine.h"
+#include "runtime/sys.h"
+
+/* Scratch and lists of one pass under the session's own attention: as many rows at once as fit here, at most MOST_ROWS. */
+#define PLAN_BYTES ((size_t)48 << 20)
+#define MOST_ROWS 64
+
+/* ---- options ---- */
+
+static radar_status parse_kv_type(radar_dtype *type, const char *name, radar_error *err) {
+    static const struct {
+        const char *name;
+        radar_dtype type;
+    } known[] = {{"f16", RADAR_F16}, {"f32", RADAR_F32}, {"bf16", RADAR_BF16}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (name && strcmp(name, known[i].name) == 0) {
+            *type = known[i].type;
+            return RADAR_OK;
+        }
+    bool later = name && (strcmp(name, "q8") == 0 || strcmp(name, "fp8") == 0);
+    return radar_fail(err, later ? RADAR_ERR_CONFIG : RADAR_ERR_USAGE,
+                      "--kv-type '%s': %s; use f16, f32 or bf16", name ? name : "",
+                      later ? "not in this build" : "not known");
+}
+
+/* The cache that the session's attention asks for, in shape and bytes; nothing is reserved. */
+static radar_status plan_cache(radar_session *s, radar_error *err) {
+    const radar_scorer *scorer = s->attention.scorer;
+    s->kv.block_bytes = scorer ? scorer->block_bytes : 0;
+    radar_status st = radar_kvcache_plan(&s->kv, err);
+    if (st == RADAR_OK)
+        s->attention.max_keep = radar_attention_keep(&s->attention, s->kv.context - 1);
+    return st;
+}
+
+static radar_status shape_cache(radar_session *s, const radar_session_options *opt,
+                                radar_error *err) {
+    const radar_model_config *c = &s->e->model->config;
+    int64_t context = opt->context == 0 ? c->context : opt->context;
+    if (context < 1 || context > ((int64_t)1 << 34))
+        return radar_fail(err, RADAR_ERR_USAGE, "--ctx %lld: must be from 1 to 2^34 tokens",
+                          (long long)context);
+    s->kv = (radar_kvcache){.be = s->e->be,
+                            .layout = s->e->layout,
+                            .rank = s->e->comm->rank,
+                            .layers = c->n_layers,
+                            .kv_heads = c->n_kv_heads,
+                            .D = c->head_dim,
+                            .context = context};
+    return parse_kv_type(&s->kv.type, opt->kv_type, err);
+}
+
+/* Sampler and attention as opt says. */
+static radar_status take_options(radar_session *s, const radar_session_options *opt,
+                                 radar_error *err) {
+    radar_status st;
+    if (opt->size != sizeof *opt)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "radar_session_options.size is %zu, not %zu: set it to sizeof", opt->size,
+                          sizeof *opt);
+    if (opt->top_k < 0 || opt->top_k > INT32_MAX)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--top-k %lld: must be 0 (all) or a positive number",
+                          (long long)opt->top_k);
+    s->sampler = (radar_sampler_options){.temperature = opt->temperature,
+                                         .top_k = (int)opt->top_k,
+                                         .top_p = opt->top_p,
+                                         .min_p = opt->min_p,
+                                         .seed = opt->seed};
+    RADAR_TRY(st, radar_sampler_check(&s->sampler, err), fail);
+    RADAR_TRY(
+        st,
+        radar_attention_open(&s->attention, opt, s->e->model->config.head_dim, s->e->opt.isa, err),
+        fail);
+    s->own_policy = s->attention.policy;
+fail:
+    return st;
+}
+
+static uint64_t session_hash(const radar_session_options *opt) {
+    char text[640];
+    int n = snprintf(
+        text, sizeof text,
+        "%lld|%s|%s|%s|%lld|%lld|%lld|%lld|%lld|%lld|%s|%s|%s|%lld|%lld|%lld|%s|%d|%a|%d|%lld|%llu|"
+        "%llu|%a|%lld|%a|%a",
+        (long long)opt->context, opt->kv_type, opt->attention, opt->scorer, (long long)opt->budget,
+        (long long)opt->segments, (long long)opt->segment, (long long)opt->dense_below,
+        (long long)opt->window, (long long)opt->sinks, opt->share, opt->pick, opt->select,
+        (long long)opt->sketch_bits, (long long)opt->outliers, (long long)opt->rf_features,
+        opt->rf_form, opt->rf_center, opt->rf_temper, opt->restream, (long long)opt->observe,
+        (unsigned long long)opt->scorer_seed, (unsigned long long)opt->seed, opt->temperature,
+        (long long)opt->top_k, opt->top_p, opt->min_p);
+    return XXH3_64bits(text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+}
+
+/* ---- memory ---- */
+
+/* What the ranks of one machine want together, against what that machine has: refused before anything is reserved. */
+static radar_status check_memory(radar_session *s, radar_error *err) {
+    typedef struct want {
+        uint64_t host, bytes, available;
+    } want;
+    want all[RADAR_MAX_SHARDS];
+    size_t bytes[RADAR_MAX_SHARDS], offset[RADAR_MAX_SHARDS];
+    char host[256] = "";
+    radar_comm *c = s->e->comm;
+    radar_host_name(host, sizeof host);
+    all[c->rank] = (want){XXH3_64bits(host, strlen(host)), s->kv.bytes + s->kv.summary_bytes,
+                          radar_memory_available()};
+    for (int r = 0; r < c->size; r++) bytes[r] = sizeof(want), offset[r] = (size_t)r * sizeof(want);
+    radar_status st = radar_gather(c, RADAR_X_SETUP, all, bytes, offset, err);
+    if (st != RADAR_OK) return st;
+    uint64_t wanted = 0, available = all[c->rank].available;
+    for (int r = 0; r < c->size; r++) wanted += all[r].host == all[c->rank].host ? all[r].bytes : 0;
+    if (available == 0 || wanted <= available) return RADAR_OK;
+    double per_token = (double)wanted / (double)s->kv.context;
+    return radar_fail(err, RADAR_ERR_MEMORY,
+                      "KV cache of %lld tokens needs %.1f GB on this machine, %.1f GB are free: "
+                      "use --ctx %lld or less, or more machines",
+                      (long long)s->kv.context, (double)wanted * 1e-9, (double)available * 1e-9,
+                      (long long)((double)available * 0.9 / per_token));
+}
+
+static size_t plan_bytes(const radar_plan *p) {
+    return (size_t)p->max_tasks * sizeof *p->task + p->max_items * sizeof *p->item +
+           (size_t)p->max_missed * sizeof *p->missed + (size_t)p->max_folds * sizeof *p->fold +
+           p->scratch_bytes;
+}
+
+static void enlarge(radar_plan *plan, const radar_plan *need) {
+    if (need->max_tasks > plan->max_tasks) plan->max_tasks = need->max_tasks;
+    if (need->max_items > plan->max_items) plan->max_items = need->max_items;
+    if (need->max_missed > plan->max_missed) plan->max_missed = need->max_missed;
+    if (need->max_folds > plan->max_folds) plan->max_folds = need->max_folds;
+    if (need->scratch_bytes > plan->scratch_bytes) plan->scratch_bytes = need->scratch_bytes;
+}
+
+/* What a policy needs for `rows` rows of a batch, of which it sees at most its own number at once. */
+static radar_plan room_of(const radar_policy *p, const radar_session *s, const radar_kvcache *kv,
+                          int rows) {
+    radar_plan need = {0};
+    if (p->most_rows && rows > p->most_rows) rows = p->most_rows;
+    p->room(kv, &s->attention, s->e->model->config.n_heads, rows, &need);
+    return need;
+}
+
+/* Ranks own different shares of the context, but all must cut their passes alike: what counts is the rank that needs most. */
+static bool fits_every_rank(const radar_session *s, int rows) {
+    for (int rank = 0; rank < s->e->comm->size; rank++) {
+        radar_kvcache shape = s->kv;
+        shape.rank = rank;
+        if (radar_kvcache_plan(&shape, NULL) != RADAR_OK) return false;
+        radar_plan need = room_of(s->own_policy, s, &shape, rows);
+        if (plan_bytes(&need) > PLAN_BYTES) return false;
+    }
+    return true;
+}
+
+/* Room for every policy this session can be set to: its own and those that need nothing but the cache. */
+static void size_plan(radar_session *s) {
+    int block_rows = s->e->ws.block_rows;
+    s->policy_rows = MOST_ROWS < block_rows ? MOST_ROWS : block_rows;
+    while (s->policy_rows > 1 && !fits_every_rank(s, s->policy_rows)) s->policy_rows /= 2;
+    for (const radar_policy *const *p = radar_policies; *p; p++) {
+        if (*p != s->own_policy && ((*p)->needs_summaries || (*p)->open)) continue;
+        radar_plan need =
+            room_of(*p, s, &s->kv, *p == &radar_policy_dense ? block_rows : s->policy_rows);
+        enlarge(&s->plan, &need);
+    }
+}
+
+/* What the attention needs beside the cache: lists, scratch and the policy's memory. */
+static radar_status reserve_attention(radar_session *s, radar_error *err) {
+    radar_plan *p = &s->plan;
+    size_plan(s);
+    p->task = radar_alloc_array((size_t)p->max_tasks, sizeof *p->task);
+    p->item = radar_alloc_array(p->max_items, sizeof *p->item);
+    p->missed = radar_alloc_array((size_t)p->max_missed + 1, sizeof *p->missed);
+    p->fold = radar_alloc_array((size_t)p->max_folds + 1, sizeof *p->fold);
+    p->scratch = radar_alloc(p->scratch_bytes + 64);
+    if (!p->task || !p->item || !p->missed || !p->fold || !p->scratch)
+        return radar_fail(err, RADAR_ERR_MEMORY,
+                          "session: no memory for its lists; use a smaller --ctx");
+    if (!s->own_policy->open) return RADAR_OK;
+    const radar_policy_shape shape = {&s->kv, &s->attention, s->e->model->config.n_heads};
+    return s->own_policy->open(&s->policy_state, &shape, err);
+}
+
+static radar_status reserve(radar_session *s, radar_error *err) {
+    radar_status st;
+    s->blocks = radar_alloc_array((size_t)(s->kv.rank_tokens / RADAR_BLOCK) + 1, sizeof *s->blocks);
+    s->logits = radar_alloc_array((size_t)s->e->model->config.vocab, sizeof *s->logits);
+    s->sampler_scratch = radar_alloc(radar_sampler_scratch(s->e->model->config.vocab));
+    s->rank_bytes = radar_alloc_array(2 * RADAR_MAX_SHARDS, sizeof *s->rank_bytes);
+    if (!s->blocks || !s->logits || !s->sampler_scratch || !s->rank_bytes)
+        return radar_fail(err, RADAR_ERR_MEMORY, "session: no memory");
+    RADAR_TRY(st, reserve_attention(s, err), fail);
+    RADAR_TRY(st, radar_kvcache_open(&s->kv, err), fail);
+fail:
+    return st;
+}
+
+/* ---- a session ---- */
+
+static void release_attention(radar_session *s) {
+    if (s->own_policy && s->own_policy->close) s->own_policy->close(s->policy_state);
+    radar_attention_close(&s->attention);
+    radar_free(s->plan.task);
+    radar_free(s->plan.item);
+    radar_free(s->plan.missed);
+    radar_free(s->plan.fold);
+    radar_free(s->plan.scratch);
+    s->plan = (radar_plan){0};
+    s->policy_state = NULL;
+}
+
+static radar_status check_session(radar_session *s, const radar_session_options *opt,
+                                  radar_error *err) {
+    radar_status st;
+    RADAR_TRY(st, take_options(s, opt, err), fail);
+    RADAR_TRY(st, shape_cache(s, opt, err), fail);
+    RADAR_TRY(st, plan_cache(s, err), fail);
+fail:
+    return st;
+}
+
+radar_status radar_session_open(radar_session **out, radar_engine *e,
+                                const radar_session_options *opt) {
+    radar_status st;
+    radar_session *s = radar_alloc(sizeof *s);
+    *out = NULL;
+    e->err = (radar_error){0};
+    if (s) {
+        s->e = e;
+        s->pending = -1;
+        check_session(s, opt, &e->err);
+    } else {
+        radar_fail(&e->err, RADAR_ERR_MEMORY, "session: no memory");
+    }
+    RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
+    RADAR_TRY(st, radar_agree_same(e->comm, "session options", session_hash(opt), &e->err), fail);
+    check_memory(s, &e->err);
+    RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
+    reserve(s, &e->err);
+    RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
+    *out = s;
+    return RADAR_OK;
+fail:
+    radar_session_close(s);
+    return st;
+}
+
+void radar_session_close(radar_session *s) {
+    if (!s) return;
+    radar_probe_close(s->probe);
+    release_attention(s);
+    radar_kvcache_close(&s->kv);
+    radar_free(s->blocks);
+    radar_free(s->logits);
+    radar_free(s->sampler_scratch);
+    radar_free(s->rank_bytes);
+    radar_free(s);
+}
+
+/* ---- another attention ---- */
+
+/* Everything about `next` that can fail, while s stays as it is: next shares its cache and brings new summaries. */
+static radar_status prepare(radar_session *next, const radar_session_options *opt,
+                            radar_error *err) {
+    radar_status st;
+    RADAR_TRY(st, take_options(next, opt, err), fail);
+    if (next->own_policy->open && next->position > 0) {
+        st = radar_fail(err, RADAR_ERR_CONFIG,
+                        "attention '%s' has to see the prompt: rewind to 0 before, or open a "
+                        "session with it",
+                        opt->attention);
+        goto fail;
+    }
+    RADAR_TRY(st, plan_cache(next, err), fail);
+    RADAR_TRY(st, reserve_attention(next, err), fail);
+    RADAR_TRY(st, radar_kvcache_open_summaries(&next->kv, err), fail);
+fail:
+    return st;
+}
+
+static void seal_all(radar_session *s) {
+    for (int layer = 0; layer < s->kv.layers; layer++) {
+        s->kv.sealed[layer] = 0;
+        if (s->attention.scorer)
+            radar_kvcache_seal(&s->kv, s->attention.scorer, layer, s->position, s->attention.window,
+                               s->blocks);
+    }
+}
+
+radar_status radar_session_reconfigure(radar_session *s, const radar_session_options *opt) {
+    radar_engine *e = s->e;
+    radar_status st = radar_session_begin(s);
+    if (st != RADAR_OK) return st;
+    radar_session next = *s;
+    next.plan = (radar_plan){0};
+    next.attention = (radar_attention){0};
+    next.own_policy = NULL;
+    next.policy_state = NULL;
+    next.kv.summary = NULL;
+    prepare(&next, opt, &e->err);
+    RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
+    RADAR_TRY(st, radar_agree_same(e->comm, "session options", session_hash(opt), &e->err), fail);
+    release_attention(s);
+    radar_kvcache_close_summaries(&s->kv);
+    *s = next;
+    s->counts = (radar_counts){0};
+    s->state_position = 0;
+    if (s->probe) radar_probe_reset(s->probe);
+    seal_all(s);
+    return RADAR_OK;
+fail:
+    release_attention(&next);
+    radar_kvcache_close_summaries(&next.kv);
+    return st;
+}

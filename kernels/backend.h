@@ -131,6 +131,7 @@ typedef struct radar_backend_ops {
     void (*gate)(radar_backend *be, float *gate, const float *up,
                  int64_t n); /* layer.h: gate := silu(gate) * up */
     void (*add)(radar_backend *be, float *x, const float *y, int64_t n); /* layer.h: x := x + y */
+    int64_t (*odd)(radar_backend *be, const float *x, int64_t n, int width); /* layer.h */
     void (*append)(radar_backend *be, const radar_kv_view *kv, const int32_t *slot, const float *k,
                    const float *v, size_t stride, int n); /* kv.h */
     void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,

@@ -1,7 +1,8 @@
 /* layer.h - the plain element-wise parts of a layer.
  *   embed  out[i, :] = row token[i] of the embedding matrix, dequantised exactly   out [n, cols] f32
  *   gate   gate[i] := gate[i] / (1 + exp(-gate[i])) * up[i]                        (SiLU-gated, arXiv:2002.05202)
- *   add    x[i] := x[i] + y[i] */
+ *   add    x[i] := x[i] + y[i]
+ *   odd    the first of n rows x [n, width] that holds an infinity or no number; -1: none */
 #ifndef RADAR_LAYER_H
 #define RADAR_LAYER_H
 #include "kernels/backend.h"

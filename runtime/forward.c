@@ -3,6 +3,7 @@
  *   x -> norm -> q, k, v rows --X1--> rope -> append, seal -> select --X2--> attend own shards --X3--> merge in the tree
  *     -> output rows --X4--> + x -> norm -> gate, up -> down, own columns --X5--> sum in the tree -> + x        (x layers) */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/merge.h"
@@ -293,6 +294,19 @@ static radar_status ffn_half(radar_engine *e, int index, int M) {
 
 /* ---- the pass ---- */
 
+/* Rows x [n, width] of the pass, `first` being the pass's row of x[0]: the same on every rank, and so is the verdict. */
+static radar_status check_numbers(radar_engine *e, const float *x, int first, int n, int width,
+                                  const char *where, int layer) {
+    int64_t odd = e->be->ops->odd(e->be, x, n, width);
+    if (odd < 0) return RADAR_OK;
+    char place[32] = "";
+    if (layer >= 0) snprintf(place, sizeof place, " %d", layer);
+    return radar_fail(&e->err, RADAR_ERR_DATA,
+                      "position %lld: values that are not finite after %s%s; the model's weights "
+                      "are damaged or not what its family expects",
+                      (long long)e->ws.position[first + odd], where, place);
+}
+
 radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batches) {
     int M = 0;
     radar_status st = RADAR_OK;
@@ -302,6 +316,8 @@ radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batc
     for (int layer = 0; layer < e->model->config.n_layers; layer++) {
         RADAR_TRY(st, attention_half(e, layer, batch, n_batches, M), fail);
         RADAR_TRY(st, ffn_half(e, layer, M), fail);
+        RADAR_TRY(st, check_numbers(e, e->ws.x, 0, M, e->model->config.width, "layer", layer),
+                  fail);
     }
     e->step++;
 fail:
@@ -313,5 +329,7 @@ radar_status radar_head(radar_engine *e, int first, int n) {
     const product head[] = {{&e->model->head, NULL, e->ws.logits}};
     const float *x = e->ws.x + (size_t)first * (size_t)c->width;
     e->be->ops->norm(e->be, e->ws.normed, x, e->model->final_norm, c->norm_eps, n, c->width);
-    return multiply_rows(e, RADAR_X_LOGITS, head, 1, e->ws.normed, (size_t)c->width, n);
+    radar_status st = multiply_rows(e, RADAR_X_LOGITS, head, 1, e->ws.normed, (size_t)c->width, n);
+    if (st != RADAR_OK) return st;
+    return check_numbers(e, e->ws.logits, first, n, c->vocab, "the head", -1);
 }

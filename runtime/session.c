@@ -59,6 +59,8 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
     if (st == RADAR_OK) {
         if (seen && s->state_position == s->position) s->state_position += n;
         s->position += n;
+    } else if (st == RADAR_ERR_DATA && !s->policy_state) {
+        radar_kvcache_truncate(&s->kv, s->position, s->attention.window);
     } else if (st != RADAR_ERR_STOPPED) {
         s->broken = true;
     }
@@ -69,7 +71,7 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
 static radar_status last_logits(radar_session *s, int row) {
     radar_status st = radar_head(s->e, row, 1);
     if (st != RADAR_OK) {
-        s->broken = true;
+        s->broken = st != RADAR_ERR_DATA;
         return st;
     }
     memcpy(s->logits, s->e->ws.logits, (size_t)s->e->model->config.vocab * sizeof *s->logits);

@@ -68,6 +68,7 @@ const radar_backend_ops radar_cpu_backend = {
     .rope = radar_cpu_rope,
     .gate = radar_cpu_gate,
     .add = radar_cpu_add,
+    .odd = radar_cpu_odd,
     .append = radar_cpu_append,
     .seal = radar_cpu_seal,
     .query = radar_cpu_query,

@@ -30,6 +30,7 @@ void radar_cpu_rope(radar_backend *be, float *x, const float *cos_sin, radar_rop
                     int M, int heads, int D, int rotary);
 void radar_cpu_gate(radar_backend *be, float *gate, const float *up, int64_t n);
 void radar_cpu_add(radar_backend *be, float *x, const float *y, int64_t n);
+int64_t radar_cpu_odd(radar_backend *be, const float *x, int64_t n, int width);
 void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, const int32_t *slot,
                       const float *k, const float *v, size_t stride, int n);
 void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "kernels/cpu/cpu.h"
 
 #include "kernels/cpu/dequantize.h"
@@ -46,4 +48,19 @@ void radar_cpu_add(radar_backend *be, float *x, const float *y, int64_t n) {
     bool parallel = n >= 4 * PIECE;
 #pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads) if (parallel)
     for (int64_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+/* Exponents of all ones: compared as integers, so that a row is one branchless loop. */
+int64_t radar_cpu_odd(radar_backend *be, const float *x, int64_t n, int width) {
+    (void)be;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t odd = 0;
+        for (int d = 0; d < width; d++) {
+            uint32_t u;
+            memcpy(&u, &x[i * width + d], sizeof u);
+            odd |= (u & 0x7f800000u) == 0x7f800000u;
+        }
+        if (odd) return i;
+    }
+    return -1;
 }

@@ -46,17 +46,6 @@ static int64_t context_segments(const radar_kvcache *kv) {
     return radar_ceil_div(kv->context, RADAR_SEGMENT);
 }
 
-/* The most units of own shard i that one row scores. */
-static int64_t most_scores(const radar_kvcache *kv, const radar_attention *a, int i) {
-    int64_t peak[RADAR_MOST_UNITS], most = 0;
-    int n = radar_attention_peaks(a, kv->context, peak);
-    for (int p = 0; p < n; p++) {
-        int64_t tokens = radar_shard_tokens(&kv->layout, kv->first_shard + i, peak[p] + 1);
-        most = radar_max64(most, tokens / RADAR_SEGMENT / radar_attention_unit(a, peak[p]));
-    }
-    return most;
-}
-
 /* Cuts base into the arrays of w; returns the bytes used.  base NULL: only counts. */
 static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a,
                       int n_heads, int n_rows, int keep) {
@@ -66,7 +55,7 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
     *w = (work){.group = n_heads / kv->kv_heads, .keep = keep};
     for (int i = 0; i < kv->n_shards; i++) {
         w->first[i] = w->scores;
-        w->scores += most_scores(kv, a, i);
+        w->scores += radar_attention_most_scores(a, kv, i);
     }
     scores = (size_t)w->scores;
     w->n_lists = a->share_head ? w->group : 1;
@@ -89,31 +78,13 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
     return used;
 }
 
-/* Items of one list, and segments that a row below the break-even lists, at most. */
-static void longest_lists(const radar_kvcache *kv, const radar_attention *a, int group,
-                          int64_t *listed, int64_t *dense) {
-    int64_t peak[RADAR_MOST_UNITS];
-    int n = radar_attention_peaks(a, kv->context, peak);
-    *listed = *dense = 0;
-    for (int p = 0; p < n; p++) {
-        int64_t unit = radar_attention_unit(a, peak[p]), keep = radar_attention_keep(a, peak[p]);
-        /* sealed segments beside a whole unit at both ends, sinks, window, an open block */
-        int64_t always = radar_ceil_div(a->sinks, RADAR_SEGMENT) + 2 * (unit - 1) +
-                         (a->window + RADAR_BLOCK) / RADAR_SEGMENT + 2;
-        int64_t chosen = a->select_local ? 3 * keep / 2 + kv->layout.shards : keep;
-        int64_t below = radar_min64(peak[p] + 1, radar_attention_dense_limit(a, kv, peak[p]));
-        *listed = radar_max64(*listed, always + chosen * unit * (a->share_head ? 1 : group));
-        *dense = radar_max64(*dense, below / RADAR_SEGMENT + 1);
-    }
-}
-
 static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows,
                        radar_plan *need) {
     work w;
     int group = n_heads / kv->kv_heads;
     size_t lists = (size_t)n_rows * (size_t)(a->share_head ? n_heads : kv->kv_heads);
     int64_t rank_segments = kv->rank_tokens / RADAR_SEGMENT, listed, dense;
-    longest_lists(kv, a, group, &listed, &dense);
+    radar_attention_longest_lists(a, kv, a->share_head ? 1 : group, &listed, &dense);
     need->max_tasks = n_rows * n_heads * kv->n_shards;
     need->max_items = lists * (size_t)radar_min64(listed, rank_segments) +
                       (size_t)n_rows * (size_t)radar_min64(dense, rank_segments);

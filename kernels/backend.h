@@ -136,8 +136,8 @@ typedef struct radar_backend_ops {
     void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
                  const int32_t *block, int n); /* scorer.h */
     /* scorer.h: summaries [begin, end) of segments of unit >= 2, each merged from two of unit / 2 */
-    void (*unite)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, int32_t unit,
-                  int32_t begin, int32_t end);
+    void (*unite)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
+                  int32_t unit, int32_t begin, int32_t end);
     void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                   size_t q_stride, int n); /* scorer.h */
     void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,

@@ -27,7 +27,7 @@ typedef struct radar_attention {
     bool select_local;
     radar_pick pick;
     uint64_t pick_seed;
-    int64_t max_keep; /* most segments, of the length of their position, that a query head can choose in the context */
+    int64_t max_keep; /* most units a query head can choose, at any position of the context */
 } radar_attention;
 
 /* Counted on each rank over what it does itself; radar_stats adds the ranks up. */

@@ -98,7 +98,7 @@ typedef struct radar_score_task {
 /* What selection left out, of one query head in one shard; see missed.h. */
 typedef struct radar_missed_task {
     float *
-        score; /* [n] scores of storage segments segment_begin ...; the chosen ones are overwritten with -inf */
+        score; /* [n] scores of units segment_begin ...; the chosen ones are overwritten with -inf */
     int n;
     int32_t unit, segment_begin; /* as in the score task */
     const radar_item *item; /* [n_items] what is attended; those outside the range are ignored */
@@ -136,6 +136,9 @@ typedef struct radar_backend_ops {
                    const float *v, size_t stride, int n); /* kv.h */
     void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
                  const int32_t *block, int n); /* scorer.h */
+    /* scorer.h: summaries [begin, end) of segments of unit >= 2, each merged from two of unit / 2 */
+    void (*unite)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
+                  int32_t unit, int32_t begin, int32_t end);
     void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                   size_t q_stride, int n); /* scorer.h */
     void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,

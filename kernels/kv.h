@@ -36,6 +36,14 @@ static inline int64_t radar_kv_position(const radar_kv_view *kv, int64_t segment
     return (stripe * kv->stripe_segments + segment % kv->stripe_segments) * RADAR_SEGMENT;
 }
 
+/* Summaries of segments of unit * 16 tokens, for kinds that merge: [S / unit], block_bytes / 4 each.  S is a multiple of every
+ * unit in use, so that the levels before it take S / 2 + S / 4 + ... + 2 S / unit. */
+static inline char *radar_kv_summaries(const radar_kv_view *kv, int32_t unit) {
+    if (unit == 1) return (char *)kv->summary;
+    return (char *)kv->merged + (size_t)(kv->segments - 2 * (kv->segments / unit)) *
+                                    (kv->block_bytes / RADAR_BLOCK_SEGMENTS);
+}
+
 /* append: token i (of n) has key k + i * stride and value v + i * stride, [D] f32 each, and goes to slot[i];
  * values are rounded to the nearest of `type`.  Slots of one call are distinct. */
 

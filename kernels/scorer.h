@@ -40,10 +40,10 @@ typedef struct radar_scorer_kind {
     void (*seal)(const radar_scorer *s, void *summary, const float *key);
     /* q [D] f32 -> prepared query [query_bytes] (16-byte aligned) */
     void (*query)(const radar_scorer *s, void *prepared, const float *q);
-    /* a summary of two neighbours of equal length, tokens each: out := their union; NULL: this kind does not merge.  Kinds that
-     * merge keep a block as its four segments' summaries back to back, block_bytes / 4 each. */
+    /* Summaries of two neighbours of equal length: out := that of both together, rounded as it is stored; NULL: this kind does not
+     * merge.  Kinds that merge keep a block as its four segments' summaries back to back, block_bytes / 4 each. */
     void (*merge)(const radar_scorer *s, void *out, const void *a, const void *b);
-    /* one task of backend.h: all its queries against all its segments; summaries start at block segment / 4 */
+    /* one task of backend.h: all its queries against all its segments; kinds that merge find them by radar_kv_summaries */
     void (*score)(const radar_scorer *s, const struct radar_score_task *task);
 } radar_scorer_kind;
 
@@ -52,6 +52,7 @@ struct radar_scorer {
     radar_scorer_options opt;
     size_t block_bytes; /* stored per 64 tokens and KV head; 0 = nothing is stored (exact) */
     size_t query_bytes; /* of one prepared query; a multiple of 16 */
+    int longest;        /* tokens of the longest segment that merging can make; 0 = any */
     void *state;        /* tables made from the seed */
 };
 

@@ -151,7 +151,7 @@ const launch_option_row launch_option_table[] = {
     OR_AUTO(
         "budget", budget, SETTING, 1,
         "tokens of chosen segments per query head; auto: 512, from 65536 tokens of context 1024"),
-    NUMBER("segments", 0, segments, SETTING, 1, LAUNCH_MOST, "max(8, budget / 16)",
+    NUMBER("segments", 0, segments, SETTING, 1, LAUNCH_MOST, "max(8, budget / segment)",
            "chosen segments per query head, instead of --budget"),
     OR_AUTO("segment", segment, SETTING, 16,
             "tokens of a segment, a power of two up to the stripe (mean, rf); auto: nearest "

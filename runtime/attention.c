@@ -2,36 +2,96 @@
 
 #include <string.h>
 
-static int64_t budget_at(const radar_attention *a, int64_t position) {
-    if (a->segments > 0) return a->segments * RADAR_SEGMENT;
-    if (a->budget >= 0) return a->budget;
-    return position + 1 >= RADAR_LONG_CONTEXT ? 1024 : 512;
+int32_t radar_attention_unit(const radar_attention *a, int64_t position) {
+    int64_t segment = RADAR_SEGMENT, t = position + 1;
+    if (a->segment >= 0) return (int32_t)(radar_max64(a->segment, segment) / RADAR_SEGMENT);
+    while (segment < a->longest && t >= 32 * segment * segment) segment *= 2;
+    return (int32_t)(segment / RADAR_SEGMENT);
 }
+
+int radar_attention_peaks(const radar_attention *a, int64_t context,
+                          int64_t peak[RADAR_MOST_UNITS]) {
+    int64_t segment = RADAR_SEGMENT;
+    int n = 0;
+    if (a->segment < 0)
+        for (; segment < a->longest && context >= 32 * segment * segment; segment *= 2)
+            peak[n++] = 32 * segment * segment - 2;
+    peak[n++] = context - 1;
+    return n;
+}
+
+static int64_t round_up(int64_t a, int64_t to) { return radar_ceil_div(a, to) * to; }
 
 void radar_attention_candidates(const radar_attention *a, int64_t position, int64_t *begin,
                                 int64_t *end) {
-    *begin = radar_ceil_div(a->sinks, RADAR_SEGMENT);
-    *end = radar_max64(*begin, radar_sealed_blocks(position + 1, a->window) * RADAR_BLOCK_SEGMENTS);
+    int64_t unit = radar_attention_unit(a, position),
+            sealed = radar_sealed_blocks(position + 1, a->window) * RADAR_BLOCK_SEGMENTS;
+    *begin = round_up(radar_ceil_div(a->sinks, RADAR_SEGMENT), unit);
+    *end = radar_max64(*begin, sealed / unit * unit);
+}
+
+/* What the options ask for, in units, whether or not there are as many candidates. */
+static int64_t wanted(const radar_attention *a, int64_t position) {
+    int64_t budget = a->budget >= 0 ? a->budget : position + 1 >= RADAR_LONG_CONTEXT ? 1024 : 512;
+    if (a->segments > 0) return a->segments;
+    return radar_max64(8, budget / (RADAR_SEGMENT * radar_attention_unit(a, position)));
 }
 
 int64_t radar_attention_keep(const radar_attention *a, int64_t position) {
-    int64_t begin, end,
-        keep =
-            a->segments > 0 ? a->segments : radar_max64(8, budget_at(a, position) / RADAR_SEGMENT);
+    int64_t begin, end;
     radar_attention_candidates(a, position, &begin, &end);
-    return radar_min64(keep, end - begin);
+    return radar_min64(wanted(a, position), (end - begin) / radar_attention_unit(a, position));
 }
 
-/* Dense while R t <= B t + (sinks + window + 1.6 budget) R, with R the bytes of a token's K and V, B the scorer's bytes a
- * token, and 1.6 the measured size of a group's union over the list of one of its heads. */
+int64_t radar_attention_most_keep(const radar_attention *a, int64_t context) {
+    int64_t peak[RADAR_MOST_UNITS], most = 0;
+    int n = radar_attention_peaks(a, context, peak);
+    for (int i = 0; i < n; i++) most = radar_max64(most, radar_attention_keep(a, peak[i]));
+    return most;
+}
+
+/* Dense while R t <= B t + (sinks + window + 1.6 budget) R, with R the bytes of a token's K and V, B the bytes of a token's
+ * share in the summaries that are scored, the budget in whole segments, and 1.6 the measured size of a group's union over the
+ * list of one of its heads. */
 int64_t radar_attention_dense_limit(const radar_attention *a, const radar_kvcache *kv,
                                     int64_t position) {
     if (a->dense_below >= 0) return radar_max64(a->dense_below - 1, 0);
+    int32_t unit = radar_attention_unit(a, position);
     double key = (double)kv->D * (double)radar_dtype_block_bytes(kv->type);
-    double scan = kv->block_bytes ? (double)kv->block_bytes / RADAR_BLOCK : key;
-    double always = (double)(a->sinks + a->window) + 1.6 * (double)budget_at(a, position);
+    double scan = kv->block_bytes ? (double)kv->block_bytes / RADAR_BLOCK / unit : key;
+    double budget = (double)wanted(a, position) * unit * RADAR_SEGMENT;
+    double always = (double)(a->sinks + a->window) + 1.6 * budget;
     double limit = scan < 2 * key ? always * 2 * key / (2 * key - scan) : (double)kv->context;
     return (int64_t)(limit < (double)kv->context ? limit : (double)kv->context);
+}
+
+/* ---- room: of all positions, those before a change of unit need most ---- */
+
+int64_t radar_attention_most_scores(const radar_attention *a, const radar_kvcache *kv, int i) {
+    int64_t peak[RADAR_MOST_UNITS], most = 0;
+    int n = radar_attention_peaks(a, kv->context, peak);
+    for (int p = 0; p < n; p++) {
+        int64_t tokens = radar_shard_tokens(&kv->layout, kv->first_shard + i, peak[p] + 1);
+        most = radar_max64(most, tokens / RADAR_SEGMENT / radar_attention_unit(a, peak[p]));
+    }
+    return most;
+}
+
+void radar_attention_longest_lists(const radar_attention *a, const radar_kvcache *kv, int heads,
+                                   int64_t *listed, int64_t *dense) {
+    int64_t peak[RADAR_MOST_UNITS];
+    int n = radar_attention_peaks(a, kv->context, peak);
+    *listed = *dense = 0;
+    for (int p = 0; p < n; p++) {
+        int64_t unit = radar_attention_unit(a, peak[p]), keep = radar_attention_keep(a, peak[p]);
+        /* sinks, window, an open block, and what is sealed beside the first and the last whole unit */
+        int64_t always = radar_ceil_div(a->sinks, RADAR_SEGMENT) + 2 * (unit - 1) +
+                         (a->window + RADAR_BLOCK) / RADAR_SEGMENT + 2;
+        int64_t chosen = a->select_local ? 3 * keep / 2 + kv->layout.shards : keep;
+        int64_t below = radar_min64(peak[p] + 1, radar_attention_dense_limit(a, kv, peak[p]));
+        *listed = radar_max64(*listed, always + chosen * unit * heads);
+        *dense = radar_max64(*dense, below / RADAR_SEGMENT + 1);
+    }
 }
 
 /* ---- options ---- */
@@ -86,6 +146,47 @@ static radar_status open_scorer(radar_attention *a, const radar_session_options 
 }
 
 #define MOST_TOKENS ((int64_t)1 << 40)
+#define MOST_SEGMENT 65536 /* tokens: the longest stripe */
+
+static radar_status check_segment(const radar_attention *a, radar_error *err) {
+    int64_t segment = a->segment;
+    if (segment != -1 &&
+        (segment < RADAR_SEGMENT || segment > MOST_SEGMENT || segment & (segment - 1)))
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--segment %lld: must be auto or a power of two from %d to the stripe",
+                          (long long)segment, RADAR_SEGMENT);
+    if (!a->scorer || segment == RADAR_SEGMENT || a->scorer->kind->merge) return RADAR_OK;
+    char names[128] = "";
+    for (int i = 0; radar_scorers[i]; i++) {
+        if (!radar_scorers[i]->merge) continue;
+        strncat(names, *names ? ", " : "", sizeof names - strlen(names) - 1);
+        strncat(names, radar_scorers[i]->name, sizeof names - strlen(names) - 1);
+    }
+    return radar_fail(
+        err, RADAR_ERR_USAGE,
+        "--segment: summaries of scorer '%s' do not merge; use --segment %d, or one of "
+        "the scorers that can: %s",
+        a->scorer->kind->name, RADAR_SEGMENT, names);
+}
+
+radar_status radar_attention_fit(radar_attention *a, const radar_layout *l, radar_error *err) {
+    a->longest = radar_min64(l->stripe & -l->stripe, MOST_SEGMENT);
+    if (!a->scorer) return RADAR_OK;
+    if (a->segment > a->longest)
+        return radar_fail(
+            err, RADAR_ERR_USAGE,
+            "--segment %lld: --stripe %d is not a multiple of it; use a shorter segment "
+            "or another stripe",
+            (long long)a->segment, l->stripe);
+    if (a->scorer->longest && a->segment > a->scorer->longest)
+        return radar_fail(
+            err, RADAR_ERR_USAGE,
+            "--segment %lld: summaries of scorer '%s' with these options merge up to %d "
+            "tokens; use that, or leave out --rf-center",
+            (long long)a->segment, a->scorer->kind->name, a->scorer->longest);
+    if (a->scorer->longest) a->longest = radar_min64(a->longest, a->scorer->longest);
+    return RADAR_OK;
+}
 
 radar_status radar_attention_open(radar_attention *a, const radar_session_options *opt, int D,
                                   const char *isa, radar_error *err) {
@@ -126,6 +227,7 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
     a->pick = (radar_pick)pick;
     a->select_local = local == 1;
     if (a->policy->needs_summaries) RADAR_TRY(st, open_scorer(a, opt, D, isa, err), fail);
+    RADAR_TRY(st, check_segment(a, err), fail);
     return RADAR_OK;
 fail:
     radar_attention_close(a);

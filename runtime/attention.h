@@ -7,6 +7,7 @@
 
 /* From which context on an automatic budget doubles (a design choice: not measured yet). */
 #define RADAR_LONG_CONTEXT 65536
+#define RADAR_MOST_UNITS 13 /* segments of 16 to 65,536 tokens */
 
 /* [this rank] Checks the attention options of a session and opens the scorer.  RADAR_ERR_USAGE names the option and its valid values. */
 radar_status radar_attention_open(radar_attention *a, const radar_session_options *opt, int D,
@@ -15,10 +16,30 @@ void radar_attention_close(radar_attention *a);
 /* [this rank] The policy of that name; RADAR_ERR_USAGE with the names there are. */
 radar_status radar_attention_policy(const radar_policy **out, const char *name, radar_error *err);
 
-/* Candidates of a row at `position`: global segments [begin, end); begin == end: none. */
+/* [this rank] Settles what depends on the layout: a segment lies within a stripe.  RADAR_ERR_USAGE where it cannot. */
+radar_status radar_attention_fit(radar_attention *a, const radar_layout *l, radar_error *err);
+
+/* Segments of 16 tokens that a row at `position` scores and chooses as one: a power of two.  Auto doubles where the next power of
+ * two comes nearer to sqrt(t) / 4, in the logarithm: at t = 32 N^2 tokens, from N to 2 N. */
+int32_t radar_attention_unit(const radar_attention *a, int64_t position);
+/* The last position in a context of every unit that it uses: where a row with this unit has most to choose from. */
+int radar_attention_peaks(const radar_attention *a, int64_t context,
+                          int64_t peak[RADAR_MOST_UNITS]);
+/* The most that a query head takes, in units, at any position of a context. */
+int64_t radar_attention_most_keep(const radar_attention *a, int64_t context);
+
+/* The most units of own shard i that one row scores. */
+int64_t radar_attention_most_scores(const radar_attention *a, const radar_kvcache *kv, int i);
+/* The most segments of 16 tokens of the whole context that one list of `heads` query heads has, and that a row below the
+ * break-even, which attends to everything, has. */
+void radar_attention_longest_lists(const radar_attention *a, const radar_kvcache *kv, int heads,
+                                   int64_t *listed, int64_t *dense);
+
+/* Candidates of a row at `position`: global segments [begin, end) of 16 tokens, both at multiples of the unit; begin == end: none.
+ * What is sealed and in no whole unit is no candidate. */
 void radar_attention_candidates(const radar_attention *a, int64_t position, int64_t *begin,
                                 int64_t *end);
-/* How many of them a query head takes. */
+/* How many units of them a query head takes. */
 int64_t radar_attention_keep(const radar_attention *a, int64_t position);
 /* Up to how many tokens of context a row with the budget of `position` attends everything, because that reads no more bytes
  * (or the option says so). */

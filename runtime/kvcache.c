@@ -6,14 +6,24 @@
 
 static size_t element_bytes(const radar_kvcache *kv) { return radar_dtype_block_bytes(kv->type); }
 
-/* Keys and values, and summaries; false when the numbers overflow. */
+/* Bytes of one scored segment's summary, and how many longer ones there are beside so many of 16 tokens. */
+static size_t segment_bytes(const radar_kvcache *kv) {
+    return kv->block_bytes / RADAR_BLOCK_SEGMENTS;
+}
+static size_t longer(const radar_kvcache *kv, size_t segments) {
+    return segments - (segments >> kv->levels);
+}
+
+/* Keys and values, and summaries: of all blocks, and behind them those of longer segments; false when the numbers overflow. */
 static bool reserved_bytes(const radar_kvcache *kv, size_t *bytes, size_t *summary) {
-    size_t rows, row;
+    size_t rows, row, merged;
     if (!radar_mul((size_t)kv->layers, (size_t)kv->rank_tokens, &rows) ||
         !radar_mul(rows, (size_t)kv->kv_heads, &rows))
         return false;
     row = 2 * (size_t)kv->D * element_bytes(kv);
-    return radar_mul(rows, row, bytes) && radar_mul(rows / RADAR_BLOCK, kv->block_bytes, summary);
+    return radar_mul(rows, row, bytes) && radar_mul(rows / RADAR_BLOCK, kv->block_bytes, summary) &&
+           radar_mul(longer(kv, rows / RADAR_SEGMENT), segment_bytes(kv), &merged) &&
+           radar_add(*summary, merged, summary);
 }
 
 radar_status radar_kvcache_plan(radar_kvcache *kv, radar_error *err) {
@@ -80,6 +90,14 @@ void radar_kvcache_close(radar_kvcache *kv) {
     kv->sealed = NULL;
 }
 
+/* Summaries of longer segments of what begins behind `token` tokens of this rank's memory. */
+static char *merged_at(const radar_kvcache *kv, size_t token) {
+    if (!kv->summary || kv->levels == 0) return NULL;
+    size_t tokens = (size_t)kv->layers * (size_t)kv->rank_tokens * (size_t)kv->kv_heads;
+    return kv->summary + tokens / RADAR_BLOCK * kv->block_bytes +
+           longer(kv, token / RADAR_SEGMENT) * segment_bytes(kv);
+}
+
 /* Memory order: layer, own shard, KV head, token. */
 radar_kv_view radar_kvcache_view(const radar_kvcache *kv, int layer, int head, int i) {
     size_t token =
@@ -93,6 +111,8 @@ radar_kv_view radar_kvcache_view(const radar_kvcache *kv, int layer, int head, i
         .v = kv->v ? kv->v + offset : NULL,
         .summary = kv->summary ? kv->summary + token / RADAR_BLOCK * kv->block_bytes : NULL,
         .block_bytes = kv->block_bytes,
+        .merged = merged_at(kv, token),
+        .segments = (int32_t)(kv->capacity[i] / RADAR_SEGMENT),
         .stripe_segments = kv->layout.stripe / RADAR_SEGMENT,
         .shards = kv->layout.shards,
         .phase = radar_bit_reverse(kv->first_shard + i, kv->layout.shards),
@@ -119,6 +139,16 @@ void radar_kvcache_append(radar_kvcache *kv, int layer, int64_t first, int n, co
     }
 }
 
+/* Blocks [begin, end) of own shard i have been sealed: every longer segment that ends with one of them can be made. */
+static void unite_levels(const radar_kvcache *kv, const radar_scorer *scorer,
+                         const radar_kv_view *view, int64_t begin, int64_t end) {
+    for (int level = 1; level <= kv->levels; level++) {
+        int32_t first = (int32_t)(begin * RADAR_BLOCK_SEGMENTS >> level),
+                last = (int32_t)(end * RADAR_BLOCK_SEGMENTS >> level);
+        kv->be->ops->unite(kv->be, scorer, view, 1 << level, first, last);
+    }
+}
+
 void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer, int64_t t,
                         int64_t window, int32_t *block) {
     int64_t due = radar_sealed_blocks(t, window), done = kv->sealed[layer];
@@ -134,6 +164,7 @@ void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer
         for (int head = 0; head < kv->kv_heads; head++) {
             radar_kv_view view = radar_kvcache_view(kv, layer, head, i);
             kv->be->ops->seal(kv->be, scorer, &view, block, (int)(end - begin));
+            unite_levels(kv, scorer, &view, begin, end);
         }
     }
 }

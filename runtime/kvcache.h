@@ -1,7 +1,8 @@
 /* kvcache.h - the key/value cache of one sequence: this rank's shards of it, and the summaries of its sealed blocks.
  *
  * Reserved once for `context` tokens; nothing grows, nothing is evicted.  A block b of 64 tokens is sealed with t tokens in
- * the cache once its last position < t - window; its summary is then made, and made once. */
+ * the cache once its last position < t - window; its summary is then made, and made once.  Longer segments are merged from
+ * their halves as soon as all of their blocks are sealed, level by level, whichever of them is scored today. */
 #ifndef RADAR_KVCACHE_H
 #define RADAR_KVCACHE_H
 
@@ -14,9 +15,10 @@ typedef struct radar_kvcache {
     int rank, first_shard, n_shards; /* own shards [first_shard, first_shard + n_shards) */
     int layers, kv_heads, D;
     radar_dtype type;
-    size_t block_bytes;                 /* of the scorer; 0 = no summaries */
-    int64_t context;                    /* tokens of capacity */
-    int64_t rank_tokens;                /* tokens this rank holds when full, in whole stripes */
+    size_t block_bytes;  /* of the scorer; 0 = no summaries */
+    int levels;          /* of longer segments: 2, 4, ... 2^levels times 16 tokens; 0 = none */
+    int64_t context;     /* tokens of capacity */
+    int64_t rank_tokens; /* tokens this rank holds when full, in whole stripes */
     int64_t capacity[RADAR_MAX_SHARDS]; /* tokens of shard first_shard + i */
     int64_t before[RADAR_MAX_SHARDS];   /* tokens of the own shards before it */
     size_t bytes, summary_bytes;        /* reserved on this rank */
@@ -24,7 +26,7 @@ typedef struct radar_kvcache {
     int64_t *sealed; /* [layers] blocks sealed so far, counted over the whole context */
 } radar_kvcache;
 
-/* [this rank] Fills shards and sizes from be, layout, rank, layers, kv_heads, D, type, block_bytes, context; reserves nothing yet. */
+/* [this rank] Fills shards and sizes from be, layout, rank, layers, kv_heads, D, type, block_bytes, levels, context; reserves nothing yet. */
 radar_status radar_kvcache_plan(radar_kvcache *kv, radar_error *err);
 radar_status radar_kvcache_open(radar_kvcache *kv,
                                 radar_error *err); /* [this rank] reserves what was planned */

@@ -20,13 +20,14 @@ typedef struct radar_attention {
     int64_t segments;    /* 0 = from the budget */
     int64_t dense_below; /* -1 = auto */
     int64_t segment;     /* tokens of a scored segment; -1 = auto */
+    int64_t longest;     /* tokens of a segment that auto can reach */
     int64_t observe;     /* snapkv: queries of the prompt that vote */
     bool restream;       /* streaming: positions counted within what is kept */
     bool share_head;     /* each query head attends to its own list */
     bool select_local;
     radar_pick pick;
     uint64_t pick_seed;
-    int64_t max_keep; /* most segments a query head can choose, at any position of the context */
+    int64_t max_keep; /* most units a query head can choose, at any position of the context */
 } radar_attention;
 
 /* Counted on each rank over what it does itself; radar_stats adds the ranks up. */

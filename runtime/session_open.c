@@ -34,11 +34,15 @@ static radar_status parse_kv_type(radar_dtype *type, const char *name, radar_err
 /* The cache that the session's attention asks for, in shape and bytes; nothing is reserved. */
 static radar_status plan_cache(radar_session *s, radar_error *err) {
     const radar_scorer *scorer = s->attention.scorer;
+    radar_status st = radar_attention_fit(&s->attention, &s->kv.layout, err);
+    if (st != RADAR_OK) return st;
     s->kv.block_bytes = scorer ? scorer->block_bytes : 0;
-    radar_status st = radar_kvcache_plan(&s->kv, err);
-    if (st == RADAR_OK)
-        s->attention.max_keep = radar_attention_keep(&s->attention, s->kv.context - 1);
-    return st;
+    s->kv.levels = 0;
+    if (scorer && scorer->kind->merge)
+        s->kv.levels =
+            __builtin_ctz((unsigned)radar_attention_unit(&s->attention, s->kv.context - 1));
+    s->attention.max_keep = radar_attention_most_keep(&s->attention, s->kv.context);
+    return radar_kvcache_plan(&s->kv, err);
 }
 
 static radar_status shape_cache(radar_session *s, const radar_session_options *opt,

@@ -71,6 +71,7 @@ const radar_backend_ops radar_cpu_backend = {
     .odd = radar_cpu_odd,
     .append = radar_cpu_append,
     .seal = radar_cpu_seal,
+    .unite = radar_cpu_unite,
     .query = radar_cpu_query,
     .score = radar_cpu_score,
     .topk = radar_cpu_topk,

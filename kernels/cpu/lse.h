@@ -16,6 +16,11 @@
 #define RADAR_LOG_LN2_LOW 0x1.7f7d1cp-20f
 #define RADAR_LOG_SPLIT 0x3f3504f3 /* sqrt(1/2) */
 
+/* ln(16 unit), unit a power of two: of the tokens of a scored segment. */
+static inline float radar_log_tokens(int32_t unit) {
+    return 2.7725887f + (float)__builtin_ctz((unsigned)unit) * 0.6931472f;
+}
+
 /* 0 gives -inf, inf gives inf, below 0 and NaN give NaN; subnormal x counts as 0. */
 static inline float radar_logf1(float x) {
     int32_t bits;

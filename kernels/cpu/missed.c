@@ -9,7 +9,7 @@
 static void sum_missed(const radar_missed_task *task) {
     float m = -INFINITY, lane[16] = {0};
     for (int i = 0; i < task->n_items; i++) {
-        int32_t at = task->item[i].segment - task->segment_begin;
+        int32_t at = task->item[i].segment / task->unit - task->segment_begin;
         if (at >= 0 && at < task->n) task->score[at] = -INFINITY;
     }
     for (int j = 0; j < task->n; j++) m = task->score[j] > m ? task->score[j] : m;
@@ -23,7 +23,7 @@ static void sum_missed(const radar_missed_task *task) {
 RADAR_AVX512 static void sum_missed_avx512(const radar_missed_task *task) {
     float lane[16];
     for (int i = 0; i < task->n_items; i++) {
-        int32_t at = task->item[i].segment - task->segment_begin;
+        int32_t at = task->item[i].segment / task->unit - task->segment_begin;
         if (at >= 0 && at < task->n) task->score[at] = -INFINITY;
     }
     __m512 max = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();

@@ -43,6 +43,19 @@ void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_k
     }
 }
 
+void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
+                     int32_t unit, int32_t begin, int32_t end) {
+    const radar_cpu *cpu = radar_cpu_of(be);
+    size_t bytes = kv->block_bytes / RADAR_BLOCK_SEGMENTS;
+    const char *half = radar_kv_summaries(kv, unit / 2);
+    char *out = radar_kv_summaries(kv, unit);
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static) if (end - begin >= 16)
+    for (int32_t i = begin; i < end; i++) {
+        const char *first = half + 2 * (size_t)i * bytes;
+        scorer->kind->merge(scorer, out + (size_t)i * bytes, first, first + bytes);
+    }
+}
+
 void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                      size_t q_stride, int n) {
     const radar_cpu *cpu = radar_cpu_of(be);

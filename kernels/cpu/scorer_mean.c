@@ -1,5 +1,6 @@
-/* mean - the mean key of each segment.  score = ln 16 + q . mean / sqrt D
+/* mean - the mean key of each segment.  score = ln c + q . mean / sqrt D, c tokens of the segment
  * Block: f16 [4][D].  Prepared query: f32 [D rounded up to 16], zeros at the end.  2 D / 16 bytes a token.
+ * Merging: (a + b) / 2 in f32, rounded to f16 again at every level.
  * The dot product runs in 16 lanes d % 16, ascending, one fma each; lanes are folded by the tree of lse.h. */
 #include <math.h>
 #include <string.h>
@@ -7,8 +8,6 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/lse.h"
 #include "runtime/sys.h"
-
-#define LN_16 2.7725887f
 
 typedef struct mean {
     bool avx512;
@@ -45,15 +44,21 @@ static void mean_seal(const radar_scorer *s, void *summary, const float *key) {
     }
 }
 
+static void mean_merge(const radar_scorer *s, void *out, const void *a, const void *b) {
+    const uint16_t *x = a, *y = b;
+    uint16_t *to = out;
+    for (int d = 0; d < s->opt.D; d++)
+        to[d] = radar_f32_to_f16((radar_f16_to_f32(x[d]) + radar_f16_to_f32(y[d])) * 0.5f);
+}
+
 static void mean_query(const radar_scorer *s, void *prepared, const float *q) {
     memset(prepared, 0, s->query_bytes);
     memcpy(prepared, q, (size_t)s->opt.D * sizeof *q);
 }
 
 static const uint16_t *mean_of(const radar_score_task *t, int32_t segment) {
-    const char *block =
-        (const char *)t->kv.summary + (size_t)(segment / RADAR_BLOCK_SEGMENTS) * t->kv.block_bytes;
-    return (const uint16_t *)block + (size_t)(segment % RADAR_BLOCK_SEGMENTS) * (size_t)t->kv.D;
+    return (const uint16_t *)radar_kv_summaries(&t->kv, t->unit) +
+           (size_t)segment * (size_t)t->kv.D;
 }
 
 static float dot_plain(const uint16_t *k, const float *q, int D) {
@@ -63,10 +68,11 @@ static float dot_plain(const uint16_t *k, const float *q, int D) {
 }
 
 static void score_plain(const mean *x, const radar_score_task *t, const float *q, size_t q_stride) {
+    float mass = radar_log_tokens(t->unit);
     for (int32_t i = t->segment_begin; i < t->segment_end; i++)
         for (int j = 0; j < t->n_query; j++)
             t->score[(size_t)j * t->score_stride + (size_t)(i - t->segment_begin)] =
-                dot_plain(mean_of(t, i), q + (size_t)j * q_stride, t->kv.D) * x->scale + LN_16;
+                dot_plain(mean_of(t, i), q + (size_t)j * q_stride, t->kv.D) * x->scale + mass;
 }
 
 /* One query, up to 16 segments from `first` on. */
@@ -85,7 +91,8 @@ RADAR_AVX512 static void score_16(const mean *x, const radar_score_task *t, cons
                 sum[i]);
     }
     __m512 dot = _mm512_mul_ps(radar_fold16(false, sum, 4), _mm512_set1_ps(x->scale));
-    _mm512_mask_storeu_ps(out, radar_tail_mask(n), _mm512_add_ps(dot, _mm512_set1_ps(LN_16)));
+    _mm512_mask_storeu_ps(out, radar_tail_mask(n),
+                          _mm512_add_ps(dot, _mm512_set1_ps(radar_log_tokens(t->unit))));
 }
 
 static void score_avx512(const mean *x, const radar_score_task *t, const float *q,
@@ -106,6 +113,7 @@ const radar_scorer_kind radar_scorer_mean = {
     .open = mean_open,
     .close = mean_close,
     .seal = mean_seal,
+    .merge = mean_merge,
     .query = mean_query,
     .score = mean_score,
 };

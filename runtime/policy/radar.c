@@ -2,7 +2,9 @@
  *
  *   own scores -> best of the rank --X2--> best of all -> union of the group's lists -> own items
  *
- * Sinks (whole segments) and everything not sealed yet are always attended.  Source: Hao et al., ICLR 2025, arXiv 2503.10571. */
+ * Sinks (whole segments) and everything not sealed yet are always attended.  Where longer segments are scored (--segment), `unit`
+ * segments of 16 tokens are ranked as one, by their number position / (16 unit), and attended together; sealed ones in no whole
+ * unit are always attended.  Source: Hao et al., ICLR 2025, arXiv 2503.10571. */
 #include <string.h>
 
 #include "kernels/merge.h"
@@ -10,26 +12,28 @@
 
 /* What one row may choose from. */
 typedef struct row_choice {
-    int64_t begin, end; /* candidate segments of the context */
-    int keep;           /* of them, per query head; 0 = attend everything */
+    int64_t begin, end; /* candidate segments of the context, whole units */
+    int32_t unit;
+    int keep; /* units of them, per query head; 0 = attend everything */
 } row_choice;
 
 /* The scratch of one call, cut from the plan's memory by lay_out(). */
 typedef struct work {
     int group, n_lists; /* query heads per KV head; lists per KV head: 1, or one per query head */
-    int64_t segments;   /* storage segments of this rank */
-    int keep;           /* the largest of the rows */
-    uint64_t *bits;     /* [context / 16] chosen segments of one list */
-    int32_t *chosen;    /* the same, ascending */
-    row_choice *row;    /* [rows] */
-    char *query;        /* [rows, H, query_bytes] prepared */
-    float *score;       /* [rows, H, segments] */
-    uint64_t *key;      /* [rows, H, segments] */
-    radar_score_task *score_task; /* [rows, G, shards] */
-    radar_topk_range *range;      /* [rows, H, shards] */
-    radar_topk_task *topk;        /* [rows, H], or [rows, H, shards] with --select local */
-    uint64_t *packet;             /* [P, rows, H, keep] the ranks' best */
-    uint64_t *merged;             /* [P, keep] room to merge the lists of one query head */
+    int64_t first[RADAR_MAX_SHARDS]; /* of own shard i in a row of scores */
+    int64_t scores;                  /* that a row has room for: of all own shards */
+    int keep;                        /* the largest of the rows */
+    uint64_t *bits;                  /* [context / 16] chosen units of one list */
+    int32_t *chosen;                 /* the same, ascending */
+    row_choice *row;                 /* [rows] */
+    char *query;                     /* [rows, H, query_bytes] prepared */
+    float *score;                    /* [rows, H, scores] */
+    uint64_t *key;                   /* [rows, H, scores] */
+    radar_score_task *score_task;    /* [rows, G, shards] */
+    radar_topk_range *range;         /* [rows, H, shards] */
+    radar_topk_task *topk;           /* [rows, H], or [rows, H, shards] with --select local */
+    uint64_t *packet;                /* [P, rows, H, keep] the ranks' best */
+    uint64_t *merged;                /* [P, keep] room to merge the lists of one query head */
 } work;
 
 static size_t take(size_t *used, size_t bytes) {
@@ -46,9 +50,14 @@ static int64_t context_segments(const radar_kvcache *kv) {
 static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a,
                       int n_heads, int n_rows, int keep) {
     size_t used = 0, rows = (size_t)n_rows, heads = rows * (size_t)n_heads;
-    size_t segments = (size_t)(kv->rank_tokens / RADAR_SEGMENT), all = (size_t)context_segments(kv);
+    size_t all = (size_t)context_segments(kv), scores;
     size_t shards = (size_t)kv->n_shards, ranks = (size_t)kv->layout.ranks;
-    *w = (work){.group = n_heads / kv->kv_heads, .segments = (int64_t)segments, .keep = keep};
+    *w = (work){.group = n_heads / kv->kv_heads, .keep = keep};
+    for (int i = 0; i < kv->n_shards; i++) {
+        w->first[i] = w->scores;
+        w->scores += radar_attention_most_scores(a, kv, i);
+    }
+    scores = (size_t)w->scores;
     w->n_lists = a->share_head ? w->group : 1;
 #define TAKE(member, count) w->member = (void *)(base + take(&used, (count) * sizeof *w->member))
     TAKE(
@@ -58,8 +67,8 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
     TAKE(chosen, all);
     TAKE(row, rows);
     TAKE(query, heads * a->scorer->query_bytes);
-    TAKE(score, heads * segments);
-    TAKE(key, heads * segments);
+    TAKE(score, heads * scores);
+    TAKE(key, heads * scores);
     TAKE(score_task, rows * (size_t)kv->kv_heads * shards);
     TAKE(range, heads * shards);
     TAKE(topk, heads * shards);
@@ -74,13 +83,8 @@ static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_
     work w;
     int group = n_heads / kv->kv_heads;
     size_t lists = (size_t)n_rows * (size_t)(a->share_head ? n_heads : kv->kv_heads);
-    int64_t always =
-        radar_ceil_div(a->sinks, RADAR_SEGMENT) + (a->window + RADAR_BLOCK) / RADAR_SEGMENT + 2;
-    int64_t chosen = a->select_local ? (3 * a->max_keep / 2 + kv->layout.shards) : a->max_keep;
-    int64_t listed = always + chosen * (a->share_head ? 1 : group);
-    /* a row below the break-even lists its whole context, once per shard for all heads */
-    int64_t dense = radar_attention_dense_limit(a, kv, kv->context - 1) / RADAR_SEGMENT + 1;
-    int64_t rank_segments = kv->rank_tokens / RADAR_SEGMENT;
+    int64_t rank_segments = kv->rank_tokens / RADAR_SEGMENT, listed, dense;
+    radar_attention_longest_lists(a, kv, a->share_head ? 1 : group, &listed, &dense);
     need->max_tasks = n_rows * n_heads * kv->n_shards;
     need->max_items = lists * (size_t)radar_min64(listed, rank_segments) +
                       (size_t)n_rows * (size_t)radar_min64(dense, rank_segments);
@@ -91,8 +95,16 @@ static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_
 /* ---- scores ---- */
 
 static float *scores_of(const radar_select *s, const work *w, int row, int head, int i) {
-    return w->score + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)w->segments +
-           s->kv->before[i] / RADAR_SEGMENT;
+    return w->score + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)w->scores +
+           w->first[i];
+}
+
+/* Candidates of a row in own shard i: storage indices [begin, end) in units. */
+static void units_of(const radar_select *s, const work *w, int row, int i, int32_t *begin,
+                     int32_t *end) {
+    const row_choice *c = &w->row[row];
+    *begin = radar_storage_segment(s->kv, i, c->begin) / c->unit;
+    *end = radar_storage_segment(s->kv, i, c->end) / c->unit;
 }
 
 static void score_candidates(radar_select *s, work *w) {
@@ -103,8 +115,8 @@ static void score_candidates(radar_select *s, work *w) {
     for (int row = 0; row < s->n_rows; row++) {
         if (w->row[row].keep == 0) continue;
         for (int i = 0; i < kv->n_shards; i++) {
-            int32_t begin = radar_storage_segment(kv, i, w->row[row].begin),
-                    end = radar_storage_segment(kv, i, w->row[row].end);
+            int32_t begin, end;
+            units_of(s, w, row, i, &begin, &end);
             if (begin == end) continue;
             s->counts->segments_scored += (int64_t)kv->kv_heads * (end - begin);
             for (int g = 0; g < kv->kv_heads; g++) {
@@ -113,11 +125,11 @@ static void score_candidates(radar_select *s, work *w) {
                     .kv = radar_kvcache_view(kv, s->layer, g, i),
                     .n_query = w->group,
                     .query = w->query + query * scorer->query_bytes,
-                    .unit = 1,
+                    .unit = w->row[row].unit,
                     .segment_begin = begin,
                     .segment_end = end,
                     .score = scores_of(s, w, row, g * w->group, i),
-                    .score_stride = (size_t)w->segments,
+                    .score_stride = (size_t)w->scores,
                 };
             }
         }
@@ -141,8 +153,8 @@ static int keep_of_task(const radar_select *s, int keep) {
 static void list_ranges(const radar_select *s, const work *w, int row, int head,
                         radar_topk_range *range) {
     for (int i = 0; i < s->kv->n_shards; i++) {
-        int32_t begin = radar_storage_segment(s->kv, i, w->row[row].begin);
-        int32_t end = radar_storage_segment(s->kv, i, w->row[row].end);
+        int32_t begin, end;
+        units_of(s, w, row, i, &begin, &end);
         range[i] = (radar_topk_range){.score = scores_of(s, w, row, head, i),
                                       .n = end - begin,
                                       .segment_begin = begin,
@@ -166,7 +178,7 @@ static void best_of_rank(radar_select *s, work *w) {
                 w->topk[n++] = (radar_topk_task){
                     .range = range + task * ranges,
                     .n_ranges = ranges,
-                    .stripe_segments = kv->layout.stripe / RADAR_SEGMENT,
+                    .stripe_segments = kv->layout.stripe / RADAR_SEGMENT / w->row[row].unit,
                     .shards = kv->layout.shards,
                     .pick = s->attention->pick,
                     .seed = radar_random(s->attention->pick_seed, RADAR_STREAM_PICK, draw),
@@ -228,7 +240,7 @@ static void mark_head(radar_select *s, work *w, int row, int head) {
     mark(w, w->merged, radar_topk_select(w->merged, n, w->row[row].keep));
 }
 
-/* Empties the bits of [begin, end) into w->chosen, ascending. */
+/* Empties the bits of units [begin, end) into w->chosen, ascending. */
 static int collect(work *w, int64_t begin, int64_t end) {
     int n = 0;
     for (int64_t word = begin / 64; word <= (end - 1) / 64; word++) {
@@ -242,36 +254,38 @@ static int collect(work *w, int64_t begin, int64_t end) {
 static void list_shard(radar_select *s, const work *w, int row, int i, int n_chosen) {
     const radar_kvcache *kv = s->kv;
     int shard = kv->first_shard + i;
+    int32_t unit = w->row[row].unit;
     radar_plan_range(s->plan, kv, i, 0, w->row[row].begin);
     for (int j = 0; j < n_chosen; j++) {
-        int64_t position = (int64_t)w->chosen[j] * RADAR_SEGMENT;
+        int64_t position = (int64_t)w->chosen[j] * unit * RADAR_SEGMENT;
         if (radar_shard_of(&kv->layout, position) != shard) continue;
         int32_t at = (int32_t)(radar_slot_of(&kv->layout, position) / RADAR_SEGMENT);
-        s->plan->item[s->plan->n_items++] = (radar_item){at, 0xffff};
+        for (int32_t k = 0; k < unit; k++)
+            s->plan->item[s->plan->n_items++] = (radar_item){at + k, 0xffff};
     }
     radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_number(s->position[row]) + 1);
 }
 
 static void note_missed(radar_select *s, const work *w, int row, int head, int i,
                         size_t first_item) {
-    const radar_kvcache *kv = s->kv;
-    int32_t begin = radar_storage_segment(kv, i, w->row[row].begin),
-            end = radar_storage_segment(kv, i, w->row[row].end);
+    int32_t begin, end;
+    units_of(s, w, row, i, &begin, &end);
     float *partial = radar_select_partial(s, i, head / w->group, row * w->group + head % w->group);
     s->plan->missed[s->plan->n_missed++] = (radar_missed_task){
         .score = scores_of(s, w, row, head, i),
         .n = end - begin,
-        .unit = 1,
+        .unit = w->row[row].unit,
         .segment_begin = begin,
         .item = s->plan->item + first_item,
         .n_items = (int)(s->plan->n_items - first_item),
-        .missed = partial + RADAR_PARTIAL_MISSED_M(kv->D),
+        .missed = partial + RADAR_PARTIAL_MISSED_M(s->kv->D),
     };
 }
 
 /* Query heads [head, head + n) of one KV head attend to what has been marked for them. */
 static void list_heads(radar_select *s, work *w, int row, int head, int n) {
-    int n_chosen = collect(w, w->row[row].begin, w->row[row].end);
+    const row_choice *c = &w->row[row];
+    int n_chosen = collect(w, c->begin / c->unit, c->end / c->unit);
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
         list_shard(s, w, row, i, n_chosen);
@@ -323,6 +337,7 @@ static radar_status radar_select_rows(radar_select *s) {
     for (int row = 0; row < s->n_rows; row++) {
         row_choice *c = &w.row[row];
         radar_attention_candidates(s->attention, s->position[row], &c->begin, &c->end);
+        c->unit = radar_attention_unit(s->attention, s->position[row]);
         bool dense =
             s->position[row] < radar_attention_dense_limit(s->attention, s->kv, s->position[row]);
         c->keep = dense ? 0 : (int)radar_attention_keep(s->attention, s->position[row]);

@@ -15,11 +15,14 @@ n=0
 ok() { n=$((n + 1)); if [ "$1" = 0 ]; then echo "ok $n - $2"; else echo "not ok $n - $2"; fi; }
 ranks() { local p=$1; shift; timeout 300 mpirun --oversubscribe --bind-to none -np "$p" "$@"; }
 
-awk 'BEGIN { x = 12345; printf "["; for (i = 0; i < 600; i++) { x = (x * 1103515245 + 12345) % 2147483648; printf "%s%d", i ? "," : "", int(x / 65536) % 128 } print "]" }' >"$D/ids.json"
+tokens() { awk -v n="$1" 'BEGIN { x = 12345; printf "["; for (i = 0; i < n; i++) { x = (x * 1103515245 + 12345) % 2147483648; printf "%s%d", i ? "," : "", int(x / 65536) % 128 } print "]" }'; }
+tokens 600 >"$D/ids.json"
+tokens 8210 >"$D/long.json"
+IDS=$D/ids.json CTX=600 FROM=400
 
 job() { # job NAME OPTIONS...: eval on the tiny model, alone and on every rank count, all logits equal
     local name=$1; shift
-    local args=(eval ppl -m "$TINY" --ids "$D/ids.json" --ctx 600 --from 400 --window 32 --sinks 4 --stripe 64 --quiet --json "$@")
+    local args=(eval ppl -m "$TINY" --ids "$IDS" --ctx "$CTX" --from "$FROM" --window 32 --sinks 4 --stripe 64 --quiet --json "$@")
     "$RADAR" "${args[@]}" -t 1 --logits "$D/one" >"$D/one.json" 2>"$D/err" || { ok 1 "$name: runs alone ($(tail -1 "$D/err"))"; return; }
     if [[ " $* " == *" --dense-below 0 "* ]]; then
         local shards; shards=$(sed -n 's/.*"candidate_shards": *\([0-9]*\).*/\1/p' "$D/one.json")
@@ -39,6 +42,10 @@ for scorer in sketch mean exact "rf --rf-form plain --rf-features 64" "rf --rf-f
     # shellcheck disable=SC2086
     job "$scorer" --dense-below 0 --segments 3 --scorer $scorer
 done
+job "mean, segments of 32" --dense-below 0 --segments 3 --scorer mean --segment 32
+job "mean, segments of 64, select local" --dense-below 0 --segments 8 --scorer mean --segment 64 --select local
+job "rf centred, tempered, segments of 64" --dense-below 0 --segments 3 --scorer rf --rf-features 64 --rf-center --rf-temper 0.5 --segment 64
+IDS=$D/long.json CTX=8210 FROM=8170 job "rf, automatic segments, across their change at 8192" --dense-below 0 --segments 3 --scorer rf --rf-features 64 --segment auto
 job "share head" --dense-below 0 --segments 3 --share head
 job "select local" --dense-below 0 --segments 8 --select local
 for pick in bottom random last; do job "pick $pick" --dense-below 0 --segments 3 --pick $pick; done

@@ -137,7 +137,7 @@ static void an_empty_range_writes_nothing(void **state) {
         seal_all(s, &kv, 4, NULL, 1);
         float *q = normals(64, 2, 1);
         radar_free(score_range(s, &kv, q, 1, 0, 4, NULL));
-        radar_score_task t = {.kv = kv, .n_query = 0, .segment_begin = 0, .segment_end = 0};
+        radar_score_task t = {.kv = kv, .n_query = 0, .unit = 1};
         radar_cpu cpu = cpu_with(NULL, 1);
         radar_cpu_score(&cpu.base, s, &t, 1);
         radar_scorer_close(s);
@@ -261,16 +261,18 @@ static double rf_score_ref(const rf_ref *r, const radar_kv_view *kv, const float
 static double rf_merged(const radar_scorer *s, const radar_kv_view *kv, const float *q,
                         int segment) {
     int F = (s->opt.rf_pair ? 2 : 1) * s->opt.rf_features, Fp = (F + 15) / 16 * 16;
-    const char *block = (const char *)kv->summary + (size_t)(segment / 4) * kv->block_bytes;
-    const float *lambda = (const float *)(block + 8 * Fp);
-    const uint16_t *phi = (const uint16_t *)block + (size_t)(segment % 4 * Fp);
+    size_t bytes = kv->block_bytes / 4;
+    const char *first = (const char *)kv->summary + (size_t)segment * bytes,
+               *second = first + bytes;
+    const uint16_t *p1 = (const uint16_t *)first, *p2 = (const uint16_t *)second;
     float *prepared = must(radar_alloc(s->query_bytes));
     s->kind->query(s, prepared, q);
-    double l1 = lambda[segment % 4], l2 = lambda[segment % 4 + 1], l = fmax(l1, l2), dot = 0;
+    double l1 = *(const float *)(p1 + Fp), l2 = *(const float *)(p2 + Fp), l = fmax(l1, l2),
+           dot = 0;
     for (int f = 0; f < F; f++)
         dot += (double)prepared[4 + f] *
-               (exp(l1 - l) * (double)radar_bf16_to_f32(phi[f]) +
-                exp(l2 - l) * (double)radar_bf16_to_f32(phi[Fp + f])) /
+               (exp(l1 - l) * (double)radar_bf16_to_f32(p1[f]) +
+                exp(l2 - l) * (double)radar_bf16_to_f32(p2[f])) /
                2;
     double score = log(16) + l + (double)prepared[0] + log(dot);
     radar_free(prepared);

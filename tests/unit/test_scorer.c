@@ -57,7 +57,7 @@ static void open_refuses_what_it_cannot_do(void **state) {
     radar_scorer_options opt = {.D = 64};
     assert_int_equal(radar_scorer_open(&s, "quest", &opt, &err), RADAR_ERR_USAGE);
     assert_null(s);
-    assert_string_equal(err.text, "scorer 'quest': unknown; use one of sketch, mean, rf, exact");
+    assert_string_equal(err.text, "scorer 'quest': unknown; use one of sketch, mean, outlier, minmax, rf, exact");
     for (int i = 0; radar_scorers[i]; i++) {
         const int bad[] = {-2, 0, 7, 258};
         for (int k = 0; k < COUNT(bad); k++) {

@@ -29,17 +29,22 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
     if (!ok)
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "instruction set '%s': not on this machine; use plain", s->opt.isa);
+    int bits = s->opt.sketch_bits ? s->opt.sketch_bits : 2;
+    if (bits != 1 && bits != 2 && bits != 4)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "scorer 'sketch': %d bits a dimension; use 1, 2 or 4", bits);
     radar_sketch *x = radar_alloc(sizeof *x);
     if (!x)
         return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'sketch': no memory for %zu bytes",
                           sizeof *x);
     x->avx512 = isa.avx512;
     x->D = s->opt.D;
-    x->Dp = (s->opt.D + 15) / 16 * 16;
+    x->bits = bits;
+    x->Dp = bits == 1 ? (s->opt.D + 31) / 32 * 32 : (s->opt.D + 15) / 16 * 16;
     x->scale = (float)(1 / sqrt(s->opt.D));
     fill_tables(x, s->opt.seed);
     s->state = x;
-    s->block_bytes = 17 * (size_t)x->Dp + 72;
+    s->block_bytes = (8 * (size_t)bits + 1) * (size_t)x->Dp + 72;
     s->query_bytes = 16 + 5 * (size_t)x->Dp;
     return RADAR_OK;
 }
@@ -82,12 +87,20 @@ RADAR_TEMPLATE void rotate(const radar_sketch *x, float *z, int lanes) {
     }
 }
 
-RADAR_TEMPLATE float level_of(float z, float step) {
-    return (z >= -step ? 1.0f : 0.0f) + (z >= 0 ? 1.0f : 0.0f) + (z >= step ? 1.0f : 0.0f) - 1.5f;
+/* The level next to z. */
+RADAR_TEMPLATE float level_of(float z, float step, int bits) {
+    if (bits == 1) return (z >= 0 ? 1.0f : 0.0f) - 0.5f;
+    if (bits == 2)
+        return (z >= -step ? 1.0f : 0.0f) + (z >= 0 ? 1.0f : 0.0f) + (z >= step ? 1.0f : 0.0f) -
+               1.5f;
+    float code = z / step + 8.0f;
+    code = code > 0 ? code : 0; /* NaN too: what follows must fit an integer */
+    return (float)(int32_t)(code < 15 ? code : 15) - 7.5f;
 }
 
-/* The step of each token that decides its levels. */
-RADAR_TEMPLATE void choose_step(float step[LANES], const float *z, int D) {
+/* The step of each token that decides its levels; one bit has no use for it. */
+RADAR_TEMPLATE void choose_step(float step[LANES], const float *z, int D, int bits) {
+    const float most = 4.0f / (float)(1 << bits); /* the largest candidate takes in the maximum */
     float max[LANES] = {0}, best[LANES];
     for (int d = 0; d < D; d++)
         for (int l = 0; l < LANES; l++)
@@ -96,11 +109,11 @@ RADAR_TEMPLATE void choose_step(float step[LANES], const float *z, int D) {
     for (int c = 0; c < 4; c++) {
         const float shrink[] = {0.5f, 0.4f, 0.325f, 0.25f};
         float error[LANES] = {0}, candidate[LANES];
-        for (int l = 0; l < LANES; l++) candidate[l] = max[l] * shrink[c];
+        for (int l = 0; l < LANES; l++) candidate[l] = max[l] * (shrink[c] * most);
         for (int d = 0; d < D; d++) {
             for (int l = 0; l < LANES; l++) {
-                float e =
-                    z[d * LANES + l] - level_of(z[d * LANES + l], candidate[l]) * candidate[l];
+                float level = level_of(z[d * LANES + l], candidate[l], bits);
+                float e = z[d * LANES + l] - level * candidate[l];
                 error[l] += e * e;
             }
         }
@@ -112,16 +125,18 @@ RADAR_TEMPLATE void choose_step(float step[LANES], const float *z, int D) {
 }
 
 /* Codes of 16 tokens; step becomes the one of least squares for them. */
-RADAR_TEMPLATE void encode(uint32_t *code, float step[LANES], const float *z, int D) {
+RADAR_TEMPLATE void encode(uint32_t *code, float step[LANES], const float *z, int D, int bits) {
+    const int dims = 32 / bits; /* of a dword */
+    const float centre = RADAR_SKETCH_CENTRE(bits);
     float dot[LANES] = {0}, square[LANES] = {0};
     for (int d = 0; d < D; d++) {
-        int shift = 8 * (d % 4) + 2 * (d % 16 / 4);
-        uint32_t *word = code + d / 16 * LANES;
+        int shift = 8 * (d % 4) + bits * (d % dims / 4);
+        uint32_t *word = code + d / dims * LANES;
         for (int l = 0; l < LANES; l++) {
-            float level = level_of(z[d * LANES + l], step[l]);
+            float level = level_of(z[d * LANES + l], step[l], bits);
             dot[l] += z[d * LANES + l] * level;
             square[l] += level * level;
-            word[l] |= (uint32_t)(int32_t)(level + 1.5f) << shift;
+            word[l] |= (uint32_t)(int32_t)(level + centre) << shift;
         }
     }
     for (int l = 0; l < LANES; l++) step[l] = dot[l] / square[l];
@@ -154,31 +169,44 @@ static float store_mean(int8_t *mu, const radar_sketch *x, const float *key) {
     return quantise(mu, sum, x->D);
 }
 
-RADAR_TEMPLATE void seal(const radar_sketch *x, void *summary, const float *key) {
+RADAR_TEMPLATE void seal(const radar_sketch *x, void *summary, const float *key, int bits) {
     _Alignas(64) float z[RADAR_MAX_D * LANES];
     float step[RADAR_BLOCK], scale[2];
     uint32_t *code = summary;
-    uint8_t *steps = (uint8_t *)summary + 16 * x->Dp;
+    uint8_t *steps = (uint8_t *)summary + 8 * bits * x->Dp;
     int8_t *mu = (int8_t *)steps + RADAR_BLOCK;
-    memset(summary, 0, 17 * (size_t)x->Dp + 72);
+    memset(summary, 0, (8 * (size_t)bits + 1) * (size_t)x->Dp + 72);
     scale[0] = store_mean(mu, x, key);
     for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++) {
         for (int l = 0; l < LANES; l++)
             for (int d = 0; d < x->D; d++)
                 z[d * LANES + l] = key[(s * LANES + l) * x->D + d] - scale[0] * (float)mu[d];
         rotate(x, z, LANES);
-        choose_step(step + s * LANES, z, x->D);
-        encode(code + s * x->Dp, step + s * LANES, z, x->D);
+        if (bits > 1) choose_step(step + s * LANES, z, x->D, bits);
+        encode(code + s * (x->Dp * bits / 2), step + s * LANES, z, x->D, bits);
     }
     store_steps(x, steps, &scale[1], step);
     memcpy(mu + x->Dp, scale, sizeof scale);
 }
 
+RADAR_TEMPLATE void seal_bits(const radar_sketch *x, void *summary, const float *key) {
+    switch (x->bits) {
+    case 1:
+        seal(x, summary, key, 1);
+        break;
+    case 2:
+        seal(x, summary, key, 2);
+        break;
+    default:
+        seal(x, summary, key, 4);
+    }
+}
+
 static void seal_plain(const radar_sketch *x, void *summary, const float *key) {
-    seal(x, summary, key);
+    seal_bits(x, summary, key);
 }
 RADAR_AVX512 static void seal_avx512(const radar_sketch *x, void *summary, const float *key) {
-    seal(x, summary, key);
+    seal_bits(x, summary, key);
 }
 
 static void sketch_seal(const radar_scorer *s, void *summary, const float *key) {
@@ -202,7 +230,7 @@ static void sketch_query(const radar_scorer *s, void *prepared, const float *q) 
         sum += hq[d];
         scaled[d] = q[d] * x->scale;
     }
-    head[1] = 1.5f * (float)sum;
+    head[1] = RADAR_SKETCH_CENTRE(x->bits) * (float)sum;
     memcpy(prepared, head, sizeof head);
 }
 

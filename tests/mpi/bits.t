@@ -38,7 +38,7 @@ job() { # job NAME OPTIONS...: eval on the tiny model, alone and on every rank c
     done
 }
 
-for scorer in sketch mean exact "rf --rf-form plain --rf-features 64" "rf --rf-form pair --rf-features 64"; do
+for scorer in sketch "sketch --sketch-bits 1" "sketch --sketch-bits 4" mean outlier minmax exact "rf --rf-form plain --rf-features 64" "rf --rf-form pair --rf-features 64"; do
     # shellcheck disable=SC2086
     job "$scorer" --dense-below 0 --segments 3 --scorer $scorer
 done

@@ -248,7 +248,9 @@ static void fill_ids(int32_t *ids, int n, int vocab) {
 static void radar_with_every_candidate_chosen_equals_dense(void **state) {
     (void)state;
     enum { N = 600, FROM = 400, VOCAB = 128 };
-    static const char *const scorers[] = {"sketch", "mean", "rf", "exact"};
+    static const char *const scorers[] = {"sketch",  "sketch", "sketch", "mean",
+                                          "outlier", "minmax", "rf",     "exact"};
+    static const int bits[] = {1, 2, 4, 2, 2, 2, 2, 2};
     int32_t ids[N];
     float *dense = malloc((N - FROM) * VOCAB * sizeof *dense),
           *got = malloc((N - FROM) * VOCAB * sizeof *got);
@@ -258,11 +260,11 @@ static void radar_with_every_candidate_chosen_equals_dense(void **state) {
     assert_int_equal(radar_prefill(s, ids, FROM), RADAR_OK);
     assert_int_equal(radar_score(s, ids + FROM, N - FROM, dense), RADAR_OK);
     radar_session_close(s);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i++) {
         radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
         radar_session_stats stats = {.size = sizeof stats};
         opt.context = N, opt.kv_type = "f32", opt.scorer = scorers[i], opt.dense_below = 0,
-        opt.window = 32, opt.sinks = 4, opt.segments = N;
+        opt.sketch_bits = bits[i], opt.window = 32, opt.sinks = 4, opt.segments = N;
         assert_int_equal(radar_session_open(&s, e, &opt), RADAR_OK);
         assert_int_equal(radar_prefill(s, ids, FROM), RADAR_OK);
         assert_int_equal(radar_score(s, ids + FROM, N - FROM, got), RADAR_OK);

@@ -1,0 +1,409 @@
+/* The sketch at 1, 2 and 4 bits: sealing and scanning against the formulas of sketch.h in double, its error, its edges. */
+#include "tests/unit/scorer_fixture.h"
+
+enum { SEED = 11 };
+static const int all_bits[] = {1, 2, 4};
+
+static radar_scorer_options bits_of(int D, int bits) {
+    return (radar_scorer_options){.D = D, .seed = SEED, .sketch_bits = bits};
+}
+
+/* ---- a block as sketch.h lays it out ---- */
+
+typedef struct layout {
+    int bits, D, Dp;
+    const char *block;
+} layout;
+
+static layout layout_at(const radar_kv_view *kv, int bits, int slot) {
+    int pad = bits == 1 ? 32 : 16;
+    return (layout){bits, kv->D, (kv->D + pad - 1) / pad * pad,
+                    (const char *)kv->summary + (size_t)(slot / 64) * kv->block_bytes};
+}
+
+static size_t layout_bytes(const layout *b) { return (size_t)((8 * b->bits + 1) * b->Dp + 72); }
+
+static double level_at(const layout *b, int slot, int d) {
+    int dims = 32 / b->bits, token = slot % 64;
+    uint32_t word;
+    memcpy(&word,
+           b->block +
+               ((token / 16 * (b->Dp / dims) + d / dims) * 16 + token % 16) * (int)sizeof word,
+           sizeof word);
+    int code = (int)(word >> (8 * (d % 4) + b->bits * (d % dims / 4))) & ((1 << b->bits) - 1);
+    return code - ((1 << b->bits) - 1) / 2.0;
+}
+
+static double float_at(const layout *b, int i) {
+    float f;
+    memcpy(&f, b->block + (8 * b->bits + 1) * b->Dp + 64 + 4 * i, sizeof f);
+    return f;
+}
+
+static double step_at(const layout *b, int slot) {
+    int code = (uint8_t)b->block[8 * b->bits * b->Dp + slot % 64];
+    return code ? exp2((code - 255) / 16.0) * float_at(b, 1) : 0;
+}
+
+static double mu_at(const layout *b, int d) {
+    return ((const int8_t *)b->block)[8 * b->bits * b->Dp + 64 + d] * float_at(b, 0);
+}
+
+/* H u by its definition: entry (i, j) of a part is (-1)^(bits that i and j share). */
+static void hadamard_ref(double *out, const double *u, int D) {
+    for (int begin = 0, size = 256; begin < D; size /= 2) {
+        if (size > D - begin) continue;
+        for (int i = 0; i < size; i++) out[begin + i] = 0;
+        for (int j = begin; j < begin + size; j++) {
+            int flip = (int)(radar_random(SEED, RADAR_STREAM_SIGNS, (uint64_t)j) & 1);
+            for (int i = 0; i < size; i++)
+                out[begin + i] += (flip ^ __builtin_parity((unsigned)(i & (j - begin))) ? -1 : 1) *
+                                  u[j] / sqrt(size);
+        }
+        begin += size;
+    }
+}
+
+/* ---- sealing ---- */
+
+/* The level of b bits next to z, and how far z is from where another would be, in steps. */
+static double level_ref(double z, double step, int bits, double *margin) {
+    double last = (1 << bits) / 2 - 1, u = z / step, middle = fmax(-last, fmin(nearbyint(u), last));
+    *margin = fabs(u - middle);
+    return fmax(-last - 0.5, fmin(floor(u) + 0.5, last + 0.5));
+}
+
+/* The candidate of least squared error; NAN where two come too close to tell. */
+static double candidate_ref(const double *z, int D, int bits) {
+    const double shrink[] = {1, 0.8, 0.65, 0.5};
+    double max = 0, best = INFINITY, second = INFINITY, step = 0;
+    if (bits == 1) return 1; /* signs need no step */
+    for (int d = 0; d < D; d++) max = fmax(max, fabs(z[d]));
+    for (int c = 0; c < 4; c++) {
+        double s = 2 * max / (1 << bits) * shrink[c], error = 0, margin;
+        for (int d = 0; d < D; d++) error += pow(z[d] - s * level_ref(z[d], s, bits, &margin), 2);
+        if (error < best) {
+            second = best, best = error, step = s;
+        } else {
+            second = fmin(second, error);
+        }
+    }
+    return second - best > 1e-5 * best ? step : NAN;
+}
+
+typedef struct tally {
+    long codes, close, tokens, ties;
+    double worst_step; /* largest |log2 of stored / least squares| of a step */
+} tally;
+
+static void check_token(tally *n, const radar_kv_view *kv, int bits, int slot) {
+    layout b = layout_at(kv, bits, slot);
+    double u[256], z[256], dot = 0, square = 0;
+    for (int d = 0; d < kv->D; d++) u[d] = key_at(kv, slot, d) - mu_at(&b, d);
+    hadamard_ref(z, u, kv->D);
+    double step = candidate_ref(z, kv->D, bits);
+    n->tokens++;
+    if (step != step) {
+        n->ties++;
+        return;
+    }
+    for (int d = 0; d < kv->D; d++) {
+        double margin, level = level_ref(z[d], step, bits, &margin), got = level_at(&b, slot, d);
+        n->codes++;
+        if (margin < 2e-5)
+            n->close++;
+        else
+            assert_true(got == level);
+        dot += z[d] * got;
+        square += got * got;
+    }
+    double off = fabs(log2(step_at(&b, slot) / (dot / square)));
+    n->worst_step = !(off <= n->worst_step) ? off : n->worst_step;
+}
+
+static void seals_the_nearest_levels_of_the_best_step(void **state) {
+    (void)state;
+    for (int i = 0; i < COUNT(all_bits); i++) {
+        tally n = {0};
+        for (int k = 0; k < COUNT(all_D); k++) {
+            radar_kv_view kv = kv_random(RADAR_F16, all_D[k], 4, 31, 2);
+            radar_scorer *s = scorer_with("sketch", bits_of(all_D[k], all_bits[i]));
+            seal_all(s, &kv, 4, NULL, 1);
+            layout b = layout_at(&kv, all_bits[i], 0);
+            assert_int_equal(s->block_bytes, layout_bytes(&b));
+            for (int slot = 0; slot < 64; slot++) check_token(&n, &kv, all_bits[i], slot);
+            radar_scorer_close(s);
+            kv_free(&kv);
+        }
+        print_message(
+            "sketch, %d bits: %ld codes of %ld tokens as in double; %ld too close to tell, "
+            "%ld tokens with equal candidates; steps within 2^%.4f\n",
+            all_bits[i], n.codes, n.tokens, n.close, n.ties, n.worst_step);
+        assert_true(n.close <= n.codes / 500 && n.ties <= n.tokens / 100);
+        assert_true(n.worst_step <= 1.0 / 32 + 1e-4); /* sixteen step codes an octave, nearest */
+    }
+}
+
+static void bytes_a_block_are_as_documented(void **state) {
+    (void)state;
+    const size_t bytes[] = {9 * 64 + 72, 17 * 64 + 72, 33 * 64 + 72};
+    for (int i = 0; i < COUNT(all_bits); i++) {
+        radar_scorer *s = scorer_with("sketch", bits_of(64, all_bits[i]));
+        assert_int_equal(s->block_bytes, bytes[i]);
+        radar_scorer_close(s);
+    }
+    radar_scorer *s = scorer_with("sketch", bits_of(64, 0));
+    assert_int_equal(s->block_bytes, bytes[1]);
+    radar_scorer_close(s);
+}
+
+static void refuses_other_numbers_of_bits(void **state) {
+    (void)state;
+    const int bad[] = {-1, 3, 5, 8};
+    for (int i = 0; i < COUNT(bad); i++) {
+        radar_scorer *s = (radar_scorer *)1;
+        radar_error err = {0};
+        radar_scorer_options opt = bits_of(64, bad[i]);
+        assert_int_equal(radar_scorer_open(&s, "sketch", &opt, &err), RADAR_ERR_USAGE);
+        assert_null(s);
+        assert_non_null(strstr(err.text, "use 1, 2 or 4"));
+    }
+}
+
+/* ---- scanning ---- */
+
+/* H q as the prepared query has it: int8 within half a unit of its largest coordinate / 127, read from its place. */
+static double stored_query(double *hq, const radar_scorer *s, const float *q, int Dp) {
+    double u[256], exact[256], max = 0;
+    char *prepared = must(radar_alloc(s->query_bytes));
+    s->kind->query(s, prepared, q);
+    for (int d = 0; d < s->opt.D; d++) u[d] = q[d];
+    hadamard_ref(exact, u, s->opt.D);
+    for (int d = 0; d < s->opt.D; d++) max = fmax(max, fabs(exact[d]));
+    for (int d = 0; d < s->opt.D; d++) {
+        hq[d] = ((const int8_t *)prepared)[16 + d] * max / 127;
+        assert_true(fabs(hq[d] - exact[d]) <= max / 127 * 0.501);
+    }
+    assert_int_equal(s->query_bytes, 16 + 5 * Dp);
+    radar_free(prepared);
+    return max;
+}
+
+static double sketch_logit(const radar_kv_view *kv, int bits, const float *q, const double *hq,
+                           int slot, double *size) {
+    layout b = layout_at(kv, bits, slot);
+    double sum = 0, step = step_at(&b, slot);
+    for (int d = 0; d < kv->D; d++) {
+        double base = (double)q[d] * mu_at(&b, d), rest = hq[d] * step * level_at(&b, slot, d);
+        sum += base + rest;
+        *size += (fabs(base) + fabs(rest)) / sqrt(kv->D);
+    }
+    return sum / sqrt(kv->D);
+}
+
+static void scores_what_its_layout_says(void **state) {
+    (void)state;
+    for (int b = 0; b < COUNT(all_bits); b++) {
+        double worst = 0;
+        for (int k = 0; k < COUNT(all_D); k++) {
+            int D = all_D[k];
+            radar_kv_view kv = kv_random(RADAR_F16, D, 8, 21, 1);
+            radar_scorer *s = scorer_with("sketch", bits_of(D, all_bits[b]));
+            seal_all(s, &kv, 8, NULL, 2);
+            float *q = normals((size_t)(2 * D), 22, 1),
+                  *score = score_range(s, &kv, q, 2, 0, 8, NULL);
+            for (int j = 0; j < 2; j++) {
+                double hq[256];
+                stored_query(hq, s, q + j * D, layout_at(&kv, all_bits[b], 0).Dp);
+                for (int i = 0; i < 8; i++) {
+                    double l = 0, size = 0;
+                    for (int t = i * 16; t < i * 16 + 16; t++)
+                        l += exp(sketch_logit(&kv, all_bits[b], q + j * D, hq, t, &size));
+                    double e = fabs(score[j * 8 + i] - log(l)) / (1 + size / 16);
+                    worst = !(e <= worst) ? e : worst;
+                }
+            }
+            radar_free(q), radar_free(score);
+            radar_scorer_close(s);
+            kv_free(&kv);
+        }
+        print_message("sketch, %d bits: scan against the layout in double %.2g of the logits\n",
+                      all_bits[b], worst);
+        assert_true(worst <= 1e-5);
+    }
+}
+
+static void bits_of_scores_do_not_depend_on_isa_neighbours_threads_or_range(void **state) {
+    (void)state;
+    for (int b = 0; b < COUNT(all_bits); b++)
+        for (int k = 0; k < COUNT(all_D); k++)
+            check_same_bits("sketch", all_types[k % 3], bits_of(all_D[k], all_bits[b]));
+}
+
+/* ---- edges ---- */
+
+static void equal_keys_are_exact_up_to_the_mean(void **state) {
+    (void)state;
+    const float scales[] = {0, 1e-4f, 1, 3000};
+    for (int n = 0; n < COUNT(all_bits) * COUNT(scales); n++) {
+        int bits = all_bits[n / COUNT(scales)];
+        float scale = scales[n % COUNT(scales)];
+        radar_kv_view kv = kv_empty(RADAR_F32, 96, 4);
+        float *key = normals(96, 1, scale), *q = normals(96, 2, 1);
+        kv_put(&kv, key, key, 0, 64);
+        radar_scorer *s = scorer_with("sketch", bits_of(96, bits));
+        seal_all(s, &kv, 4, NULL, 1);
+        float *score = score_range(s, &kv, q, 1, 0, 4, NULL);
+        double size = 0;
+        for (int d = 0; d < 96; d++) size = fmax(size, fabs(key[d]));
+        for (int i = 0; i < 4; i++)
+            assert_true(fabs(score[i] - lse_ref(&kv, q, i, 1)) <= 1e-5 + size * 0.01);
+        radar_free(key), radar_free(q), radar_free(score);
+        radar_scorer_close(s);
+        kv_free(&kv);
+    }
+}
+
+static void keys_that_are_not_finite_harm_only_their_block(void **state) {
+    (void)state;
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int n = 0; n < COUNT(all_bits) * COUNT(bad); n++) {
+        int bits = all_bits[n / COUNT(bad)];
+        radar_kv_view kv = kv_random(RADAR_F32, 64, 8, 2, 1), other = kv;
+        ((float *)kv.k)[5 * 16 + 3] = bad[n % COUNT(bad)]; /* token 3, dimension 5 */
+        radar_scorer_options opt = bits_of(64, bits);
+        radar_scorer *fast = scorer_with("sketch", opt);
+        opt.isa = "plain";
+        radar_scorer *plain = scorer_with("sketch", opt);
+        seal_all(fast, &kv, 8, NULL, 1);
+        seal_all(plain, &other, 8, "plain", 1);
+        assert_memory_equal(kv.summary, other.summary, 2 * fast->block_bytes);
+        float *q = normals(64, 3, 1), *score = score_range(fast, &kv, q, 1, 0, 8, NULL);
+        for (int j = 4; j < 8; j++) assert_true(isfinite(score[j]));
+        radar_free(q), radar_free(score), radar_free(other.summary);
+        radar_scorer_close(fast), radar_scorer_close(plain);
+        kv_free(&kv);
+    }
+}
+
+/* ---- error ---- */
+
+/* Root mean square error of a logit, exact H q, in units of |q| |k - mu| 2^-bits / D. */
+static double logit_error(const radar_kv_view *kv, int bits, const float *q, int tokens,
+                          double *bias) {
+    double u[256], hq[256], nq = 0, square = 0;
+    *bias = 0;
+    for (int d = 0; d < kv->D; d++) {
+        u[d] = q[d];
+        nq += u[d] * u[d];
+    }
+    hadamard_ref(hq, u, kv->D);
+    for (int t = 0; t < tokens; t++) {
+        layout b = layout_at(kv, bits, t);
+        double nk = 0, size = 0;
+        for (int d = 0; d < kv->D; d++) nk += pow(key_at(kv, t, d) - mu_at(&b, d), 2);
+        double e = (sketch_logit(kv, bits, q, hq, t, &size) - logit_ref(kv, q, t)) /
+                   (sqrt(nq * nk) * exp2(-bits) / kv->D);
+        square += e * e / tokens;
+        *bias += e / tokens;
+    }
+    return sqrt(square);
+}
+
+/* Normal coordinates through the best uniform quantiser of 1, 2, 4 bits keep an error of .603, .345, .107 of their deviation (Max,
+ * 1960).  A stored step is off by up to 2^(1/32), .0125 rms, which adds that share of the coordinate in quadrature: in units of
+ * 2^-bits 1.206, 1.380, 1.73.  Short keys have less at 4 bits: the step follows the largest of their few coordinates. */
+static const double expected_error[] = {1.206, 1.380, 1.73};
+
+static void error_is_that_of_its_bits(void **state) {
+    (void)state;
+    const int sizes[] = {64, 128, 256};
+    for (int k = 0; k < COUNT(sizes); k++) {
+        double rms[3];
+        for (int b = 0; b < COUNT(all_bits); b++) {
+            double square = 0, mean = 0;
+            radar_kv_view kv = kv_random(RADAR_F32, sizes[k], 64, 77, 1.5f);
+            radar_scorer *s = scorer_with("sketch", bits_of(sizes[k], all_bits[b]));
+            seal_all(s, &kv, 64, NULL, 2);
+            float *q = normals((size_t)(8 * sizes[k]), 78, 2);
+            for (int j = 0; j < 8; j++) {
+                double bias;
+                square += pow(logit_error(&kv, all_bits[b], q + j * sizes[k], 1024, &bias), 2) / 8;
+                mean += bias / 8;
+            }
+            rms[b] = sqrt(square);
+            print_message("D %d, %d bits: logit error in units of |q| |k - mu| 2^-bits / D: rms "
+                          "%.3f (expected %.3f), mean %.3f\n",
+                          sizes[k], all_bits[b], rms[b], expected_error[b], mean);
+            assert_true(rms[b] >= expected_error[b] * (all_bits[b] == 4 ? 0.85 : 0.95));
+            assert_true(rms[b] <= expected_error[b] * 1.05);
+            assert_true(fabs(mean) <= 0.1);
+            radar_free(q);
+            radar_scorer_close(s);
+            kv_free(&kv);
+        }
+        double first = 2 * rms[0] / rms[1], second = 4 * rms[1] / rms[2];
+        print_message("D %d: error falls by %.2f from 1 bit to 2, by %.2f from 2 to 4\n", sizes[k],
+                      first, second);
+        assert_true(first >= 1.6 && first <= 2);
+        assert_true(second >= 3.1 && second <= 4);
+    }
+}
+
+/* A real head's coordinates are not normal before the rotation; after it they must look so. */
+static void error_on_a_real_head_is_that_of_its_bits(void **state) {
+    (void)state;
+    real r = load_real();
+    for (int b = 0; b < COUNT(all_bits); b++) {
+        double square = 0, mean = 0;
+        radar_scorer *s = scorer_with("sketch", bits_of(64, all_bits[b]));
+        for (int g = 0; g < 3; g++) {
+            radar_kv_view kv = r.kv[g];
+            seal_all(s, &kv, REAL_SEGMENTS, NULL, 2);
+            for (int j = 0; j < REAL_QUERIES * 3; j += 10) {
+                double bias;
+                square +=
+                    pow(logit_error(&kv, all_bits[b], real_query(&r, g, j), REAL_TOKENS, &bias),
+                        2) /
+                    18;
+                mean += bias / 18;
+            }
+            radar_free(kv.summary);
+        }
+        print_message("real head, %d bits: rms %.3f, mean %.3f\n", all_bits[b], sqrt(square), mean);
+        assert_true(sqrt(square) >= 0.85 * expected_error[b]);
+        assert_true(sqrt(square) <= 1.05 * expected_error[b]);
+        assert_true(fabs(mean) <= 0.1);
+        radar_scorer_close(s);
+    }
+    free_real(&r);
+}
+
+static void more_bits_find_more_of_the_best_segments(void **state) {
+    (void)state;
+    real r = load_real();
+    double found[3];
+    for (int b = 0; b < COUNT(all_bits); b++)
+        found[b] = recall("sketch", bits_of(64, all_bits[b]), &r, 8);
+    print_message("recall of the best 8 of 79 segments: 1 bit %.3f, 2 bits %.3f, 4 bits %.3f\n",
+                  found[0], found[1], found[2]);
+    assert_true(found[0] >= 0.78 && found[1] >= 0.86 && found[2] >= 0.95);
+    assert_true(found[0] < found[1] && found[1] < found[2]);
+    free_real(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(seals_the_nearest_levels_of_the_best_step),
+        cmocka_unit_test(bytes_a_block_are_as_documented),
+        cmocka_unit_test(refuses_other_numbers_of_bits),
+        cmocka_unit_test(scores_what_its_layout_says),
+        cmocka_unit_test(bits_of_scores_do_not_depend_on_isa_neighbours_threads_or_range),
+        cmocka_unit_test(equal_keys_are_exact_up_to_the_mean),
+        cmocka_unit_test(keys_that_are_not_finite_harm_only_their_block),
+        cmocka_unit_test(error_is_that_of_its_bits),
+        cmocka_unit_test(error_on_a_real_head_is_that_of_its_bits),
+        cmocka_unit_test(more_bits_find_more_of_the_best_segments),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -105,4 +105,42 @@ static inline void note(double *worst, double error) {
     if (!(error <= *worst) && !isnan(*worst)) *worst = error;
 }
 
+/* ---- random tokens, and the rule of the tests that use them ---- */
+
+enum { G = 2, H = 4, N = 64, ROWS = 740, WINDOW = 21, SINKS = 3, KEEP = 4 };
+
+static inline radar_published_rule rule_of(bool code) {
+    return (radar_published_rule){.code = code,
+                                  .window = WINDOW,
+                                  .sinks = SINKS,
+                                  .aspect = code ? 2 : 1,
+                                  .keep = KEEP,
+                                  .seed = 3,
+                                  .features = N};
+}
+
+/* Random tokens, as the cache will hold them. */
+typedef struct tokens {
+    float *k, *v; /* [ROWS, G, D] */
+    float *q;     /* [ROWS, H, D] */
+} tokens;
+
+static inline float *rounded(size_t n, uint64_t seed, float scale) {
+    float *x = normals(n, seed, scale);
+    for (size_t i = 0; i < n; i++) x[i] = radar_f16_to_f32(radar_f32_to_f16(x[i]));
+    return x;
+}
+
+static inline tokens make_tokens(uint64_t seed, float scale) {
+    return (tokens){rounded(ROWS * G * D, seed, scale), rounded(ROWS * G * D, seed + 1, 1),
+                    rounded(ROWS * H * D, seed + 2, scale)};
+}
+
+static inline void free_tokens(tokens *t) { radar_free(t->k), radar_free(t->v), radar_free(t->q); }
+
+static inline void open_with(rig *r, const radar_published_rule *rule, const tokens *t) {
+    rig_open(r, ROWS, G, H, rule);
+    rig_put(r, 0, ROWS, t->k, t->v);
+}
+
 #endif

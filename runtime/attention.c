@@ -201,6 +201,8 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
                            .segments = opt->segments,
                            .segment = opt->segment,
                            .observe = opt->observe,
+                           .exact_scores = opt->scorer && strcmp(opt->scorer, "exact") == 0,
+                           .rf_features = opt->rf_features,
                            .restream = opt->restream != 0,
                            .dense_below = opt->dense_below,
                            .pick_seed = opt->scorer_seed};

@@ -22,6 +22,8 @@ typedef struct radar_attention {
     int64_t segment;     /* tokens of a scored segment; -1 = auto */
     int64_t longest;     /* tokens of a segment that auto can reach */
     int64_t observe;     /* snapkv: queries of the prompt that vote */
+    bool exact_scores;   /* paper, code: true masses instead of features */
+    int64_t rf_features; /* paper, code: directions; 0 = 16 D */
     bool restream;       /* streaming: positions counted within what is kept */
     bool share_head;     /* each query head attends to its own list */
     bool select_local;

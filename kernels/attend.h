@@ -5,7 +5,8 @@
  *   that count a token for many, or only on one side of the fraction)
  * A token is attended when its bit is set in its item and its position is <= the query's.
  * Order, the same for every n_query: items ascending; a dot product in 4 chains over d % 4, summed (0+1)+(2+3);
- * one online update per segment with at least one attended token; values added token by token, ascending.
+ * one online update per segment with at least one attended token; values added token by token, ascending; a weight is
+ * multiplied with exp(s_i - m) first.
  * Source: online softmax, arXiv:1805.02867.  Cost: 2 * 16 * D * bytes(type) read per item, shared by the task's queries. */
 #ifndef RADAR_ATTEND_H
 #define RADAR_ATTEND_H

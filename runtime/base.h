@@ -47,7 +47,8 @@ enum radar_stream {
     RADAR_STREAM_SAMPLER = 1,
     RADAR_STREAM_SIGNS,
     RADAR_STREAM_OMEGA,
-    RADAR_STREAM_PICK
+    RADAR_STREAM_PICK,
+    RADAR_STREAM_SUBGEN
 };
 
 /* 64 uniform bits: three rounds of the SplitMix64 finaliser (Steele, Lea, Flood 2014) over seed, stream and counter. */

@@ -131,6 +131,13 @@ const radar_policy *radar_policy_find(const char *name); /* NULL: none of that n
 static inline int64_t radar_segment_number(int64_t position) { return position / RADAR_SEGMENT; }
 /* Storage index in own shard i of the first of its segments with global number >= segment. */
 int32_t radar_storage_segment(const radar_kvcache *kv, int i, int64_t segment);
+/* Tokens of the 16 from position `first` on that lie in [begin, end), one bit each. */
+static inline uint32_t radar_tokens_within(int64_t first, int64_t begin, int64_t end) {
+    uint32_t mask = 0;
+    for (int i = 0; i < RADAR_SEGMENT; i++)
+        if (first + i >= begin && first + i < end) mask |= 1u << i;
+    return mask;
+}
 /* Appends to the plan's items those of global segments [begin, end) that lie in own shard i, all tokens attended. */
 void radar_plan_range(radar_plan *plan, const radar_kvcache *kv, int i, int64_t begin, int64_t end);
 /* Adds one attention task: queries [first, first + n) of KV head `head` in own shard i, items [first_item, plan->n_items). */

@@ -24,6 +24,12 @@ static inline uint32_t attended(uint32_t tokens, int64_t first, int64_t position
 
 /* ---- plain C ---- */
 
+/* out may be s. */
+static void plain_weigh(float *out, const float *s, const float *weight, int32_t segment) {
+    for (int i = 0; i < RADAR_SEGMENT; i++)
+        out[i] = weight ? s[i] * weight[(size_t)segment * RADAR_SEGMENT + (size_t)i] : s[i];
+}
+
 static void plain_update(const radar_attend_task *task, const radar_item *item, int j,
                          float scale) {
     const radar_kv_view *kv = &task->kv;
@@ -39,8 +45,10 @@ static void plain_update(const radar_attend_task *task, const radar_item *item, 
     float m = radar_fold_max(radar_fold_max1(s), partial[RADAR_PARTIAL_M]);
     if (m == -INFINITY) return;
     for (int i = 0; i < RADAR_SEGMENT; i++) s[i] = radar_expf1(s[i] - m);
-    float fade = radar_expf1(partial[RADAR_PARTIAL_M] - m);
-    partial[RADAR_PARTIAL_L] = partial[RADAR_PARTIAL_L] * fade + radar_fold_sum1(s);
+    float fade = radar_expf1(partial[RADAR_PARTIAL_M] - m), counted[RADAR_SEGMENT];
+    plain_weigh(counted, s, task->key_weight, item->segment);
+    partial[RADAR_PARTIAL_L] = partial[RADAR_PARTIAL_L] * fade + radar_fold_sum1(counted);
+    plain_weigh(s, s, task->value_weight, item->segment);
     partial[RADAR_PARTIAL_M] = m;
     for (int d = 0; d < kv->D; d++) {
         float sum = o[d] * fade;
@@ -216,10 +224,23 @@ static void look_at(pass *p, int i, weights *w) {
     }
 }
 
-/* Logits become weights, and m, l follow: 4 Q queries from j on, one lane each. */
-RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int j, int Q) {
+/* What the 16 tokens of a segment count: 1 each without weights. */
+RADAR_TEMPLATE RADAR_AVX512 __m512 counts_of(const float *weight, int32_t segment) {
+    return weight ? _mm512_loadu_ps(weight + (size_t)segment * RADAR_SEGMENT)
+                  : _mm512_set1_ps(1.0f);
+}
+
+/* Logits become weights, and m, l follow: 4 Q queries from j on, one lane each.  weighted: tokens of the item count as
+ * the task says. */
+RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int item, int j, int Q,
+                                             bool weighted) {
+    const radar_attend_task *t = p->task;
     const __m512 none = _mm512_set1_ps(-INFINITY);
-    __m512 x[16];
+    __m512 x[16], u = none, v = none;
+    if (weighted) {
+        u = counts_of(t->key_weight, t->item[item].segment);
+        v = counts_of(t->value_weight, t->item[item].segment);
+    }
     for (int i = 0; i < 4 * Q; i++)
         x[i] = _mm512_mask_loadu_ps(none, (__mmask16)w->mask[j + i], w->s[j + i]);
     __m512 before = _mm512_load_ps(p->m + j), m = _mm512_max_ps(radar_fold16(true, x, Q), before);
@@ -228,7 +249,8 @@ RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int j, int Q) 
         _mm512_mask_mov_ps(m, _mm512_cmp_ps_mask(m, none, _CMP_EQ_OQ), _mm512_setzero_ps());
     for (int i = 0; i < 4 * Q; i++) {
         x[i] = radar_expf16(_mm512_sub_ps(x[i], _mm512_permutexvar_ps(_mm512_set1_epi32(i), base)));
-        _mm512_store_ps(w->s[j + i], x[i]);
+        _mm512_store_ps(w->s[j + i], weighted ? _mm512_mul_ps(x[i], v) : x[i]);
+        if (weighted) x[i] = _mm512_mul_ps(x[i], u);
     }
     __m512 fade = radar_expf16(_mm512_sub_ps(before, base));
     __m512 l =
@@ -238,22 +260,27 @@ RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int j, int Q) 
     _mm512_store_ps(p->fade + j, fade);
 }
 
-RADAR_AVX512 static void soften(pass *p, weights *w) {
+RADAR_TEMPLATE RADAR_AVX512 void soften_all(pass *p, weights *w, int item, bool weighted) {
     for (int j = 0; j < p->n; j += 16) {
         switch ((p->n - j + 3) / 4) {
         case 1:
-            soften_some(p, w, j, 1);
+            soften_some(p, w, item, j, 1, weighted);
             break;
         case 2:
-            soften_some(p, w, j, 2);
+            soften_some(p, w, item, j, 2, weighted);
             break;
         case 3:
-            soften_some(p, w, j, 3);
+            soften_some(p, w, item, j, 3, weighted);
             break;
         default:
-            soften_some(p, w, j, 4);
+            soften_some(p, w, item, j, 4, weighted);
         }
     }
+}
+
+RADAR_AVX512 static void soften(pass *p, weights *w) { soften_all(p, w, 0, false); }
+RADAR_AVX512 static void soften_weighted(pass *p, weights *w, int item) {
+    soften_all(p, w, item, true);
 }
 
 /* Queries that see different tokens of the segment (the diagonal) go one by one, so that each adds its own tokens only. */
@@ -279,13 +306,17 @@ static void add_values(pass *p, int i, weights *w) {
  * for each other. */
 static void run_pass(pass *p) {
     const radar_attend_task *t = p->task;
+    const bool weighted = t->key_weight || t->value_weight;
     weights *now = &p->weight[0], *then = &p->weight[1];
     int i = next_item(p, 0, now->mask);
     if (i < t->n_items) look_at(p, i, now);
     while (i < t->n_items) {
         int next = next_item(p, i + 1, then->mask);
         prefetch_item(t, next + 1);
-        soften(p, now);
+        if (weighted)
+            soften_weighted(p, now, i);
+        else
+            soften(p, now);
         if (next < t->n_items) look_at(p, next, then);
         add_values(p, i, now);
         weights *swap = now;

@@ -1,55 +1,164 @@
-/* Sinks and window only: the first `sinks` tokens and the latest `window`, at their positions in the cache.
- * Source: StreamingLLM, arXiv:2309.17453 (which re-indexes positions; this keeps them). */
+/* Sinks and window only: the first `sinks` tokens and the latest `window`.
+ * Source: StreamingLLM, arXiv:2309.17453.  It counts positions within what is kept, which `restream` does too; without it
+ * positions are those of the cache.
+ *
+ * Restream.  With sinks + window kept tokens the row's index is sinks + window - 1 whatever its position t; the window's keys
+ * keep their distance to it, sink j is at distance sinks + window - 1 - j instead of t - j.  As RoPE makes logits of distances,
+ * the keys stay as they are stored and a copy of the query is turned on by (sinks + window - 1 - t) positions for the sinks:
+ *   piece of a shard = fold(window's tokens with the query, sinks with its copy)          two tasks where it holds sinks
+ * Nothing changes while everything is kept, t < sinks + window. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/merge.h"
 #include "runtime/policy.h"
 
+static bool turns(const radar_attention *a, int64_t position) {
+    return a->restream && a->sinks > 0 && position >= a->sinks + a->window;
+}
+
+/* ---- room ---- */
+
+/* The scratch of restream. */
+typedef struct work {
+    float *q;       /* [G, rows, group, D] turned */
+    float *cos_sin; /* [rows, 2, rotary / 2] */
+    float *partial; /* [shards, G, rows, group, PARTIAL(D)] of the sinks */
+} work;
+
+/* Cuts base into the arrays of w; returns the bytes used. */
+static size_t lay_out(work *w, char *base, const radar_kvcache *kv, int n_heads, int n_rows) {
+    size_t rows = (size_t)n_rows, D = (size_t)kv->D, queries = rows * (size_t)n_heads;
+    size_t q = queries * D * sizeof(float), cos_sin = rows * D * sizeof(float);
+    *w = (work){(float *)base, (float *)(base + q), (float *)(base + q + cos_sin)};
+    return q + cos_sin +
+           (size_t)kv->n_shards * queries * (size_t)RADAR_PARTIAL(kv->D) * sizeof(float);
+}
+
 static int64_t most_items(const radar_kvcache *kv, const radar_attention *a) {
-    int64_t listed = (a->sinks + a->window) / RADAR_SEGMENT + 4;
-    return radar_min64(listed, kv->rank_tokens / RADAR_SEGMENT + 1);
+    int64_t listed = (a->sinks + a->window) / RADAR_SEGMENT + 5;
+    return radar_min64(listed, kv->rank_tokens / RADAR_SEGMENT + 2);
 }
 
 static void streaming_room(const radar_kvcache *kv, const radar_attention *a, int n_heads,
                            int n_rows, radar_plan *need) {
-    (void)n_heads;
-    need->max_tasks = kv->n_shards * kv->kv_heads * n_rows;
+    work w;
+    int tasks = kv->n_shards * kv->kv_heads * n_rows;
+    need->max_tasks = a->restream ? 2 * tasks : tasks;
     need->max_items = (size_t)n_rows * (size_t)most_items(kv, a) + (size_t)kv->n_shards;
     need->max_missed = 0;
-    need->scratch_bytes = 0;
+    need->max_folds = a->restream ? tasks : 0;
+    need->scratch_bytes = a->restream ? lay_out(&w, NULL, kv, n_heads, n_rows) : 0;
 }
 
-/* Attended tokens of the 16 that start at position p: bits of p + i < sinks or p + i >= from. */
-static uint32_t kept(int64_t p, int64_t sinks, int64_t from) {
-    uint32_t mask = 0;
-    for (int i = 0; i < RADAR_SEGMENT; i++)
-        if (p + i < sinks || p + i >= from) mask |= 1u << i;
-    return mask;
-}
+/* ---- lists ---- */
 
-static void list_row(radar_select *s, int i, int64_t position) {
-    const radar_attention *a = s->attention;
+/* Items of global segments [first, last), of them the tokens before `end` and those from `from` on. */
+static void list_segments(radar_select *s, int i, int64_t first, int64_t last, int64_t end,
+                          int64_t from) {
     radar_kv_view view = radar_kvcache_view(s->kv, s->layer, 0, i);
-    int64_t from = radar_max64(position + 1 - a->window, 0);
-    int64_t end = radar_segment_number(position) + 1,
-            sinks_end = radar_min64(radar_ceil_div(a->sinks, RADAR_SEGMENT), end);
-    int64_t window_begin = radar_max64(radar_segment_number(from), sinks_end);
-    size_t first = s->plan->n_items;
-    radar_plan_range(s->plan, s->kv, i, 0, sinks_end);
-    radar_plan_range(s->plan, s->kv, i, window_begin, end);
-    for (size_t j = first; j < s->plan->n_items; j++) {
-        radar_item *item = &s->plan->item[j];
-        item->tokens = kept(radar_kv_position(&view, item->segment), a->sinks, from);
+    size_t item = s->plan->n_items;
+    radar_plan_range(s->plan, s->kv, i, first, last);
+    for (; item < s->plan->n_items; item++) {
+        int64_t p = radar_kv_position(&view, s->plan->item[item].segment);
+        s->plan->item[item].tokens =
+            radar_tokens_within(p, 0, end) | radar_tokens_within(p, from, p + RADAR_SEGMENT);
     }
 }
 
-static radar_status streaming_select(radar_select *s) {
+static int64_t sinks_end(const radar_attention *a) {
+    return radar_ceil_div(a->sinks, RADAR_SEGMENT);
+}
+
+static void list_kept(radar_select *s, int i, int64_t position) {
+    const radar_attention *a = s->attention;
+    int64_t from = radar_max64(position + 1 - a->window, 0),
+            end = radar_segment_number(position) + 1, sinks = radar_min64(sinks_end(a), end);
+    list_segments(s, i, 0, sinks, a->sinks, from);
+    list_segments(s, i, radar_max64(radar_segment_number(from), sinks), end, a->sinks, from);
+}
+
+static void list_sinks(radar_select *s, int i) {
+    list_segments(s, i, 0, sinks_end(s->attention), s->attention->sinks, INT64_MAX);
+}
+
+static void list_window(radar_select *s, int i, int64_t position) {
+    int64_t from = position + 1 - s->attention->window;
+    list_segments(s, i, radar_segment_number(from), radar_segment_number(position) + 1, 0, from);
+}
+
+static void count(radar_select *s, int i, int row, size_t first) {
+    s->counts->attended_tokens +=
+        s->kv->kv_heads * radar_plan_tokens(s, i, first, s->position[row]);
+}
+
+/* Queries of `row`, with what is listed from item `first` on. */
+static void attend_list(radar_select *s, int i, int row, size_t first) {
     int group = s->n_heads / s->kv->kv_heads;
+    for (int head = 0; head < s->kv->kv_heads; head++)
+        radar_plan_task(s, head, i, row * group, group, first);
+    count(s, i, row, first);
+}
+
+/* ---- restream ---- */
+
+/* The copy of all queries, turned from their positions to the row's index among the kept tokens. */
+static void turn_queries(radar_select *s, const work *w) {
+    const radar_rope *rope = s->rope;
+    int group = s->n_heads / s->kv->kv_heads, half = rope->rotary / 2;
+    size_t of_head = (size_t)s->n_rows * (size_t)group * (size_t)s->kv->D;
+    int64_t index = s->attention->sinks + s->attention->window - 1;
     for (int row = 0; row < s->n_rows; row++) {
+        float *angle = w->cos_sin + (size_t)row * (size_t)rope->rotary;
+        double back = (double)(radar_min64(index, s->position[row]) - s->position[row]);
+        for (int j = 0; j < half; j++) {
+            angle[j] = (float)cos(back * rope->frequency[j]);
+            angle[half + j] = (float)sin(back * rope->frequency[j]);
+        }
+    }
+    memcpy(w->q, s->q, (size_t)s->kv->kv_heads * of_head * sizeof *w->q);
+    for (int head = 0; head < s->kv->kv_heads; head++)
+        s->kv->be->ops->rope(s->kv->be, w->q + (size_t)head * of_head, w->cos_sin, rope->style,
+                             s->n_rows, group, s->kv->D, rope->rotary);
+}
+
+/* The sinks of own shard i: like the task that a row has anyway, with the turned query and a partial beside the pieces. */
+static void attend_sinks(radar_select *s, const work *w, int i, int row) {
+    int group = s->n_heads / s->kv->kv_heads;
+    size_t first = s->plan->n_items;
+    list_sinks(s, i);
+    if (s->plan->n_items == first) return;
+    for (int head = 0; head < s->kv->kv_heads; head++) {
+        size_t query = ((size_t)head * (size_t)s->n_rows + (size_t)row) * (size_t)group;
+        size_t piece = (size_t)i * (size_t)s->n_rows * (size_t)s->n_heads + query;
+        radar_plan_task(s, head, i, row * group, group, first);
+        radar_attend_task *task = &s->plan->task[s->plan->n_tasks - 1];
+        s->plan->fold[s->plan->n_folds++] =
+            (radar_fold){.into = task->partial,
+                         .from = w->partial + piece * (size_t)RADAR_PARTIAL(s->kv->D),
+                         .n = group};
+        task->q = w->q + query * (size_t)s->kv->D;
+        task->partial = s->plan->fold[s->plan->n_folds - 1].from;
+    }
+    count(s, i, row, first);
+}
+
+static radar_status streaming_select(radar_select *s) {
+    work w = {0};
+    if (turns(s->attention, s->position[s->n_rows - 1])) {
+        lay_out(&w, s->plan->scratch, s->kv, s->n_heads, s->n_rows);
+        turn_queries(s, &w);
+    }
+    for (int row = 0; row < s->n_rows; row++) {
+        bool turned = turns(s->attention, s->position[row]);
         for (int i = 0; i < s->kv->n_shards; i++) {
             size_t first = s->plan->n_items;
-            list_row(s, i, s->position[row]);
-            for (int head = 0; head < s->kv->kv_heads; head++)
-                radar_plan_task(s, head, i, row * group, group, first);
-            s->counts->attended_tokens +=
-                s->kv->kv_heads * radar_plan_tokens(s, i, first, s->position[row]);
+            if (turned)
+                list_window(s, i, s->position[row]);
+            else
+                list_kept(s, i, s->position[row]);
+            attend_list(s, i, row, first);
+            if (turned) attend_sinks(s, &w, i, row);
         }
     }
     return RADAR_OK;

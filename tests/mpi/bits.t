@@ -53,6 +53,10 @@ job "exact precision, f32 cache" --dense-below 0 --segments 3 --precision exact 
 job "bf16 cache, 16 shards" --dense-below 0 --segments 3 --kv-type bf16 --shards 16
 job "plain C" --dense-below 0 --segments 3 --isa plain
 job "streaming" --attention streaming
+job "streaming, restream" --attention streaming --restream
+job "streaming, restream, sinks in several shards" --attention streaming --restream --sinks 150
+job "subgen" --attention subgen
+job "subgen, few clusters, bf16 cache" --attention subgen --budget 64 --kv-type bf16
 job "dense" --attention dense
 
 # Reservations so long that unequal shares would cut passes differently: no rank may be left waiting.

@@ -49,6 +49,11 @@ static inline size_t kv_bytes(radar_dtype type, int D, int segments) {
     return (size_t)segments * 16 * (size_t)D * (type == RADAR_F32 ? 4 : 2);
 }
 
+/* The greater of two errors; one that is no number counts as infinite, and stays. */
+static inline double worse(double worst, double e) {
+    return e <= worst ? worst : e > worst ? e : INFINITY;
+}
+
 /* An empty cache of one shard of one. */
 static inline radar_kv_view kv_empty(radar_dtype type, int D, int segments) {
     radar_kv_view kv = {.type = type, .D = D, .stripe_segments = 16, .shards = 1};

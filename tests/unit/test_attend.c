@@ -11,6 +11,7 @@ typedef struct attend_case {
     int64_t position[MAX_QUERIES];
     radar_item item[64];
     float scale;
+    const float *key_weight, *value_weight;
 } attend_case;
 
 /* Every other segment or so, some tokens of it; positions spread over the list. */
@@ -50,7 +51,9 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
                                 .item = c->item,
                                 .n_items = c->n_items,
                                 .partial = out + (size_t)j * size,
-                                .partial_stride = size};
+                                .partial_stride = size,
+                                .key_weight = c->key_weight,
+                                .value_weight = c->value_weight};
     radar_cpu_attend(&cpu.base, task, n, c->scale);
     return out;
 }
@@ -75,8 +78,11 @@ static void reference(const attend_case *c, int j, double *m, double *l, double 
                     *m = fmax(*m, s);
                     continue;
                 }
-                *l += exp(s - *m);
-                for (int d = 0; d < c->kv.D; d++) o[d] += exp(s - *m) * value_at(&c->kv, slot, d);
+                double u = c->key_weight ? c->key_weight[slot] : 1,
+                       w = c->value_weight ? c->value_weight[slot] : 1;
+                *l += u * exp(s - *m);
+                for (int d = 0; d < c->kv.D; d++)
+                    o[d] += w * exp(s - *m) * value_at(&c->kv, slot, d);
             }
         }
     }
@@ -105,6 +111,23 @@ static double worst_error(const attend_case *c, const float *out) {
     return worst;
 }
 
+/* Largest error of m, and of l and o against the largest sum that their terms could give. */
+static double worst_weighted_error(const attend_case *c, const float *out) {
+    double worst = 0, m, l, o[256];
+    for (int j = 0; j < c->n_query; j++) {
+        const float *p = out + (size_t)j * (size_t)RADAR_PARTIAL(c->kv.D);
+        reference(c, j, &m, &l, o);
+        if (m == -INFINITY) continue;
+        double most = 0;
+        for (int d = 0; d < c->kv.D; d++) most = fmax(most, fabs(o[d]));
+        worst = worse(worst, fabs(p[RADAR_PARTIAL_M] - m));
+        worst = worse(worst, fabs(p[RADAR_PARTIAL_L] - l) / fmax(l, 1e-9));
+        for (int d = 0; d < c->kv.D; d++)
+            worst = worse(worst, fabs(p[RADAR_PARTIAL_O + d] - o[d]) / fmax(most, 1e-9));
+    }
+    return worst;
+}
+
 static void agrees_with_softmax_in_double(void **state) {
     (void)state;
     double worst = 0;
@@ -124,6 +147,57 @@ static void agrees_with_softmax_in_double(void **state) {
         }
     }
     print_message("worst error of m, l and o / l: %.2g\n", worst);
+}
+
+/* Weights of the slots of 24 segments: a third 0, the others from 1e-3 to 1e3. */
+static float *some_weights(uint64_t seed) {
+    float *w = must(radar_alloc(24 * 16 * sizeof *w));
+    for (int i = 0; i < 24 * 16; i++) {
+        double u = radar_random_uniform(seed, 8, (uint64_t)i);
+        w[i] = u < 1.0 / 3 ? 0 : (float)pow(10, 9 * u - 6);
+    }
+    return w;
+}
+
+/* Each side alone and both: sums with weights in double; and both instruction sets and every cut into tasks give one answer. */
+static void weights_count_tokens_on_their_side(void **state) {
+    (void)state;
+    double worst = 0;
+    for (int t = 0; t < COUNT(all_types); t++) {
+        for (int sides = 1; sides < 4; sides++) {
+            attend_case c = make_case(all_types[t], t == 1 ? 64 : 96, 21, 24, (uint64_t)(50 + t));
+            float *u = some_weights(1), *w = some_weights(2);
+            if (sides & 1) c.key_weight = u;
+            if (sides & 2) c.value_weight = w;
+            float *plain = run_case(&c, "plain", 1, 21);
+            worst = worse(worst, worst_weighted_error(&c, plain));
+            for (int per = 1; per <= 21 && has_avx512(); per += 4) {
+                float *vector = run_case(&c, "avx512", 2, per);
+                assert_memory_equal(plain, vector,
+                                    21 * (size_t)RADAR_PARTIAL(c.kv.D) * sizeof *plain);
+                radar_free(vector);
+            }
+            radar_free(plain), radar_free(u), radar_free(w);
+            free_case(&c);
+        }
+    }
+    print_message("worst error of m, l and o with weights: %.2g\n", worst);
+    assert_true(worst <= 5e-6);
+}
+
+static void weights_of_one_change_no_bit(void **state) {
+    (void)state;
+    const char *isa[] = {"plain", NULL};
+    for (int i = 0; i < 2; i++) {
+        attend_case c = make_case(RADAR_F16, 64, 9, 24, 60);
+        float one[24 * 16], *without = run_case(&c, isa[i], 1, 9);
+        for (int j = 0; j < 24 * 16; j++) one[j] = 1;
+        c.key_weight = c.value_weight = one;
+        float *with = run_case(&c, isa[i], 1, 9);
+        assert_memory_equal(with, without, 9 * (size_t)RADAR_PARTIAL(64) * sizeof *with);
+        radar_free(with), radar_free(without);
+        free_case(&c);
+    }
 }
 
 static void plain_and_avx512_give_the_same_bits(void **state) {
@@ -371,6 +445,8 @@ static void matches_a_real_models_dense_attention(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_softmax_in_double),
+        cmocka_unit_test(weights_count_tokens_on_their_side),
+        cmocka_unit_test(weights_of_one_change_no_bit),
         cmocka_unit_test(plain_and_avx512_give_the_same_bits),
         cmocka_unit_test(bits_do_not_depend_on_neighbours_or_threads),
         cmocka_unit_test(masked_tokens_are_never_touched),

@@ -1,0 +1,141 @@
+/* shards_fixture.h - a policy at work over all shards of a small cache in one process: the attention part of a forward pass. */
+#ifndef RADAR_TEST_SHARDS_FIXTURE_H
+#define RADAR_TEST_SHARDS_FIXTURE_H
+
+#include "runtime/policy.h"
+#include "tests/unit/kv_fixture.h"
+
+#define SHARDS_MOST_ROWS 8
+
+typedef struct shards {
+    radar_cpu cpu;
+    radar_kvcache kv;
+    radar_attention attention;
+    radar_counts counts;
+    radar_plan plan;
+    radar_rope rope;
+    const radar_policy *policy;
+    void *state;
+    int n_heads;
+    float *pieces, *coverage;
+} shards;
+
+typedef struct shards_shape {
+    radar_dtype type;
+    int shards, stripe, layers, kv_heads, group, D;
+    int64_t context;
+} shards_shape;
+
+static inline void *array_of(size_t n, size_t size) { return must(radar_alloc_array(n + 1, size)); }
+
+static inline void shards_plan(shards *s) {
+    radar_plan *p = &s->plan;
+    s->policy->room(&s->kv, &s->attention, s->n_heads, SHARDS_MOST_ROWS, p);
+    p->task = array_of((size_t)p->max_tasks, sizeof *p->task);
+    p->item = array_of(p->max_items, sizeof *p->item);
+    p->fold = array_of((size_t)p->max_folds, sizeof *p->fold);
+    p->scratch = array_of(p->scratch_bytes, 1);
+}
+
+/* attention: its numbers, without policy. */
+static inline void shards_open(shards *s, const char *policy, const radar_attention *attention,
+                               const shards_shape *shape, const char *isa) {
+    extern const radar_backend_ops radar_cpu_backend;
+    *s = (shards){.cpu = cpu_with(isa, 1), .attention = *attention};
+    s->cpu.base.ops = &radar_cpu_backend;
+    s->policy = must((void *)radar_policy_find(policy));
+    s->n_heads = shape->kv_heads * shape->group;
+    s->kv = (radar_kvcache){
+        .be = &s->cpu.base,
+        .layout = {.shards = shape->shards, .stripe = shape->stripe, .ranks = 1},
+        .layers = shape->layers,
+        .kv_heads = shape->kv_heads,
+        .D = shape->D,
+        .type = shape->type,
+        .context = shape->context,
+    };
+    assert_int_equal(radar_kvcache_plan(&s->kv, NULL), RADAR_OK);
+    assert_int_equal(radar_kvcache_open(&s->kv, NULL), RADAR_OK);
+    shards_plan(s);
+    const radar_policy_shape of = {&s->kv, &s->attention, s->n_heads};
+    if (s->policy->open) assert_int_equal(s->policy->open(&s->state, &of, NULL), RADAR_OK);
+    size_t queries = (size_t)s->n_heads * SHARDS_MOST_ROWS;
+    s->pieces = array_of((size_t)shape->shards * queries * (size_t)RADAR_PARTIAL(shape->D),
+                         sizeof *s->pieces);
+    s->coverage = array_of(queries, sizeof *s->coverage);
+}
+
+static inline void shards_close(shards *s) {
+    if (s->policy->close) s->policy->close(s->state);
+    radar_kvcache_close(&s->kv);
+    radar_free(s->plan.task), radar_free(s->plan.item), radar_free(s->plan.fold);
+    radar_free(s->plan.scratch), radar_free(s->pieces), radar_free(s->coverage);
+}
+
+typedef struct shards_tree {
+    shards *s;
+    int64_t partials;
+} shards_tree;
+
+static inline void shards_merge(void *user, int a, int b) {
+    const shards_tree *t = user;
+    size_t piece = (size_t)t->partials * (size_t)RADAR_PARTIAL(t->s->kv.D);
+    radar_cpu_merge(&t->s->cpu.base, t->s->pieces + (size_t)a * piece,
+                    t->s->pieces + (size_t)b * piece, t->partials, t->s->kv.D);
+}
+
+static inline void shards_run_plan(shards *s, int n) {
+    radar_plan *p = &s->plan;
+    shards_tree tree = {s, (int64_t)n * s->n_heads};
+    assert_true(p->n_tasks <= p->max_tasks && p->n_items <= p->max_items &&
+                p->n_folds <= p->max_folds);
+    radar_cpu_attend(&s->cpu.base, p->task, p->n_tasks, 1.0f / sqrtf((float)s->kv.D));
+    for (int i = 0; i < p->n_folds; i++)
+        radar_cpu_merge(&s->cpu.base, p->fold[i].into, p->fold[i].from, p->fold[i].n, s->kv.D);
+    radar_tree(0, s->kv.layout.shards, shards_merge, &tree);
+}
+
+/* Rows of one layer at positions first ... : their k, v [n, G, D] are appended, and q [n, H, D] attends under the policy into
+ * out [n, H, D].  q NULL: rows of the prompt, which the policy only sees. */
+static inline void shards_rows(shards *s, int layer, int64_t first, int n, const float *q,
+                               const float *k, const float *v, float *out) {
+    int group = s->n_heads / s->kv.kv_heads;
+    int32_t slot[SHARDS_MOST_ROWS];
+    int64_t position[SHARDS_MOST_ROWS], *query_position = array_of((size_t)(n * group), 8);
+    float *arranged = array_of((size_t)n * (size_t)s->n_heads * (size_t)s->kv.D, sizeof *arranged);
+    assert_true(n <= SHARDS_MOST_ROWS);
+    radar_kvcache_append(&s->kv, layer, first, n, k, v, slot);
+    for (int i = 0; i < n; i++) position[i] = first + i;
+    for (int i = 0; i < n * group; i++) query_position[i] = first + i / group;
+    if (q) radar_cpu_arrange(&s->cpu.base, arranged, q, n, s->kv.kv_heads, group, s->kv.D);
+    radar_select select = {.kv = &s->kv,
+                           .attention = &s->attention,
+                           .counts = &s->counts,
+                           .plan = &s->plan,
+                           .layer = layer,
+                           .n_rows = n,
+                           .n_heads = s->n_heads,
+                           .position = position,
+                           .query_position = query_position,
+                           .q = arranged,
+                           .k = k,
+                           .v = v,
+                           .partial = s->pieces,
+                           .rope = &s->rope,
+                           .state = s->state,
+                           .prefill = q == NULL};
+    s->plan.n_tasks = s->plan.n_folds = 0;
+    s->plan.n_items = 0;
+    if (q) {
+        assert_int_equal(s->policy->select(&select), RADAR_OK);
+        shards_run_plan(s, n);
+    }
+    if (s->policy->attended) assert_int_equal(s->policy->attended(&select), RADAR_OK);
+    if (q)
+        radar_cpu_finish(&s->cpu.base, out, s->coverage, s->pieces, n, s->kv.kv_heads, group,
+                         s->kv.D);
+    radar_free(arranged);
+    radar_free(query_position);
+}
+
+#endif

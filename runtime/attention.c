@@ -9,6 +9,12 @@ int32_t radar_attention_unit(const radar_attention *a, int64_t position) {
     return (int32_t)(segment / RADAR_SEGMENT);
 }
 
+int64_t radar_attention_budget(const radar_attention *a, int64_t position) {
+    if (a->segments > 0) return a->segments * RADAR_SEGMENT;
+    if (a->budget >= 0) return a->budget;
+    return position + 1 >= RADAR_LONG_CONTEXT ? 1024 : 512;
+}
+
 int radar_attention_peaks(const radar_attention *a, int64_t context,
                           int64_t peak[RADAR_MOST_UNITS]) {
     int64_t segment = RADAR_SEGMENT;
@@ -32,9 +38,9 @@ void radar_attention_candidates(const radar_attention *a, int64_t position, int6
 
 /* What the options ask for, in units, whether or not there are as many candidates. */
 static int64_t wanted(const radar_attention *a, int64_t position) {
-    int64_t budget = a->budget >= 0 ? a->budget : position + 1 >= RADAR_LONG_CONTEXT ? 1024 : 512;
     if (a->segments > 0) return a->segments;
-    return radar_max64(8, budget / (RADAR_SEGMENT * radar_attention_unit(a, position)));
+    return radar_max64(8, radar_attention_budget(a, position) /
+                              (RADAR_SEGMENT * radar_attention_unit(a, position)));
 }
 
 int64_t radar_attention_keep(const radar_attention *a, int64_t position) {

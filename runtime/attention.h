@@ -39,7 +39,9 @@ void radar_attention_longest_lists(const radar_attention *a, const radar_kvcache
  * What is sealed and in no whole unit is no candidate. */
 void radar_attention_candidates(const radar_attention *a, int64_t position, int64_t *begin,
                                 int64_t *end);
-/* How many units of them a query head takes. */
+/* Tokens of the middle that a row at `position` may choose. */
+int64_t radar_attention_budget(const radar_attention *a, int64_t position);
+/* How many units of the candidates a query head takes. */
 int64_t radar_attention_keep(const radar_attention *a, int64_t position);
 /* Up to how many tokens of context a row with the budget of `position` attends everything, because that reads no more bytes
  * (or the option says so). */

@@ -4,16 +4,13 @@
 
 #include "kernels/merge.h"
 
-extern const radar_policy radar_policy_radar, radar_policy_streaming, radar_policy_subgen,
-    radar_policy_paper, radar_policy_code;
+extern const radar_policy radar_policy_radar, radar_policy_streaming, radar_policy_h2o,
+    radar_policy_snapkv, radar_policy_subgen, radar_policy_paper, radar_policy_code;
 
-const radar_policy *const radar_policies[] = {&radar_policy_radar,
-                                              &radar_policy_dense,
-                                              &radar_policy_streaming,
-                                              &radar_policy_subgen,
-                                              &radar_policy_paper,
-                                              &radar_policy_code,
-                                              NULL};
+const radar_policy *const radar_policies[] = {
+    &radar_policy_radar, &radar_policy_dense,  &radar_policy_streaming,
+    &radar_policy_h2o,   &radar_policy_snapkv, &radar_policy_subgen,
+    &radar_policy_paper, &radar_policy_code,   NULL};
 
 const radar_policy *radar_policy_find(const char *name) {
     for (const radar_policy *const *p = radar_policies; *p; p++)

@@ -76,6 +76,7 @@ const radar_backend_ops radar_cpu_backend = {
     .score = radar_cpu_score,
     .topk = radar_cpu_topk,
     .attend = radar_cpu_attend,
+    .weigh = radar_cpu_weigh,
     .merge = radar_cpu_merge,
     .missed = radar_cpu_missed,
     .arrange = radar_cpu_arrange,

@@ -43,6 +43,7 @@ void radar_cpu_score(radar_backend *be, const radar_scorer *scorer, const radar_
                      int n_tasks);
 void radar_cpu_topk(radar_backend *be, radar_topk_task *task, int n_tasks);
 void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale);
+void radar_cpu_weigh(radar_backend *be, const radar_weigh_task *task, int n_tasks, float scale);
 void radar_cpu_merge(radar_backend *be, float *a, const float *b, int64_t n, int D);
 void radar_cpu_missed(radar_backend *be, const radar_missed_task *task, int n_tasks);
 void radar_cpu_arrange(radar_backend *be, float *out, const float *q, int M, int G, int group,

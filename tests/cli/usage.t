@@ -82,7 +82,6 @@ T
 refused "--kv-type q8 is known, not built" 78 'not built' run -m "$M" -p x --kv-type q8
 refused "--kv-type fp8 is known, not built" 78 'not built' run -m "$M" -p x --kv-type fp8
 refused "--backend cuda is known, not built" 78 'not built' run -m "$M" -p x --backend cuda
-refused "--attention h2o is known, not built" 78 'not built' run -m "$M" -p x --attention h2o
 
 for command in run "eval ppl" compare tokenize detokenize inspect; do
     # shellcheck disable=SC2086

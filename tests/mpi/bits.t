@@ -58,6 +58,10 @@ job "streaming, restream, sinks in several shards" --attention streaming --restr
 job "subgen" --attention subgen
 job "subgen, few clusters, bf16 cache" --attention subgen --budget 64 --kv-type bf16
 job "dense" --attention dense
+for share in group head; do
+    job "h2o, share $share" --attention h2o --budget 96 --share $share
+    job "snapkv, share $share" --attention snapkv --budget 96 --observe 24 --share $share
+done
 
 # Reservations so long that unequal shares would cut passes differently: no rank may be left waiting.
 args=(eval ppl -m "$TINY" --ids "$D/ids.json" --from 300 -c 800000 --dense-below 0 --window 32 --quiet --json)

@@ -101,6 +101,8 @@ typedef struct radar_policy_shape {
 typedef struct radar_policy {
     const char *name;
     bool needs_summaries;
+    bool
+        sees_prompt; /* what it remembers comes from every row from position 0 on; else from the cache, at any position */
     /* Rows of one select at most, 0 = any number.  1: what a row attends to depends on what the row before it did. */
     int most_rows;
     /* Room this policy needs in the plan for n_rows rows: entries of task, item and missed, and bytes of scratch. */
@@ -108,16 +110,15 @@ typedef struct radar_policy {
                  radar_plan *need);
     radar_status (*select)(radar_select *s); /* [all ranks] */
     /* What a policy remembers of a session beside the cache; NULL, all of them, where the choice follows from options, position
-     * and scores alone.  Such a policy has to see every row from position 0 on.  State is the same on every rank, or split like
-     * the shards. */
+     * and scores alone.  State is the same on every rank, or split like the shards. */
     radar_status (*open)(void **state, const radar_policy_shape *shape,
                          radar_error *err); /* [this rank] */
     void (*close)(void *state);             /* [this rank] NULL is fine */
     /* [all ranks] After the attention of every block of rows, prefill's too; s->partial begins with the merged partials
      * [G, n_rows, group, PARTIAL(D)], and the tasks of the plan are still there. */
     radar_status (*attended)(radar_select *s);
-    /* [this rank] Forget everything from position on; false where that is not possible (the one position that always is: where
-     * the prefill ended, and 0). */
+    /* [this rank] Forget everything from position on; false where that is not possible (where the prefill ended, and 0, always
+     * are). */
     bool (*rewind)(void *state, int64_t position);
 } radar_policy;
 

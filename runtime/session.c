@@ -225,7 +225,7 @@ radar_status radar_session_set_attention(radar_session *s, const char *attention
                    "attention '%s': the session was opened for '%s'; open or reconfigure it with "
                    "this attention",
                    attention, s->own_policy->name);
-    else if (policy && policy->open && s->state_position != s->position)
+    else if (policy && policy->sees_prompt && s->state_position != s->position)
         radar_fail(&s->e->err, RADAR_ERR_CONFIG,
                    "attention '%s' has not seen positions %lld to %lld; rewind to before them",
                    attention, (long long)s->state_position, (long long)s->position - 1);

@@ -281,7 +281,7 @@ static radar_status prepare(radar_session *next, const radar_session_options *op
                             radar_error *err) {
     radar_status st;
     RADAR_TRY(st, take_options(next, opt, err), fail);
-    if (next->own_policy->open && next->position > 0) {
+    if (next->own_policy->sees_prompt && next->position > 0) {
         st = radar_fail(err, RADAR_ERR_CONFIG,
                         "attention '%s' has to see the prompt: rewind to 0 before, or open a "
                         "session with it",
@@ -321,7 +321,7 @@ radar_status radar_session_reconfigure(radar_session *s, const radar_session_opt
     radar_kvcache_close_summaries(&s->kv);
     *s = next;
     s->counts = (radar_counts){0};
-    s->state_position = 0;
+    s->state_position = s->own_policy->sees_prompt ? 0 : s->position;
     if (s->probe) radar_probe_reset(s->probe);
     seal_all(s);
     return RADAR_OK;

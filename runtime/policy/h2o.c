@@ -315,6 +315,7 @@ const radar_policy radar_policy_h2o = {
     .most_rows = 1,
     .room = h2o_room,
     .select = h2o_select,
+    .sees_prompt = true,
     .open = h2o_open,
     .close = h2o_close,
     .attended = h2o_attended,

@@ -295,6 +295,7 @@ const radar_policy radar_policy_snapkv = {
     .name = "snapkv",
     .room = snapkv_room,
     .select = snapkv_select,
+    .sees_prompt = true,
     .open = snapkv_open,
     .close = snapkv_close,
     .attended = snapkv_attended,

@@ -284,6 +284,7 @@ const radar_policy radar_policy_subgen = {
     .most_rows = 1,
     .room = subgen_room,
     .select = subgen_select,
+    .sees_prompt = true,
     .open = subgen_open,
     .close = subgen_close,
     .attended = subgen_attended,

@@ -141,6 +141,46 @@ static void a_session_is_set_to_its_own_or_a_simple_attention(void **state) {
     radar_engine_close(e);
 }
 
+/* What has to see the prompt is refused behind one and taken before it; Radar as published is made from the cache at any position. */
+static void an_attention_with_a_memory_is_taken_where_it_can_be(void **state) {
+    (void)state;
+    static const char *const sees[] = {"h2o", "snapkv", "subgen"}, *const looks[] = {"paper",
+                                                                                     "code"};
+    radar_engine_options one = RADAR_ENGINE_OPTIONS_DEFAULT;
+    radar_engine *e;
+    char error[512] = "";
+    one.model = TINY;
+    one.shards = 1;
+    if (radar_engine_open(&e, MPI_COMM_NULL, &one, error, sizeof error) != RADAR_OK)
+        fail_msg("%s", error);
+    size_t bytes = (size_t)(TOKENS - PREFILL) * (size_t)vocab_of(e) * sizeof(float);
+    int32_t token[TOKENS];
+    fill(token, vocab_of(e));
+    radar_session_options first = options("radar", "sketch");
+    radar_session *s = session_of(e, &first);
+    for (int i = 0; i < 5; i++) {
+        radar_session_options opt = options(i < 3 ? sees[i] : looks[i - 3], "rf");
+        opt.segments = i < 3 ? 0 : 4;
+        radar_session *fresh = session_of(e, &opt);
+        assert_int_equal(radar_rewind(s, 0), RADAR_OK);
+        assert_int_equal(radar_session_reconfigure(s, &first), RADAR_OK);
+        assert_int_equal(radar_prefill(s, token, PREFILL), RADAR_OK);
+        assert_int_equal(radar_session_reconfigure(s, &opt), i < 3 ? RADAR_ERR_CONFIG : RADAR_OK);
+        if (i < 3) {
+            assert_int_equal(radar_rewind(s, 0), RADAR_OK);
+            assert_int_equal(radar_session_reconfigure(s, &opt), RADAR_OK);
+            assert_int_equal(radar_prefill(s, token, PREFILL), RADAR_OK);
+        }
+        assert_int_equal(radar_prefill(fresh, token, PREFILL), RADAR_OK);
+        float *a = scored(e, fresh, token), *b = scored(e, s, token);
+        assert_memory_equal(a, b, bytes);
+        free(a), free(b);
+        radar_session_close(fresh);
+    }
+    radar_session_close(s);
+    radar_engine_close(e);
+}
+
 /* ---- weights that are no numbers ---- */
 
 static void *slurp(const char *path, size_t *bytes) {
@@ -222,6 +262,7 @@ int main(void) {
         cmocka_unit_test(a_reconfigured_session_equals_a_fresh_one),
         cmocka_unit_test(a_refused_setting_changes_nothing),
         cmocka_unit_test(a_session_is_set_to_its_own_or_a_simple_attention),
+        cmocka_unit_test(an_attention_with_a_memory_is_taken_where_it_can_be),
         cmocka_unit_test(values_that_are_not_finite_are_refused_by_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

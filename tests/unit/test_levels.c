@@ -397,6 +397,39 @@ static void tempering_estimates_the_power_mean_of_its_exponent(void **state) {
     }
 }
 
+/* Every head size, centred and tempered: one machine's instructions give the bits of the other's. */
+static void centred_bits_do_not_depend_on_isa(void **state) {
+    (void)state;
+    for (int d = 0; d < COUNT(all_D); d++) {
+        radar_kv_view kv[2];
+        float *q = normals((size_t)(QUERIES * all_D[d]), 3, 1), score[2][QUERIES * 7];
+        for (int i = 0; i < 2; i++) {
+            radar_cpu cpu = cpu_with(i ? "plain" : NULL, 1);
+            radar_scorer_options opt = {.D = all_D[d],
+                                        .seed = 4,
+                                        .rf_features = all_D[d] + 3,
+                                        .rf_center = 1,
+                                        .rf_temper = 0.4,
+                                        .isa = cpu.opt.isa};
+            radar_scorer *s;
+            assert_int_equal(radar_scorer_open(&s, "rf", &opt, NULL), RADAR_OK);
+            kv[i] = kv_random(RADAR_BF16, all_D[d], 8, 6, 1.5f);
+            kv[i].block_bytes = s->block_bytes;
+            kv[i].summary = must(radar_alloc(2 * s->block_bytes));
+            void *query = must(radar_alloc(QUERIES * s->query_bytes));
+            radar_cpu_seal(&cpu.base, s, &kv[i], (const int32_t[]){0, 1}, 2);
+            radar_cpu_query(&cpu.base, s, query, q, (size_t)all_D[d], QUERIES);
+            radar_score_task task = {kv[i], QUERIES, query, 1, 1, 8, score[i], 7};
+            radar_cpu_score(&cpu.base, s, &task, 1);
+            radar_free(query);
+            radar_scorer_close(s);
+        }
+        assert_memory_equal(kv[0].summary, kv[1].summary, 2 * kv[0].block_bytes);
+        assert_memory_equal(score[0], score[1], sizeof score[0]);
+        kv_free(&kv[0]), kv_free(&kv[1]), radar_free(q);
+    }
+}
+
 /* b = 1, given or not, is the plain estimate bit for bit. */
 static void a_temper_of_one_changes_no_bit(void **state) {
     (void)state;
@@ -422,6 +455,7 @@ int main(void) {
         cmocka_unit_test(scores_are_those_of_the_formula_at_every_unit),
         cmocka_unit_test(centring_estimates_the_same_mass_with_less_noise),
         cmocka_unit_test(tempering_estimates_the_power_mean_of_its_exponent),
+        cmocka_unit_test(centred_bits_do_not_depend_on_isa),
         cmocka_unit_test(a_temper_of_one_changes_no_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

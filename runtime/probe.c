@@ -33,10 +33,12 @@ struct radar_probe {
 
 /* What one row could choose from, and where the masses of each shard lie in the packet. */
 typedef struct candidates {
-    int64_t begin, end; /* global segments */
-    int64_t keep;
+    int64_t begin, end; /* global segments of 16 tokens, whole units */
+    int32_t unit;       /* of them that are scored and chosen as one */
+    int64_t keep;       /* units */
     int64_t first[RADAR_MAX_SHARDS], n[RADAR_MAX_SHARDS]; /* storage segments of every shard */
-    size_t at[RADAR_MAX_SHARDS + 1]; /* floats: the true masses [H, n], then the estimates [H, n] */
+    /* floats: true masses [H, n] of segments, then estimates [H, n / unit] */
+    size_t at[RADAR_MAX_SHARDS + 1];
 } candidates;
 
 /* ---- memory ---- */
@@ -146,24 +148,33 @@ static candidates find_candidates(const radar_select *one) {
         return c;
     c.keep = radar_attention_keep(a, one->position[0]);
     if (c.keep == 0) return c;
+    c.unit = 1;
     radar_attention_candidates(a, one->position[0], &c.begin, &c.end);
     for (int i = 0; i < l->shards; i++) {
         c.first[i] = radar_shard_tokens(l, i, c.begin * RADAR_SEGMENT) / RADAR_SEGMENT;
         c.n[i] = radar_shard_tokens(l, i, c.end * RADAR_SEGMENT) / RADAR_SEGMENT - c.first[i];
-        c.at[i + 1] = c.at[i] + 2 * (size_t)one->n_heads * (size_t)c.n[i];
+        c.at[i + 1] = c.at[i] + (size_t)one->n_heads * (size_t)(c.n[i] + c.n[i] / c.unit);
     }
     return c;
 }
 
-/* Of own shards, into this rank's part of the packet. */
+static int64_t units(const candidates *c) { return c->unit ? (c->end - c->begin) / c->unit : 0; }
+
+static float *estimates_of(const radar_probe *p, const radar_select *one, const candidates *c,
+                           int shard) {
+    return p->packet + c->at[shard] + (size_t)one->n_heads * (size_t)c->n[shard];
+}
+
+/* Of own shards, into this rank's part of the packet: segments one by one, or unit by unit as the policy scores them. */
 static void score_own(radar_probe *p, const radar_select *one, const candidates *c,
-                      const radar_scorer *scorer, bool estimate) {
+                      const radar_scorer *scorer, int32_t unit, bool estimate) {
     const radar_kvcache *kv = one->kv;
     int n = 0, group = one->n_heads / kv->kv_heads;
     kv->be->ops->query(kv->be, scorer, p->query, p->q, (size_t)kv->D, one->n_heads);
     for (int i = 0; i < kv->n_shards; i++) {
         int shard = kv->first_shard + i;
-        size_t all = (size_t)c->n[shard], heads = (size_t)one->n_heads;
+        int32_t begin = (int32_t)(c->first[shard] / unit), all = (int32_t)(c->n[shard] / unit);
+        float *score = estimate ? estimates_of(p, one, c, shard) : p->packet + c->at[shard];
         if (all == 0) continue;
         for (int g = 0; g < kv->kv_heads; g++) {
             size_t head = (size_t)g * (size_t)group;
@@ -171,11 +182,11 @@ static void score_own(radar_probe *p, const radar_select *one, const candidates 
                 .kv = radar_kvcache_view(kv, one->layer, g, i),
                 .n_query = group,
                 .query = p->query + head * scorer->query_bytes,
-                .unit = 1,
-                .segment_begin = (int32_t)c->first[shard],
-                .segment_end = (int32_t)(c->first[shard] + c->n[shard]),
-                .score = p->packet + c->at[shard] + (head + (estimate ? heads : 0)) * all,
-                .score_stride = all,
+                .unit = unit,
+                .segment_begin = begin,
+                .segment_end = begin + all,
+                .score = score + head * (size_t)all,
+                .score_stride = (size_t)all,
             };
         }
     }
@@ -193,18 +204,26 @@ static radar_status gather_scores(radar_probe *p, const radar_select *one, const
     return radar_gather(one->comm, RADAR_X_PROBE, p->packet, bytes, offset, one->err);
 }
 
+static float log_sum(const float *mass, int n) {
+    float m = mass[0], sum = 0;
+    for (int i = 1; i < n; i++) m = mass[i] > m ? mass[i] : m;
+    for (int i = 0; i < n; i++) sum += expf(mass[i] - m);
+    return m + logf(sum);
+}
+
 /* From the order of shards to the order of positions. */
 static void arrange_scores(radar_probe *p, const radar_select *one, const candidates *c) {
     const radar_layout *l = &one->kv->layout;
-    size_t heads = (size_t)one->n_heads, all = (size_t)(c->end - c->begin);
-    for (int64_t segment = c->begin; segment < c->end; segment++) {
-        int shard = radar_shard_of(l, segment * RADAR_SEGMENT);
-        int64_t slot = radar_slot_of(l, segment * RADAR_SEGMENT) / RADAR_SEGMENT;
-        const float *from = p->packet + c->at[shard] + (slot - c->first[shard]);
-        size_t to = (size_t)(segment - c->begin), n = (size_t)c->n[shard];
-        for (size_t h = 0; h < heads; h++) {
-            p->truth[h * all + to] = from[h * n];
-            p->estimate[h * all + to] = from[(heads + h) * n];
+    size_t all = (size_t)units(c);
+    for (size_t u = 0; u < all; u++) {
+        int64_t position = (c->begin + (int64_t)u * c->unit) * RADAR_SEGMENT;
+        int shard = radar_shard_of(l, position);
+        int64_t segment = radar_slot_of(l, position) / RADAR_SEGMENT - c->first[shard];
+        const float *truth = p->packet + c->at[shard] + segment,
+                    *estimate = estimates_of(p, one, c, shard) + segment / c->unit;
+        for (size_t h = 0; h < (size_t)one->n_heads; h++) {
+            p->truth[h * all + u] = log_sum(truth + h * (size_t)c->n[shard], c->unit);
+            p->estimate[h * all + u] = estimate[h * (size_t)(c->n[shard] / c->unit)];
         }
     }
 }
@@ -217,29 +236,31 @@ static void mark(radar_probe *p, const radar_select *one, const candidates *c, i
     const radar_attention *a = one->attention;
     radar_topk_task t = {.range = p->range + shard,
                          .n_ranges = n_shards,
-                         .stripe_segments = kv->layout.stripe / RADAR_SEGMENT,
+                         .stripe_segments = kv->layout.stripe / RADAR_SEGMENT / c->unit,
                          .shards = kv->layout.shards,
                          .pick = a->pick,
                          .seed = radar_attention_draw(a, one->position[0], one->layer, kv->layers,
                                                       head, one->n_heads),
                          .keep = keep,
                          .key = p->key};
-    unsigned char *chosen = p->chosen + (size_t)head * (size_t)(c->end - c->begin);
+    unsigned char *chosen = p->chosen + (size_t)head * (size_t)units(c);
     kv->be->ops->topk(kv->be, &t, 1);
-    for (int i = 0; i < t.n_kept; i++) chosen[radar_topk_segment(t.key[i]) - c->begin] = 1;
+    for (int i = 0; i < t.n_kept; i++)
+        chosen[radar_topk_segment(t.key[i]) - c->begin / c->unit] = 1;
 }
 
 /* The list of each query head, as the policy makes it of the same estimates (policy/radar.c). */
 static void mark_chosen(radar_probe *p, const radar_select *one, const candidates *c) {
     int shards = one->kv->layout.shards;
-    memset(p->chosen, 0, (size_t)one->n_heads * (size_t)(c->end - c->begin));
+    memset(p->chosen, 0, (size_t)one->n_heads * (size_t)units(c));
     for (int h = 0; h < one->n_heads; h++) {
-        for (int i = 0; i < shards; i++)
-            p->range[i] = (radar_topk_range){.score = p->packet + c->at[i] +
-                                                      (size_t)(one->n_heads + h) * (size_t)c->n[i],
-                                             .n = (int)c->n[i],
-                                             .segment_begin = (int32_t)c->first[i],
+        for (int i = 0; i < shards; i++) {
+            size_t n = (size_t)(c->n[i] / c->unit);
+            p->range[i] = (radar_topk_range){.score = estimates_of(p, one, c, i) + (size_t)h * n,
+                                             .n = (int)n,
+                                             .segment_begin = (int32_t)(c->first[i] / c->unit),
                                              .phase = radar_bit_reverse(i, shards)};
+        }
         if (one->attention->select_local)
             for (int i = 0; i < shards; i++)
                 mark(p, one, c, h, i, 1, radar_attention_keep_local(c->keep, shards));
@@ -257,15 +278,16 @@ static radar_status observe_row(radar_probe *p, const radar_select *s, int row,
     RADAR_TRY(st, attend_densely(p, &one), fail);
     const candidates c = find_candidates(&one);
     if (c.keep) {
-        score_own(p, &one, &c, p->exact, false);
-        score_own(p, &one, &c, one.attention->scorer, true);
+        score_own(p, &one, &c, p->exact, 1, false);
+        score_own(p, &one, &c, one.attention->scorer, c.unit, true);
         RADAR_TRY(st, gather_scores(p, &one, &c), fail);
         arrange_scores(p, &one, &c);
         mark_chosen(p, &one, &c);
     }
     o->position = one.position[0];
     o->first_candidate = c.begin * RADAR_SEGMENT;
-    o->candidates = c.end - c.begin;
+    o->segment = (int64_t)RADAR_SEGMENT * c.unit;
+    o->candidates = units(&c);
     o->keep = c.keep;
 fail:
     return st;
@@ -283,7 +305,6 @@ radar_status radar_probe_rows(radar_probe *p, const radar_select *s, const float
                            .q = p->q,
                            .dense_output = p->output,
                            .dense_mass = p->dense_mass,
-                           .segment = RADAR_SEGMENT,
                            .exact = p->truth,
                            .estimate = p->estimate,
                            .chosen = p->chosen};

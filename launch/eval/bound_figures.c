@@ -52,6 +52,18 @@ void eval_rf_features(double *ln_phi, const float *x, const double *omega, int64
     }
 }
 
+void eval_rf_segment(double *ln_mean, const float *key, int n_keys, const double *omega, int64_t n,
+                     int D, double *scratch) {
+    for (int j = 0; j < n_keys; j++)
+        eval_rf_features(scratch + j * n, key + (size_t)j * (size_t)D, omega, n, D);
+    for (int64_t i = 0; i < n; i++) {
+        double most = -INFINITY, sum = 0;
+        for (int j = 0; j < n_keys; j++) most = fmax(most, scratch[j * n + i]);
+        for (int j = 0; j < n_keys; j++) sum += exp(scratch[j * n + i] - most);
+        ln_mean[i] = most + log(sum / n_keys);
+    }
+}
+
 double eval_rf_estimate(const double *ln_query, const double *ln_segment, int64_t n) {
     double most = -INFINITY, sum = 0;
     for (int64_t i = 0; i < n; i++) most = fmax(most, ln_query[i] + ln_segment[i]);

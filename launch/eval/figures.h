@@ -55,11 +55,10 @@ typedef struct eval_heat {
 } eval_heat;
 
 typedef struct eval_recall_figures {
-    int layers, heads, layer,
-        head;                  /* layer, head: of the heat map; -1: the pair of median recall */
-    int64_t first, end, every; /* observed positions */
-    int64_t most;              /* candidates of a row at most */
-    bool share_head;           /* each head attends to its own list */
+    int layers, heads, layer, head; /* layer, head: of the heat map; -1: that of median recall */
+    int64_t first, end, every;      /* observed positions */
+    int64_t most;                   /* candidates of a row at most */
+    bool share_head;                /* each head attends to its own list */
     int64_t segment, first_candidate, keep;
     double lists,
         unions; /* segments in a head's list, in the union of its group: sums over rows, layers, KV heads */
@@ -132,6 +131,9 @@ void eval_rf_truth(const float *q, const float *key, int n_keys, int D, double *
 void eval_rf_directions(double *omega, int64_t n, int D, uint64_t seed);
 /* ln of one vector's n features exp(w . u - |u|^2 / 2), u = x D^(-1/4): ln_phi [n]. */
 void eval_rf_features(double *ln_phi, const float *x, const double *omega, int64_t n, int D);
+/* ln of the segment's mean feature: ln_mean [n]; scratch [n_keys, n]. */
+void eval_rf_segment(double *ln_mean, const float *key, int n_keys, const double *omega, int64_t n,
+                     int D, double *scratch);
 /* ln mean over features of phi(q) times the segment's mean phi(k). */
 double eval_rf_estimate(const double *ln_query, const double *ln_segment, int64_t n);
 

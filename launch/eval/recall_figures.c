@@ -233,17 +233,23 @@ static void write_positions(const eval_recall_figures *r, json_t *row) {
     json_object_set_new(row, "by_position", all);
 }
 
-/* The layer and head in the middle when they are ordered by recall. */
+static bool asked_for(const eval_recall_figures *r, int pair) {
+    return (r->layer < 0 || pair / r->heads == r->layer) &&
+           (r->head < 0 || pair % r->heads == r->head);
+}
+
+/* The layer and head in the middle when they are ordered by recall: of those that were asked for. */
 static int median_pair(const eval_recall_figures *r) {
-    int n = r->layers * r->heads;
-    for (int i = 0; i < n; i++) {
+    int all = r->layers * r->heads, n = 0;
+    for (int i = 0; i < all; i++) n += asked_for(r, i);
+    for (int i = 0; i < all; i++) {
         int before = 0;
         double mine = r->pair[i].sum[EVAL_RECALL];
-        for (int j = 0; j < n; j++) {
+        for (int j = 0; j < all; j++) {
             double other = r->pair[j].sum[EVAL_RECALL];
-            before += other < mine || (other == mine && j < i);
+            before += asked_for(r, j) && (other < mine || (other == mine && j < i));
         }
-        if (before == n / 2) return i;
+        if (asked_for(r, i) && before == n / 2) return i;
     }
     return 0;
 }
@@ -261,7 +267,7 @@ static json_t *heat_row(const eval_recall_figures *r, size_t kept, int64_t n, js
 
 static void write_heat(const eval_recall_figures *r, json_t *row) {
     const eval_heat *heat = &r->heat;
-    int pair = heat->pairs == 1 ? r->layer * r->heads + r->head : median_pair(r);
+    int pair = median_pair(r);
     size_t first = heat->pairs == 1 ? 0 : (size_t)pair * (size_t)heat->most_rows;
     if (heat->rows == 0) {
         json_object_set_new(row, "heat", json_null());

@@ -285,18 +285,13 @@ enum { RF_D = 8, RF_N = 200, RF_SEEDS = 2000 };
 /* Mean and standard deviation of the estimate over many draws, relative to the truth. */
 static void draw(const float *q, const float *key, int n_keys, double ln_truth, double *mean,
                  double *sd) {
-    static double omega[RF_N * RF_D], ln_q[RF_N], ln_k[RF_N], sum[RF_N];
+    static double omega[RF_N * RF_D], ln_q[RF_N], ln_k[RF_N], scratch[4 * RF_N];
     double first = 0, second = 0;
     for (uint64_t seed = 1; seed <= RF_SEEDS; seed++) {
         eval_rf_directions(omega, RF_N, RF_D, seed);
         eval_rf_features(ln_q, q, omega, RF_N, RF_D);
-        memset(sum, 0, sizeof sum);
-        for (int j = 0; j < n_keys; j++) {
-            eval_rf_features(ln_k, key + j * RF_D, omega, RF_N, RF_D);
-            for (int i = 0; i < RF_N; i++) sum[i] += exp(ln_k[i]) / n_keys;
-        }
-        for (int i = 0; i < RF_N; i++) sum[i] = log(sum[i]);
-        double ratio = exp(eval_rf_estimate(ln_q, sum, RF_N) - ln_truth);
+        eval_rf_segment(ln_k, key, n_keys, omega, RF_N, RF_D, scratch);
+        double ratio = exp(eval_rf_estimate(ln_q, ln_k, RF_N) - ln_truth);
         first += ratio, second += ratio * ratio;
     }
     *mean = first / RF_SEEDS;

@@ -1,9 +1,6 @@
 #include "launch/args.h"
 
-#include <errno.h>
 #include <getopt.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "launch/options.h"
@@ -36,11 +33,11 @@ static int distance(const char *a, const char *b) {
     return row[m];
 }
 
-static const char *nearest_option(const char *word, launch_command command) {
+static const char *nearest_option(const char *word, int scope) {
     const char *best = "help";
     int least_edits = LONGEST_WORD;
     for (size_t i = 0; i < launch_option_count; i++) {
-        if (!(launch_option_table[i].in & (int)command)) continue;
+        if (!(launch_option_table[i].in & scope)) continue;
         int d = distance(word, launch_option_table[i].name);
         if (strncmp(word, launch_option_table[i].name, strlen(launch_option_table[i].name)) == 0)
             d = 1; /* --ctx-size means --ctx */
@@ -59,118 +56,23 @@ static const char *nearest_command(const char *word) {
     return best;
 }
 
-/* ---- values ---- */
-
-/* Whether "a|b|c" holds word. */
-static bool listed(const char *list, const char *word) {
-    const size_t n = strlen(word);
-    for (const char *at = list; at != NULL && n > 0;) {
-        const char *end = strchr(at, '|');
-        const size_t length = end != NULL ? (size_t)(end - at) : strlen(at);
-        if (length == n && memcmp(at, word, n) == 0) return true;
-        at = end != NULL ? end + 1 : NULL;
-    }
-    return false;
-}
-
-static radar_status set_choice(const launch_option_row *row, const char **to, const char *word,
-                               radar_error *err) {
-    char label[LAUNCH_LABEL];
-    if (listed(row->later, word))
-        return radar_fail(err, RADAR_ERR_CONFIG, "%s %s: not built in this version; use one of %s",
-                          launch_option_label(label, row), word, row->choices);
-    if (!listed(row->choices, word))
-        return radar_fail(err, RADAR_ERR_USAGE, "%s '%s': not known; use one of %s",
-                          launch_option_label(label, row), word, row->choices);
-    *to = word;
-    return RADAR_OK;
-}
-
-static radar_status bad_number(const launch_option_row *row, const char *word, radar_error *err) {
-    char label[LAUNCH_LABEL];
-    const char *lead = row->choices != NULL ? "auto or " : "";
-    if (row->high < LAUNCH_MOST)
-        return radar_fail(err, RADAR_ERR_USAGE, "%s '%s': must be %sa number from %g to %g",
-                          launch_option_label(label, row), word, lead, row->low, row->high);
-    return radar_fail(err, RADAR_ERR_USAGE, "%s '%s': must be %sa whole number from %g up",
-                      launch_option_label(label, row), word, lead, row->low);
-}
-
-static radar_status set_integer(const launch_option_row *row, int64_t *to, const char *word,
-                                radar_error *err) {
-    if (row->choices != NULL && strcmp(word, row->choices) == 0) {
-        *to = LAUNCH_AUTO;
-        return RADAR_OK;
-    }
-    char *end;
-    errno = 0;
-    const long long v = strtoll(word, &end, 10);
-    if (end == word || *end != 0 || errno != 0 || (double)v < row->low || (double)v > row->high)
-        return bad_number(row, word, err);
-    *to = v;
-    return RADAR_OK;
-}
-
-static radar_status set_real(const launch_option_row *row, double *to, const char *word,
-                             radar_error *err) {
-    char *end;
-    errno = 0;
-    const double v = strtod(word, &end);
-    if (end == word || *end != 0 || !isfinite(v) || v < row->low || v > row->high)
-        return bad_number(row, word, err);
-    *to = v;
-    return RADAR_OK;
-}
-
-static radar_status set_seed(const launch_option_row *row, uint64_t *to, const char *word,
-                             radar_error *err) {
-    char label[LAUNCH_LABEL];
-    char *end;
-    errno = 0;
-    const unsigned long long v = strtoull(word, &end, 10);
-    if (end == word || *end != 0 || errno != 0 || word[0] == '-' || word[0] == '+')
-        return radar_fail(err, RADAR_ERR_USAGE, "%s '%s': must be a whole number from 0 to 2^64-1",
-                          launch_option_label(label, row), word);
-    *to = v;
-    return RADAR_OK;
-}
-
-static radar_status set_value(launch_options *opt, const launch_option_row *row, const char *word,
-                              radar_error *err) {
-    void *to = (char *)opt + row->offset;
-    switch (row->kind) {
-    case LAUNCH_HEADING:
-        break;
-    case LAUNCH_TEXT:
-        *(const char **)to = word;
-        return RADAR_OK;
-    case LAUNCH_CHOICE:
-        return set_choice(row, to, word, err);
-    case LAUNCH_SWITCH:
-        *(bool *)to = true;
-        return RADAR_OK;
-    case LAUNCH_NUMBER:
-        return set_integer(row, to, word, err);
-    case LAUNCH_REAL:
-        return set_real(row, to, word, err);
-    case LAUNCH_SEED:
-        return set_seed(row, to, word, err);
-    }
-    return RADAR_OK;
-}
-
 /* ---- what does not go together ---- */
 
+static bool typed(const launch_options *o, const char *name) {
+    const launch_option_row *row = launch_option_find(name, o->scope);
+    return row != NULL && o->origin[row - launch_option_table] == LAUNCH_BY_HAND;
+}
+
 static radar_status check_input(const launch_options *o, radar_error *err) {
+    const bool reads =
+        ((int)o->command & READS) != 0 && o->scope != LAUNCH_GENERATE && o->scope != LAUNCH_BOUND;
     const int given = (o->prompt != NULL) + (o->file != NULL) + (o->ids != NULL);
     if (o->model == NULL)
-        return radar_fail(err, RADAR_ERR_USAGE, "-m MODEL is missing: %s needs a model",
-                          launch_command_name(o->command));
+        return radar_fail(err, RADAR_ERR_USAGE, "-m MODEL is missing: %s needs a model", o->title);
     if (given > 1)
         return radar_fail(err, RADAR_ERR_USAGE, "-p, -f and --ids exclude each other: give one");
-    if (given == 0 && ((int)o->command & READS))
-        return radar_fail(err, RADAR_ERR_USAGE, "%s has no input: give -p TEXT%s",
-                          launch_command_name(o->command),
+    if (given == 0 && reads)
+        return radar_fail(err, RADAR_ERR_USAGE, "%s has no input: give -p TEXT%s", o->title,
                           (int)o->command & DECODES ? ", -f FILE or --ids FILE" : " or -f FILE");
     if (o->prompt != NULL && o->prompt[0] == 0)
         return radar_fail(err, RADAR_ERR_USAGE,
@@ -187,10 +89,13 @@ static radar_status check_input(const launch_options *o, radar_error *err) {
 static radar_status check_together(const launch_options *o, radar_error *err) {
     const radar_status st = check_input(o, err);
     if (st != RADAR_OK) return st;
-    if (o->segments != LAUNCH_UNSET && o->budget != LAUNCH_AUTO)
+    if (typed(o, "segments") && typed(o, "budget"))
         return radar_fail(
             err, RADAR_ERR_USAGE,
             "--segments and --budget exclude each other: a segment is 16 tokens of budget");
+    if (o->command == LAUNCH_EVAL && typed(o, "from") && typed(o, "tail"))
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--from and --tail exclude each other: both say where scoring begins");
     if ((o->shards & (o->shards - 1)) != 0)
         return radar_fail(err, RADAR_ERR_USAGE, "--shards %lld: must be a power of two up to 64",
                           (long long)o->shards);
@@ -211,6 +116,51 @@ static radar_status check_together(const launch_options *o, radar_error *err) {
 
 /* ---- parsing ---- */
 
+/* "eval ppl, eval needle, ...": the commands of two words that begin with name. */
+static void second_words(char *list, size_t bytes, const char *name) {
+    size_t used = 0;
+    list[0] = 0;
+    for (size_t i = 0; i < launch_command_count; i++) {
+        const launch_command_row *row = &launch_command_table[i];
+        if (strcmp(row->name, name) != 0 || used >= bytes) continue;
+        used +=
+            (size_t)snprintf(list + used, bytes - used, "%s%s", used > 0 ? ", " : "", row->title);
+    }
+}
+
+static const char *nearest_second(const char *name, const char *word) {
+    const char *best = NULL;
+    int least_edits = LONGEST_WORD + 1;
+    for (size_t i = 0; i < launch_command_count; i++) {
+        const launch_command_row *row = &launch_command_table[i];
+        if (strcmp(row->name, name) != 0) continue;
+        const int d = distance(word, row->second);
+        if (d < least_edits) least_edits = d, best = row->second;
+    }
+    return best;
+}
+
+static bool asks_help(const char *word) {
+    return strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0;
+}
+
+static radar_status find_second(const launch_command_row **out, int argc, char **argv,
+                                radar_error *err) {
+    char list[256];
+    const char *name = argv[1], *word = argc > 2 ? argv[2] : "";
+    second_words(list, sizeof list, name);
+    for (size_t i = 0; i < launch_command_count; i++) {
+        const launch_command_row *row = &launch_command_table[i];
+        if (strcmp(row->name, name) != 0 || strcmp(row->second, word) != 0) continue;
+        *out = row;
+        return RADAR_OK;
+    }
+    if (word[0] == 0 || word[0] == '-')
+        return radar_fail(err, RADAR_ERR_USAGE, "%s what? There are %s", name, list);
+    return radar_fail(err, RADAR_ERR_USAGE, "%s %s: not known; did you mean %s? There are %s", name,
+                      word, nearest_second(name, word), list);
+}
+
 /* *words: how many of argv name the command. */
 static radar_status find_command(const launch_command_row **out, int *words, int argc, char **argv,
                                  radar_error *err) {
@@ -227,15 +177,9 @@ static radar_status find_command(const launch_command_row **out, int *words, int
                               word);
     for (size_t i = 0; i < launch_command_count; i++) {
         if (strcmp(word, launch_command_table[i].name) != 0) continue;
-        const bool asks_help =
-            argc > 2 && (strcmp(argv[2], "-h") == 0 || strcmp(argv[2], "--help") == 0);
-        const bool second = argc > 2 && launch_command_table[i].second != NULL &&
-                            strcmp(argv[2], launch_command_table[i].second) == 0;
-        if (launch_command_table[i].second != NULL && !second && !asks_help)
-            return radar_fail(err, RADAR_ERR_USAGE, "%s what? There is: radar %s %s", word, word,
-                              launch_command_table[i].second);
+        *words = launch_command_table[i].second != NULL ? 2 : 1;
+        if (*words == 2) return find_second(out, argc, argv, err);
         *out = &launch_command_table[i];
-        *words = second ? 2 : 1;
         return RADAR_OK;
     }
     return radar_fail(err, RADAR_ERR_USAGE,
@@ -249,13 +193,13 @@ typedef struct getopt_lists {
     char short_list[3 * LAUNCH_OPTIONS_MOST];
 } getopt_lists;
 
-static void make_lists(getopt_lists *g, launch_command command) {
+static void make_lists(getopt_lists *g, int scope) {
     char *at = g->short_list;
     size_t n = 0;
     *at++ = ':'; /* a missing value is told from an unknown option */
     for (size_t i = 0; i < launch_option_count; i++) {
         const launch_option_row *row = &launch_option_table[i];
-        if (!(row->in & (int)command)) continue;
+        if (!(row->in & scope)) continue;
         const int has = row->kind == LAUNCH_SWITCH ? no_argument : required_argument;
         g->long_list[n++] = (struct option){row->name, has, NULL, 256 + (int)i};
         if (row->letter == 0) continue;
@@ -266,45 +210,64 @@ static void make_lists(getopt_lists *g, launch_command command) {
     *at = 0;
 }
 
-static const launch_option_row *row_of(int got) {
+static const launch_option_row *row_of(int got, int scope) {
     if (got >= 256) return &launch_option_table[got - 256];
     for (size_t i = 0; i < launch_option_count; i++)
-        if (launch_option_table[i].letter == (char)got) return &launch_option_table[i];
+        if (launch_option_table[i].letter == (char)got && (launch_option_table[i].in & scope) != 0)
+            return &launch_option_table[i];
     return NULL;
 }
 
-static radar_status bad_option(int got, const char *word, launch_command command,
+static radar_status bad_option(int got, const char *word, const launch_options *o,
                                radar_error *err) {
-    const char *name = launch_command_name(command);
     if (got == ':')
         return radar_fail(err, RADAR_ERR_USAGE, "%s: a value must follow; radar %s -h lists all",
-                          word, name);
+                          word, o->title);
     if (word[0] != '-' || word[1] != '-')
         return radar_fail(err, RADAR_ERR_USAGE, "unknown option -%c; radar %s -h lists all", optopt,
-                          name);
+                          o->title);
     char head[LONGEST_WORD + 1];
     snprintf(head, sizeof head, "%s", word + 2);
     head[strcspn(head, "=")] = 0;
     if (optopt >= 256) return radar_fail(err, RADAR_ERR_USAGE, "--%s takes no value", head);
     return radar_fail(err, RADAR_ERR_USAGE,
                       "unknown option --%s: did you mean --%s? radar %s -h lists all", head,
-                      nearest_option(head, command), name);
+                      nearest_option(head, o->scope), o->title);
+}
+
+/* One value, or where the option takes several in a sweep all of them: each is checked, the last is left in the field. */
+static radar_status take_value(launch_options *opt, const launch_option_row *row, char *word,
+                               radar_error *err) {
+    launch_list *list = &opt->list[row - launch_option_table];
+    *list = (launch_list){0};
+    opt->origin[row - launch_option_table] = LAUNCH_BY_HAND;
+    const bool listed = opt->command == LAUNCH_EVAL && (row->in & LAUNCH_LISTED) != 0;
+    if (!listed || strchr(word, ',') == NULL) return launch_option_set(opt, row, word, err);
+    list->first = word;
+    for (char *comma; word != NULL; word = comma) {
+        comma = strchr(word, ',');
+        if (comma != NULL) *comma++ = 0;
+        const radar_status st = launch_option_set(opt, row, word, err);
+        if (st != RADAR_OK) return st;
+        list->n++;
+    }
+    return RADAR_OK;
 }
 
 static radar_status parse_options(launch_options *opt, int argc, char **argv, radar_error *err) {
     getopt_lists lists;
-    make_lists(&lists, opt->command);
+    make_lists(&lists, opt->scope);
     opterr = 0;
     optind = 0; /* glibc: start afresh */
     for (int got; (got = getopt_long(argc, argv, lists.short_list, lists.long_list, NULL)) != -1;) {
-        if (got == '?' || got == ':') return bad_option(got, argv[optind - 1], opt->command, err);
-        const launch_option_row *row = row_of(got);
+        if (got == '?' || got == ':') return bad_option(got, argv[optind - 1], opt, err);
+        const launch_option_row *row = row_of(got, opt->scope);
         if (row->letter == 'h') {
             opt->help_of = opt->command;
             opt->command = LAUNCH_HELP;
             return RADAR_OK;
         }
-        const radar_status st = set_value(opt, row, optarg, err);
+        const radar_status st = take_value(opt, row, optarg, err);
         if (st != RADAR_OK) return st;
     }
     if (optind < argc)
@@ -314,19 +277,17 @@ static radar_status parse_options(launch_options *opt, int argc, char **argv, ra
 }
 
 radar_status launch_args_parse(launch_options *opt, int argc, char **argv, radar_error *err) {
-    launch_options_default(opt, LAUNCH_HELP);
-    opt->help_of = 0;
-    if (argc > 1 && (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0 ||
-                     strcmp(argv[1], "help") == 0))
-        return RADAR_OK;
+    *opt = (launch_options){.command = LAUNCH_HELP, .scope = LAUNCH_HELP, .title = "help"};
+    if (argc > 1 && (asks_help(argv[1]) || strcmp(argv[1], "help") == 0)) return RADAR_OK;
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         opt->command = LAUNCH_VERSION;
         return RADAR_OK;
     }
+    if (argc > 2 && strcmp(argv[1], "eval") == 0 && asks_help(argv[2])) return RADAR_OK;
     const launch_command_row *command;
     int words;
     const radar_status st = find_command(&command, &words, argc, argv, err);
     if (st != RADAR_OK) return st;
-    launch_options_default(opt, command->command);
+    launch_options_default(opt, command);
     return parse_options(opt, argc - words, argv + words, err);
 }

@@ -20,11 +20,41 @@ typedef enum launch_command {
     LAUNCH_VERSION = 128
 } launch_command;
 
+/* The kinds of eval are told apart by a bit of their own: an option's row says which of them know it. */
+typedef enum launch_kind {
+    LAUNCH_PPL = 1 << 8,
+    LAUNCH_RECALL = 1 << 9,
+    LAUNCH_NEEDLE = 1 << 10,
+    LAUNCH_RULER = 1 << 11,
+    LAUNCH_GENERATE = 1 << 12,
+    LAUNCH_CALIBRATE = 1 << 13,
+    LAUNCH_BOUND = 1 << 14,
+    LAUNCH_STATS = 1 << 15
+} launch_kind;
+enum { LAUNCH_KINDS = 8 };
+
 #define LAUNCH_AUTO (-1) /* numbers that may be "auto" */
 #define LAUNCH_UNSET INT64_MIN
 
+enum { LAUNCH_OPTIONS_MOST = 96 };
+
+/* Values of one option typed as "a,b,c": the first word, each other behind the zero byte of the one before.  n = 0: no list. */
+typedef struct launch_list {
+    const char *first;
+    int n;
+} launch_list;
+
+/* Where an option's value comes from; the higher wins. */
+enum { LAUNCH_BY_DEFAULT, LAUNCH_BY_PRESET, LAUNCH_BY_PROFILE, LAUNCH_BY_HAND };
+
 typedef struct launch_options {
     launch_command command, help_of;
+    int scope; /* the bit by which rows of the table know the command: of eval, the kind's */
+    const char *title; /* "run", "eval ppl" */
+    const char *kind;  /* second word of eval; NULL otherwise */
+    /* by row of the table */
+    unsigned char origin[LAUNCH_OPTIONS_MOST];
+    launch_list list[LAUNCH_OPTIONS_MOST];
     /* input */
     const char *model, *tokenizer, *prompt, *file, *ids, *question, *chat_template;
     bool chat, no_special;
@@ -38,12 +68,13 @@ typedef struct launch_options {
     int64_t top_k;
     uint64_t seed;
     /* evaluation */
-    int64_t from, tail;
+    int64_t from, tail, length, batch, every, layer, head, depths, questions;
+    const char *out;
     /* machine */
     const char *backend, *isa, *precision, *kv_type;
     int64_t context, threads, shards, stripe, chunk;
     /* attention */
-    const char *preset, *attention, *scorer, *share, *pick, *select, *rf_form;
+    const char *profile, *preset, *attention, *scorer, *share, *pick, *select, *rf_form;
     int64_t budget, segments, segment, dense_below, window, sinks, rf_features;
     int64_t sketch_bits, outliers, observe;
     bool rf_center, restream;
@@ -51,7 +82,7 @@ typedef struct launch_options {
     uint64_t scorer_seed;
 } launch_options;
 
-/* [this rank] argv is reordered (getopt); strings in *opt point into it. */
+/* [this rank] argv is reordered (getopt), lists in it are cut at their commas; strings in *opt point into it. */
 radar_status launch_args_parse(launch_options *opt, int argc, char **argv, radar_error *err);
 
 /* [this rank] The text of `radar -h`, or of `radar COMMAND -h`. */
@@ -60,7 +91,5 @@ void launch_args_help(FILE *out, const launch_options *opt);
 /* [this rank] Every option that must be the same on all ranks as "name=value" with a zero byte behind each; freed with radar_free.
  * NULL: no memory. */
 char *launch_args_text(const launch_options *opt, size_t *bytes);
-
-const char *launch_command_name(launch_command command);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "launch/profile.h"
 #include "runtime/sys.h"
 
 /* ---- one status for all ranks ---- */
@@ -93,7 +94,7 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     if (st != RADAR_OK) return radar_fail(&job->err, st, "%s", why);
     job->info = (radar_model_info){.size = sizeof job->info};
     radar_engine_info(job->engine, &job->info);
-    return RADAR_OK;
+    return launch_profile_check(job);
 }
 
 /* ---- the session ---- */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "launch/launch.h"
+#include "launch/profile.h"
 #include "runtime/sys.h"
 
 /* ---- signals: a flag that the library's progress callback reports, so that all ranks stop at the same step ---- */
@@ -170,9 +171,14 @@ int main(int argc, char **argv) {
     watch_signals();
     if (job.err.status == RADAR_OK) launch_args_parse(&opt, argc, argv, &job.err);
     launch_report_open(&job.report, world.rank == 0 && job.err.status == RADAR_OK && !opt.quiet);
-    if (launch_agree(&job) == RADAR_OK && launch_same_options(&job) == RADAR_OK) run_command(&job);
+    if (launch_agree(&job) == RADAR_OK && launch_same_options(&job) == RADAR_OK &&
+        launch_profile_apply(&job, &opt) == RADAR_OK) {
+        launch_preset_apply(&opt);
+        run_command(&job);
+    }
     launch_agree(&job);
     launch_close(&job);
+    launch_profile_free(&job);
     print_error(&job);
     const int code = radar_exit_code(job.err.status);
     world_close(&world);

@@ -7,31 +7,47 @@
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
+#define EVAL_ROW(bit, name, summary, usage) \
+    { LAUNCH_EVAL, bit, "eval", name, "eval " name, summary, usage }
+#define ONE(command, name, summary, usage) \
+    { command, command, name, NULL, name, summary, usage }
+#define WITH_TEXT "-m MODEL (-f FILE | -p TEXT | --ids FILE) [options]"
+
 const launch_command_row launch_command_table[] = {
-    {LAUNCH_RUN, "run", NULL, "continue a prompt",
-     "-m MODEL (-p TEXT | -f FILE | --ids FILE) [options]"},
-    {LAUNCH_COMPARE, "compare", NULL,
-     "prefill once, then measure --attention and dense side by side",
-     "-m MODEL (-f FILE | -p TEXT | --ids FILE) [-q QUESTION] [options]"},
-    {LAUNCH_EVAL, "eval", "ppl", "loss of every token of a text",
-     "-m MODEL (-f FILE | -p TEXT | --ids FILE) [options]"},
-    {LAUNCH_TOKENIZE, "tokenize", NULL, "text to token ids, a JSON array",
-     "-m MODEL (-p TEXT | -f FILE) [options]"},
-    {LAUNCH_DETOKENIZE, "detokenize", NULL, "token ids to the bytes they spell",
-     "-m MODEL [--ids FILE]"},
-    {LAUNCH_INSPECT, "inspect", NULL, "what is in a model file", "-m MODEL [--json]"},
+    ONE(LAUNCH_RUN, "run", "continue a prompt",
+        "-m MODEL (-p TEXT | -f FILE | --ids FILE) [options]"),
+    ONE(LAUNCH_COMPARE, "compare", "prefill once, then measure --attention and dense side by side",
+        "-m MODEL (-f FILE | -p TEXT | --ids FILE) [-q QUESTION] [options]"),
+    EVAL_ROW(LAUNCH_PPL, "ppl", "loss of every token of a text", WITH_TEXT),
+    ONE(LAUNCH_TOKENIZE, "tokenize", "text to token ids, a JSON array",
+        "-m MODEL (-p TEXT | -f FILE) [options]"),
+    ONE(LAUNCH_DETOKENIZE, "detokenize", "token ids to the bytes they spell",
+        "-m MODEL [--ids FILE]"),
+    ONE(LAUNCH_INSPECT, "inspect", "what is in a model file", "-m MODEL [--json]"),
 };
 const size_t launch_command_count = COUNT(launch_command_table);
 
 enum {
     RUN = LAUNCH_RUN,
-    EVAL = LAUNCH_EVAL,
+    PPL = LAUNCH_PPL,
+    RECALL = LAUNCH_RECALL,
+    NEEDLE = LAUNCH_NEEDLE,
+    RULER = LAUNCH_RULER,
+    GENERATE = LAUNCH_GENERATE,
+    CALIBRATE = LAUNCH_CALIBRATE,
+    BOUND = LAUNCH_BOUND,
+    STATS = LAUNCH_STATS,
+    EVAL = PPL | RECALL | NEEDLE | RULER | GENERATE | CALIBRATE | BOUND | STATS,
+    BY_ROW = PPL | RECALL | CALIBRATE, /* kinds that judge positions of the text */
+    PROBES = RECALL | CALIBRATE | BOUND | STATS,
     COMPARE = LAUNCH_COMPARE,
     TOKENIZE = LAUNCH_TOKENIZE,
     DETOKENIZE = LAUNCH_DETOKENIZE,
     INSPECT = LAUNCH_INSPECT,
     DECODES = RUN | EVAL | COMPARE,
+    SETTING = DECODES | LAUNCH_LISTED,
     READS = DECODES | TOKENIZE,
+    TEXTS = READS & ~GENERATE,
     ALL = READS | DETOKENIZE | INSPECT
 };
 
@@ -59,116 +75,140 @@ enum {
 
 const launch_option_row launch_option_table[] = {
     HEADING("Model and input"),
-    STRING("model", 'm', model, ALL | LAUNCH_PER_RANK, "MODEL", NULL,
+    STRING("model", 'm', model, ALL | LAUNCH_PER_RANK | LAUNCH_PLACE, "MODEL", NULL,
            "a .gguf file, its first shard, a directory with config.json and safetensors, or a repo "
            "id in the Hugging Face cache"),
     STRING("tokenizer", 0, tokenizer, ALL, "FILE", "the model's own", "a tokenizer.json"),
-    STRING("prompt", 'p', prompt, READS, "TEXT", NULL, "the text"),
-    STRING("file", 'f', file, READS, "FILE", NULL,
+    STRING("prompt", 'p', prompt, TEXTS | LAUNCH_PLACE, "TEXT", NULL, "the text"),
+    STRING("file", 'f', file, TEXTS | LAUNCH_PLACE, "FILE", NULL,
            "the text, from a file as it is; - is standard input"),
-    STRING("ids", 0, ids, DECODES | DETOKENIZE, "FILE", NULL,
+    STRING("ids", 0, ids, (TEXTS & DECODES) | DETOKENIZE | LAUNCH_PLACE, "FILE", NULL,
            "token ids: a JSON array, or raw little-endian u32 when the name ends in .u32; - is "
            "standard input"),
     STRING("question", 'q', question, COMPARE, "TEXT", NULL,
            "follows the text; then the answer is decoded"),
-    SWITCH("no-special", no_special, READS, "special tokens spelled in the text are plain text"),
+    SWITCH("no-special", no_special, TEXTS, "special tokens spelled in the text are plain text"),
     SWITCH("chat", chat, RUN, "wrap the text in the model's chat template, as one user message"),
     STRING("chat-template", 0, chat_template, RUN, "NAME", "recognised",
            "the template: chatml, llama3, llama2, mistral, zephyr"),
     HEADING("Output"),
-    SWITCH("json", json, DECODES | INSPECT, "one JSON object on standard output (seconds, bytes)"),
-    STRING("logits", 0, logits, RUN | EVAL, "FILE", NULL,
+    SWITCH("json", json, DECODES | INSPECT | LAUNCH_PLACE,
+           "one JSON object on standard output (seconds, bytes)"),
+    STRING("logits", 0, logits, RUN | PPL | LAUNCH_PLACE, "FILE", NULL,
            "f32 [tokens, vocab]: what each token was drawn from (run), of each scored position "
            "(eval)"),
-    STRING("nll", 0, nll, EVAL, "FILE", NULL,
+    STRING("nll", 0, nll, PPL | LAUNCH_PLACE, "FILE", NULL,
            "f32 per scored position: the loss of the token after it, in nats"),
-    SWITCH("quiet", quiet, ALL, "only errors on standard error"),
+    STRING("out", 0, out, EVAL | LAUNCH_PLACE, "DIR", NULL,
+           "rows of figures go to DIR/KIND.jsonl and DIR/KIND.csv; what is there is not computed "
+           "again"),
+    SWITCH("quiet", quiet, ALL | LAUNCH_PLACE, "only errors on standard error"),
     HEADING("Generation"),
-    NUMBER("predict", 'n', n, RUN | COMPARE, -1, LAUNCH_MOST, NULL,
+    NUMBER("predict", 'n', n, RUN | COMPARE | GENERATE, -1, LAUNCH_MOST, NULL,
            "tokens to generate; -1: until the context is full"),
     SWITCH("ignore-eos", ignore_eos, RUN, "go on behind an end-of-text token"),
-    SEED("seed", 's', seed, RUN | COMPARE, "of the sampler"),
-    REAL("temp", temperature, RUN | COMPARE, 0, 1000, "temperature; 0: greedy"),
-    NUMBER("top-k", 0, top_k, RUN | COMPARE, 0, LAUNCH_MOST, NULL,
+    SEED("seed", 's', seed, RUN | COMPARE | GENERATE | LAUNCH_LISTED, "of the sampler"),
+    SEED("seed", 's', seed, NEEDLE | RULER | LAUNCH_LISTED, "of what is hidden in the text"),
+    REAL("temp", temperature, RUN | COMPARE | GENERATE, 0, 1000, "temperature; 0: greedy"),
+    NUMBER("top-k", 0, top_k, RUN | COMPARE | GENERATE, 0, LAUNCH_MOST, NULL,
            "sample among the N likeliest tokens; 0: all"),
-    REAL("top-p", top_p, RUN | COMPARE, 1e-9, 1,
+    REAL("top-p", top_p, RUN | COMPARE | GENERATE, 1e-9, 1,
          "among the likeliest that hold this share; 1: all"),
-    REAL("min-p", min_p, RUN | COMPARE, 0, 1,
+    REAL("min-p", min_p, RUN | COMPARE | GENERATE, 0, 1,
          "among those with at least this share of the likeliest; 0: all"),
     HEADING("Evaluation"),
-    NUMBER("from", 0, from, EVAL, 0, LAUNCH_MOST, "0 for dense, 2048 for the others",
+    NUMBER("from", 0, from, BY_ROW, 0, LAUNCH_MOST, "0 for dense, 2048 for the others",
            "[0, N) is prefilled densely; positions N .. tokens-2 are computed under --attention, "
            "and the loss of the token after each is scored"),
+    NUMBER("tail", 0, tail, BY_ROW, 1, LAUNCH_MOST, "all from --from on",
+           "only the last N positions are scored"),
+    NUMBER("length", 0, length, EVAL | LAUNCH_LISTED, 2, LAUNCH_MOST, "the whole text",
+           "tokens of the text used; of needle and ruler: of the text that is made"),
+    NUMBER("batch", 0, batch, EVAL, 1, 64, NULL, "rows computed in one pass"),
+    NUMBER("every", 0, every, PROBES, 1, LAUNCH_MOST, NULL, "positions looked at: multiples of N"),
+    NUMBER("layer", 0, layer, PROBES, 0, 4096, "all", "the layer looked at"),
+    NUMBER("head", 0, head, PROBES, 0, 4096, "all", "the query head looked at"),
+    NUMBER("depths", 0, depths, NEEDLE, 1, 1000, NULL, "facts in one text, at equal distances"),
+    NUMBER("questions", 0, questions, NEEDLE, 1, 100000, "as --depths",
+           "facts asked for, --depths of them in each text"),
+    NUMBER("questions", 0, questions, RULER, 1, 100000, "4", "samples of each task"),
     NUMBER("tail", 0, tail, COMPARE, 2, LAUNCH_MOST, NULL,
            "the last N tokens of the text are not prefilled but scored under each attention"),
     HEADING("Attention"),
-    CHOICE("preset", preset, DECODES, "quest|paper|code", NULL, NULL,
+    STRING("profile", 0, profile, DECODES | LAUNCH_PLACE, "FILE", NULL,
+           "JSON {\"fingerprint\": HEX, \"options\": {\"scorer\": \"sketch\", ...}}: options of "
+           "this model where nothing was typed"),
+    CHOICE("kv-type", kv_type, SETTING, "f32|f16|bf16", "q8|fp8", NULL,
+           "how keys and values are kept"),
+    CHOICE("preset", preset, SETTING | LAUNCH_PLACE, "quest|paper|code", NULL, NULL,
            "settings of a publication: quest: --scorer minmax; paper, code: Radar as published and "
            "as its authors' code "
            "runs; options typed beside it win"),
-    CHOICE("attention", attention, DECODES, "radar|dense|streaming|h2o|snapkv|subgen|paper|code",
+    CHOICE("attention", attention, SETTING, "radar|dense|streaming|h2o|snapkv|subgen|paper|code",
            NULL, NULL, "which tokens a decode step reads"),
-    CHOICE("scorer", scorer, DECODES, "sketch|mean|outlier|minmax|rf|exact", NULL, NULL,
+    CHOICE("scorer", scorer, SETTING, "sketch|mean|outlier|minmax|rf|exact", NULL, NULL,
            "radar: how segments are scored"),
     OR_AUTO(
-        "budget", budget, DECODES, 1,
+        "budget", budget, SETTING, 1,
         "tokens of chosen segments per query head; auto: 512, from 65536 tokens of context 1024"),
-    NUMBER("segments", 0, segments, DECODES, 1, LAUNCH_MOST, "max(8, budget / 16)",
+    NUMBER("segments", 0, segments, SETTING, 1, LAUNCH_MOST, "max(8, budget / 16)",
            "chosen segments per query head, instead of --budget"),
-    OR_AUTO("segment", segment, DECODES, 16,
+    OR_AUTO("segment", segment, SETTING, 16,
             "tokens of a segment, a power of two up to the stripe (mean, rf); auto: nearest "
             "sqrt(t) / 4"),
-    OR_AUTO("dense-below", dense_below, DECODES, 0,
+    OR_AUTO("dense-below", dense_below, SETTING, 0,
             "tokens of context below which everything is read; auto: where choosing reads no less; "
             "0: never"),
-    NUMBER("window", 0, window, DECODES, 1, LAUNCH_MOST, NULL, "latest tokens, always read"),
-    NUMBER("sinks", 0, sinks, DECODES, 0, LAUNCH_MOST, NULL, "first tokens, always read"),
-    CHOICE("share", share, DECODES, "group|head", NULL, NULL,
+    NUMBER("window", 0, window, SETTING, 1, LAUNCH_MOST, NULL, "latest tokens, always read"),
+    NUMBER("sinks", 0, sinks, SETTING, 0, LAUNCH_MOST, NULL, "first tokens, always read"),
+    CHOICE("share", share, SETTING, "group|head", NULL, NULL,
            "group: the heads of a KV head read the union of their lists; head: each its own"),
-    CHOICE("pick", pick, DECODES, "top|bottom|random|last", NULL, NULL,
+    CHOICE("pick", pick, SETTING, "top|bottom|random|last", NULL, NULL,
            "which segments of the ranking"),
     SWITCH("restream", restream, DECODES, "streaming: positions counted within what is kept"),
     NUMBER("observe", 0, observe, DECODES, 1, 64, NULL,
            "snapkv: last queries of the prompt that vote"),
-    CHOICE("select", select, DECODES, "global|local", NULL, NULL,
+    CHOICE("select", select, SETTING, "global|local", NULL, NULL,
            "global: the best of the context; local: the best of each shard"),
-    NUMBER("rf-features", 0, rf_features, DECODES, 1, 1048576, "16 per dimension of a head",
+    NUMBER("rf-features", 0, rf_features, SETTING, 1, 1048576, "16 per dimension of a head",
            "random directions of --scorer rf"),
-    CHOICE("rf-form", rf_form, DECODES, "plain|pair", NULL, NULL,
+    CHOICE("rf-form", rf_form, SETTING, "plain|pair", NULL, NULL,
            "one feature per direction, or one each way"),
     SWITCH("rf-center", rf_center, DECODES,
            "features of the keys' distance from their block's mean"),
-    REAL("rf-temper", rf_temper, DECODES, 1e-6, 1, "rank by the mass of X times the logits"),
-    NUMBER("sketch-bits", 0, sketch_bits, DECODES, 1, 4, NULL,
+    REAL("rf-temper", rf_temper, SETTING, 1e-6, 1, "rank by the mass of X times the logits"),
+    NUMBER("sketch-bits", 0, sketch_bits, SETTING, 1, 4, NULL,
            "bits a dimension of --scorer sketch: 1, 2 or 4"),
-    NUMBER("outliers", 0, outliers, DECODES, 1, 7, NULL,
+    NUMBER("outliers", 0, outliers, SETTING, 1, 7, NULL,
            "keys that --scorer outlier keeps beside the mean of the rest"),
-    SEED("scorer-seed", 0, scorer_seed, DECODES,
+    SEED("scorer-seed", 0, scorer_seed, SETTING,
          "of the scorer's signs and directions, of --pick random and of subgen's samples"),
     HEADING("Machine"),
-    NUMBER("ctx", 'c', context, DECODES, 0, LAUNCH_MOST, "what the job needs",
+    NUMBER("ctx", 'c', context, DECODES | LAUNCH_PLACE, 0, LAUNCH_MOST, "what the job needs",
            "tokens of KV capacity; 0: the model's context"),
-    NUMBER("threads", 't', threads, ALL | LAUNCH_PER_RANK, 0, 4096, NULL,
+    NUMBER("threads", 't', threads, ALL | LAUNCH_PER_RANK | LAUNCH_PLACE, 0, 4096, NULL,
            "threads per rank; 0: the cores the rank may use"),
-    CHOICE("backend", backend, DECODES, "auto|cpu", "cuda", NULL, "where it is computed"),
+    CHOICE("backend", backend, DECODES | LAUNCH_PLACE, "auto|cpu", "cuda", NULL,
+           "where it is computed"),
     CHOICE("precision", precision, DECODES, "fast|exact", NULL, NULL,
            "fast: activations may be rounded per block; exact: f32 activations, exact weights"),
-    CHOICE("kv-type", kv_type, DECODES, "f32|f16|bf16", "q8|fp8", NULL,
-           "how keys and values are kept"),
-    CHOICE("isa", isa, DECODES, "plain|avx512", NULL, "the best there is",
+    CHOICE("isa", isa, DECODES | LAUNCH_PLACE, "plain|avx512", NULL, "the best there is",
            "instruction set (diagnostics)"),
     NUMBER("shards", 0, shards, DECODES, 1, 64, NULL,
            "pieces the work is cut into, a power of two, at least the ranks"),
     NUMBER("stripe", 0, stripe, DECODES, 64, 1048576, NULL,
            "tokens dealt to a shard at a time, a multiple of 64"),
     NUMBER("chunk", 0, chunk, DECODES, 1, 4096, NULL, "tokens of one pass of prefill"),
-    {LAUNCH_SWITCH, "help", 'h', 0, ALL, NULL, 0, 0, NULL, NULL, NULL, "this text"},
+    {LAUNCH_SWITCH, "help", 'h', 0, ALL | LAUNCH_PLACE, NULL, 0, 0, NULL, NULL, NULL, "this text"},
 };
 const size_t launch_option_count = COUNT(launch_option_table);
-_Static_assert(COUNT(launch_option_table) < LAUNCH_OPTIONS_MOST, "getopt's lists have room");
+_Static_assert(COUNT(launch_option_table) < LAUNCH_OPTIONS_MOST, "lists by row have room");
 
-void launch_options_default(launch_options *o, launch_command command) {
-    *o = (launch_options){.command = command,
+void launch_options_default(launch_options *o, const launch_command_row *command) {
+    *o = (launch_options){.command = command->command,
+                          .scope = command->scope,
+                          .title = command->title,
+                          .kind = command->second,
                           .n = 128,
                           .temperature = 0.8,
                           .top_p = 0.95,
@@ -180,18 +220,13 @@ void launch_options_default(launch_options *o, launch_command command) {
     o->select = "global", o->rf_form = "plain";
     o->budget = o->dense_below = LAUNCH_AUTO;
     o->segments = o->rf_features = o->from = o->context = LAUNCH_UNSET;
+    o->length = o->tail = o->layer = o->head = o->questions = LAUNCH_UNSET;
+    o->batch = 64, o->every = 16, o->depths = 10;
     o->window = 256, o->sinks = 4, o->scorer_seed = 1, o->segment = 16;
     o->sketch_bits = 2, o->outliers = 3, o->observe = 32, o->rf_temper = 1;
-    o->shards = 8, o->stripe = 256, o->chunk = 512, o->tail = 256;
-    if (command == LAUNCH_COMPARE) o->n = 64, o->temperature = 0;
-}
-
-const char *launch_command_name(launch_command command) {
-    for (size_t i = 0; i < launch_command_count; i++)
-        if (launch_command_table[i].command == command)
-            return launch_command_table[i].second != NULL ? "eval ppl"
-                                                          : launch_command_table[i].name;
-    return "radar";
+    o->shards = 8, o->stripe = 256, o->chunk = 512;
+    if (command->command == LAUNCH_COMPARE) o->n = 64, o->temperature = 0, o->tail = 256;
+    if (command->scope == LAUNCH_GENERATE) o->n = 512;
 }
 
 const char *launch_option_label(char label[LAUNCH_LABEL], const launch_option_row *row) {
@@ -202,66 +237,24 @@ const char *launch_option_label(char label[LAUNCH_LABEL], const launch_option_ro
     return label;
 }
 
-/* The value as it would be typed; "" when unset. */
-static void value_text(const launch_options *opt, const launch_option_row *row, char *text,
-                       size_t bytes) {
-    const void *from = (const char *)opt + row->offset;
-    text[0] = 0;
-    switch (row->kind) {
-    case LAUNCH_HEADING:
-        break;
-    case LAUNCH_TEXT:
-    case LAUNCH_CHOICE:
-        if (*(const char *const *)from != NULL)
-            snprintf(text, bytes, "%s", *(const char *const *)from);
-        break;
-    case LAUNCH_SWITCH:
-        snprintf(text, bytes, "%s", *(const bool *)from ? "on" : "");
-        break;
-    case LAUNCH_NUMBER:
-        if (*(const int64_t *)from == LAUNCH_AUTO && row->choices != NULL)
-            snprintf(text, bytes, "auto");
-        else if (*(const int64_t *)from != LAUNCH_UNSET)
-            snprintf(text, bytes, "%lld", (long long)*(const int64_t *)from);
-        break;
-    case LAUNCH_REAL:
-        snprintf(text, bytes, "%.9g", *(const double *)from);
-        break;
-    case LAUNCH_SEED:
-        snprintf(text, bytes, "%llu", (unsigned long long)*(const uint64_t *)from);
-        break;
-    }
-}
-
 static bool must_agree(const launch_options *opt, const launch_option_row *row) {
-    return (row->in & (int)opt->command) != 0 && (row->in & LAUNCH_PER_RANK) == 0 &&
-           row->letter != 'h';
-}
-
-static size_t entry_bytes(const launch_options *opt, const launch_option_row *row) {
-    enum { NUMBER = 32 };
-    const char *word = row->kind == LAUNCH_TEXT || row->kind == LAUNCH_CHOICE
-                           ? *(const char *const *)((const char *)opt + row->offset)
-                           : NULL;
-    return strlen(row->name) + 2 + (word != NULL ? strlen(word) : NUMBER);
+    return (row->in & opt->scope) != 0 && (row->in & LAUNCH_PER_RANK) == 0 && row->letter != 'h';
 }
 
 char *launch_args_text(const launch_options *opt, size_t *bytes) {
     size_t room = 64;
     for (size_t i = 0; i < launch_option_count; i++)
         if (must_agree(opt, &launch_option_table[i]))
-            room += entry_bytes(opt, &launch_option_table[i]);
+            room += LAUNCH_LABEL + 2 + launch_option_room(opt, &launch_option_table[i]);
     char *text = radar_alloc(room);
     if (text == NULL) return NULL;
-    size_t used = (size_t)snprintf(text, room, "radar " RADAR_VERSION "=%s",
-                                   launch_command_name(opt->command)) +
-                  1;
+    size_t used = (size_t)snprintf(text, room, "radar " RADAR_VERSION "=%s", opt->title) + 1;
     for (size_t i = 0; i < launch_option_count; i++) {
         if (!must_agree(opt, &launch_option_table[i])) continue;
         char label[LAUNCH_LABEL];
         used += (size_t)snprintf(text + used, room - used,
                                  "%s=", launch_option_label(label, &launch_option_table[i]));
-        value_text(opt, &launch_option_table[i], text + used, room - used);
+        launch_option_text(opt, &launch_option_table[i], text + used, room - used);
         used += strlen(text + used) + 1;
     }
     *bytes = used;
@@ -270,11 +263,12 @@ char *launch_args_text(const launch_options *opt, size_t *bytes) {
 
 static void print_option(FILE *out, const launch_options *defaults, const launch_option_row *row) {
     char left[80], value[128] = "", letter[5] = "    ";
+    const bool listed = defaults->command == LAUNCH_EVAL && (row->in & LAUNCH_LISTED) != 0;
     if (row->letter != 0) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     const char *what = row->kind == LAUNCH_CHOICE ? row->choices : row->value;
-    snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, what != NULL ? " " : "",
-             what != NULL ? what : "");
-    if (row->kind != LAUNCH_SWITCH) value_text(defaults, row, value, sizeof value);
+    snprintf(left, sizeof left, "%s--%s%s%s%s", letter, row->name, what != NULL ? " " : "",
+             what != NULL ? what : "", listed ? "[,...]" : "");
+    if (row->kind != LAUNCH_SWITCH) launch_option_text(defaults, row, value, sizeof value);
     const char *standard = value[0] != 0 ? value : row->unset;
     fprintf(out, "  %-38s %s", left, row->help);
     if (standard != NULL) fprintf(out, " (default %s)", standard);
@@ -289,7 +283,7 @@ static void print_overview(FILE *out) {
         "       mpirun -np P radar COMMAND ...     P ranks (or srun --mpi=pmix)\n\n",
         out);
     for (size_t i = 0; i < launch_command_count; i++)
-        fprintf(out, "  %-12s %s\n", launch_command_name(launch_command_table[i].command),
+        fprintf(out, "  %-15s %s\n", launch_command_table[i].title,
                 launch_command_table[i].summary);
     fputs("\nradar COMMAND -h lists the options of a command; radar --version prints the version.\n"
           "Text goes to standard output, facts and progress to standard error.\n"
@@ -301,23 +295,29 @@ static void print_overview(FILE *out) {
           out);
 }
 
-void launch_args_help(FILE *out, const launch_options *opt) {
+static void print_command(FILE *out, const launch_command_row *command) {
     launch_options defaults;
+    launch_options_default(&defaults, command);
+    fprintf(out, "radar %s: %s\n\nusage: radar %s %s\n", command->title, command->summary,
+            command->title, command->usage);
+    if (command->command == LAUNCH_EVAL)
+        fputs("Options with several values divided by commas give a sweep: every combination, one "
+              "row of figures each.\n",
+              out);
+    const char *pending = NULL; /* a heading whose own row may be of another command */
+    for (size_t k = 0; k < launch_option_count; k++) {
+        if (launch_option_table[k].kind == LAUNCH_HEADING) pending = launch_option_table[k].name;
+        if (!(launch_option_table[k].in & command->scope)) continue;
+        if (pending != NULL) fprintf(out, "\n%s\n", pending);
+        pending = NULL;
+        print_option(out, &defaults, &launch_option_table[k]);
+    }
+}
+
+void launch_args_help(FILE *out, const launch_options *opt) {
     for (size_t i = 0; i < launch_command_count; i++) {
-        if (launch_command_table[i].command != opt->help_of) continue;
-        launch_options_default(&defaults, opt->help_of);
-        fprintf(out, "radar %s: %s\n\nusage: radar %s %s\n", launch_command_name(opt->help_of),
-                launch_command_table[i].summary, launch_command_name(opt->help_of),
-                launch_command_table[i].usage);
-        const char *pending = NULL; /* a heading whose own row may be of another command */
-        for (size_t k = 0; k < launch_option_count; k++) {
-            if (launch_option_table[k].kind == LAUNCH_HEADING)
-                pending = launch_option_table[k].name;
-            if (!(launch_option_table[k].in & (int)opt->help_of)) continue;
-            if (pending != NULL) fprintf(out, "\n%s\n", pending);
-            pending = NULL;
-            print_option(out, &defaults, &launch_option_table[k]);
-        }
+        if (launch_command_table[i].scope != opt->scope || opt->help_of == 0) continue;
+        print_command(out, &launch_command_table[i]);
         return;
     }
     print_overview(out);

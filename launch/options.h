@@ -6,8 +6,9 @@
 
 typedef struct launch_command_row {
     launch_command command;
+    int scope;
     const char *name, *second; /* "eval ppl" is two words */
-    const char *summary, *usage;
+    const char *title, *summary, *usage;
 } launch_command_row;
 
 typedef enum launch_option_kind {
@@ -34,21 +35,41 @@ typedef struct launch_option_row {
     const char *help;
 } launch_option_row;
 
-enum { LAUNCH_PER_RANK = 1 << 16 }; /* may differ between ranks */
+/* Flags beside the commands. */
+enum {
+    LAUNCH_PER_RANK = 1 << 16, /* may differ between ranks */
+    LAUNCH_LISTED = 1 << 17,   /* eval: several values, divided by commas */
+    LAUNCH_PLACE = 1 << 18 /* where to, how shown or how fast: the figures do not depend on it */
+};
 
 extern const launch_command_row launch_command_table[];
 extern const size_t launch_command_count;
 extern const launch_option_row launch_option_table[];
 extern const size_t launch_option_count;
-enum { LAUNCH_OPTIONS_MOST = 64 };
 
-#define LAUNCH_COMMAND_LIST "run, compare, eval ppl, tokenize, detokenize, inspect"
+#define LAUNCH_COMMAND_LIST "run, compare, eval, tokenize, detokenize, inspect"
 #define LAUNCH_MOST 1e12 /* of counts and tokens; what they ask for is checked where it is known */
 
 /* How the option is typed: "-n" or "--top-k". */
 #define LAUNCH_LABEL 32
 const char *launch_option_label(char label[LAUNCH_LABEL], const launch_option_row *row);
 
-void launch_options_default(launch_options *opt, launch_command command);
+/* Every option of a command as it stands when nothing is typed. */
+void launch_options_default(launch_options *opt, const launch_command_row *command);
+
+/* ---- values.c ---- */
+
+/* NULL: commands of that scope know no such option. */
+const launch_option_row *launch_option_find(const char *name, int scope);
+/* The field becomes what word says; RADAR_ERR_USAGE (RADAR_ERR_CONFIG: known, not built) where it cannot.  Texts and choices point to word. */
+radar_status launch_option_set(launch_options *opt, const launch_option_row *row, const char *word,
+                               radar_error *err);
+void launch_option_copy(launch_options *to, const launch_options *from,
+                        const launch_option_row *row);
+/* The value, or the list, as it would be typed; "" when unset. */
+void launch_option_text(const launch_options *opt, const launch_option_row *row, char *text,
+                        size_t bytes);
+size_t launch_option_room(const launch_options *opt,
+                          const launch_option_row *row); /* bytes that hold it */
 
 #endif

@@ -15,12 +15,26 @@ void launch_report_open(launch_report *r, bool speaks) {
     r->began = r->shown = radar_clock();
 }
 
-static void show(launch_report *r, int64_t total, double seconds) {
+/* ", part 3 of 12, 4:05 left": of the sweep if there is one, else of the present phase. */
+static void print_left(const launch_report *r, int64_t total, double now) {
+    double began = r->began, done = (double)r->done, all = (double)total;
+    if (r->parts > 1) {
+        fprintf(stderr, ", part %lld of %lld", (long long)r->part + 1, (long long)r->parts);
+        began = r->sweep_began, done = (double)r->part, all = (double)r->parts;
+    }
+    if (done <= 0 || done >= all) return;
+    const int64_t left = (int64_t)((now - began) * (all - done) / done);
+    fprintf(stderr, ", %lld:%02lld left", (long long)left / 60, (long long)left % 60);
+}
+
+static void show(launch_report *r, int64_t total, double now) {
+    const double seconds = now - r->began;
     const double rate = seconds > 0 ? (double)r->done / seconds : 0;
     if (!r->terminal) {
         fprintf(stderr, "%s: %lld of %lld", r->what, (long long)r->done, (long long)total);
-        fprintf(stderr, " (%.0f %%), %.0f a second\n", 100.0 * (double)r->done / (double)total,
-                rate);
+        fprintf(stderr, " (%.0f %%), %.0f a second", 100.0 * (double)r->done / (double)total, rate);
+        print_left(r, total, now);
+        fputc('\n', stderr);
         return;
     }
     char bar[BAR_WIDTH + 1];
@@ -29,6 +43,7 @@ static void show(launch_report *r, int64_t total, double seconds) {
     bar[BAR_WIDTH] = 0;
     fprintf(stderr, "\r\033[K%-8s [%s] %lld/%lld  %.0f/s", r->what, bar, (long long)r->done,
             (long long)total, rate);
+    print_left(r, total, now);
     r->bar = true;
 }
 
@@ -46,7 +61,13 @@ void launch_report_progress(launch_report *r, const char *what, int64_t done, in
     if (total <= 0 || done > total) return;
     if (now - r->shown < (r->terminal ? bar_period : line_period)) return;
     r->shown = now;
-    show(r, total, now - r->began);
+    show(r, total, now);
+}
+
+void launch_report_sweep(launch_report *r, int64_t part, int64_t parts) {
+    if (r->parts == 0) r->sweep_began = radar_clock();
+    r->part = part;
+    r->parts = parts;
 }
 
 void launch_report_clear(launch_report *r) {

@@ -157,6 +157,11 @@ radar_status radar_step(radar_session *s, int32_t *token);
 /* [all ranks] Appends n given tokens, each computed under the session's attention exactly as a decode step would compute it.
  * logits, when not NULL: [n, vocab] f32, row i = the distribution after token i. */
 radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float *logits);
+/* Rows of logits as they are computed: [n, vocab] f32, row i = the distribution after the token at `position` + i; valid during the call. */
+typedef void radar_logits_reader(void *user, int64_t position, int n, const float *logits);
+/* [all ranks] radar_score that hands its logits over where they lie, on every rank, instead of copying them. */
+radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
+                              radar_logits_reader *each, void *user);
 /* [this rank] [vocab] f32: the logits that the last radar_step sampled from, or of the last position after radar_prefill and radar_score. */
 const float *radar_logits(const radar_session *s);
 int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cache */

@@ -130,39 +130,55 @@ fail:
     return st;
 }
 
-static radar_status copy_logits(radar_session *s, int rows, float *out) {
+/* The logits of the last pass, as many rows at a time as the workspace holds; the last row is kept. */
+static radar_status read_logits(radar_session *s, int rows, radar_logits_reader *each, void *user) {
     size_t vocab = (size_t)s->e->model->config.vocab;
-    for (int first = 0; first < rows; first += s->e->ws.logit_rows) {
-        int n = (int)radar_min64(s->e->ws.logit_rows, rows - first);
+    for (int first = 0, n; first < rows; first += n) {
+        n = (int)radar_min64(s->e->ws.logit_rows, rows - first);
         radar_status st = radar_head(s->e, first, n);
         if (st != RADAR_OK) {
             s->broken = true;
             return st;
         }
-        memcpy(out + (size_t)first * vocab, s->e->ws.logits, (size_t)n * vocab * sizeof *out);
+        each(user, s->position - rows + first, n, s->e->ws.logits);
+        memcpy(s->logits, s->e->ws.logits + (size_t)(n - 1) * vocab, vocab * sizeof *s->logits);
     }
+    s->logits_valid = true;
     return RADAR_OK;
 }
 
-radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float *logits) {
+radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
+                              radar_logits_reader *each, void *user) {
     radar_status st;
-    size_t vocab = (size_t)s->e->model->config.vocab;
     int rows = 0;
     RADAR_TRY(st, take_tokens(s, token, n), fail);
     RADAR_TRY(st, settle(s), fail);
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = (int)radar_min64((int64_t)(n - done), s->policy_rows);
         RADAR_TRY(st, run_pass(s, token + done, rows, s->attention.policy, &s->counts), fail);
-        if (logits) RADAR_TRY(st, copy_logits(s, rows, logits + done * vocab), fail);
+        if (each) RADAR_TRY(st, read_logits(s, rows, each, user), fail);
         radar_report(s->e, "score", (int64_t)done + rows, (int64_t)n);
     }
-    if (n > 0 && !logits) st = last_logits(s, rows - 1);
-    if (n > 0 && logits) {
-        memcpy(s->logits, logits + (n - 1) * vocab, vocab * sizeof *logits);
-        s->logits_valid = true;
-    }
+    if (n > 0 && !each) st = last_logits(s, rows - 1);
 fail:
     return st;
+}
+
+typedef struct logits_copy {
+    float *next;
+    size_t vocab;
+} logits_copy;
+
+static void copy_logits(void *user, int64_t position, int n, const float *logits) {
+    logits_copy *to = user;
+    (void)position;
+    memcpy(to->next, logits, (size_t)n * to->vocab * sizeof *logits);
+    to->next += (size_t)n * to->vocab;
+}
+
+radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float *logits) {
+    logits_copy to = {logits, (size_t)s->e->model->config.vocab};
+    return radar_score_each(s, token, n, logits ? copy_logits : NULL, &to);
 }
 
 /* ---- state ---- */

@@ -6,39 +6,62 @@
  * whole, so that an interrupted sweep keeps what it has; the same command run again leaves out what is there.  Without --out,
  * rows go to stdout: as one JSON object {"rows": [...]} with --json, else as a table.
  *
- * A kind is one file eval_<name>.c and one line of the table in eval.c. */
+ * A kind is one file eval_<name>.c, one line of the table in eval.c, and one of the commands in options.c. */
 #ifndef RADAR_LAUNCH_EVAL_H
 #define RADAR_LAUNCH_EVAL_H
 
 #include "launch/input.h"
 #include "launch/json_out.h"
 #include "launch/launch.h"
+#include "launch/options.h"
 
 typedef struct eval_sink
     eval_sink; /* sink.c: rows on stdout and in files, and which are there already */
 
+typedef struct eval_kind eval_kind;
+
 typedef struct eval_context {
-    launch_job *job;       /* job->opt: the present setting, every list at one value */
-    launch_prompt text;    /* -p, -f or --ids; n = 0 for kinds that need none */
+    launch_job *job; /* job->opt: the present setting, every list at one value */
+    const eval_kind *kind;
+    launch_options setting; /* what job->opt points to */
+    /* What -p, -f or --ids gave, and its first --length tokens; n = 0 where there is none. */
+    launch_prompt whole, text;
     const char *text_name; /* file name without its path, for rows */
-    eval_sink *sink;       /* rank 0 */
-    int32_t *cached; /* what the session's cache holds, prefilled densely, and how much of it */
-    int64_t n_cached, context;
+    eval_sink *sink;
+    int64_t settings; /* of the sweep */
+    /* What the session's cache holds, prefilled densely, and how much of it. */
+    int32_t *cached;
+    int64_t n_cached, room, context;
+    const char *kv_type;
+    double prefill_s;    /* of the last eval_prefilled: what was not there yet */
     int64_t done, total; /* parts of the sweep, for the bar and the time left */
 } eval_context;
 
-typedef struct eval_kind {
-    const char *name, *summary;
+struct eval_kind {
+    const char *name;
     bool needs_text;
-    /* [all ranks] One setting: makes its rows with eval_begin_row .. eval_end_row. */
+    bool makes_text; /* --length is of the text it makes, not of the one it is given */
+    /* [all ranks] One setting: makes its rows with eval_row .. eval_emit. */
     radar_status (*run)(eval_context *c);
-    /* [this rank] How many rows run will make, for the time left. */
+    /* [this rank] How many rows run will make, for the time left; NULL: one. */
     int64_t (*parts)(const eval_context *c);
     const char *const *columns; /* NULL-terminated: figures of the table on stdout, in order */
-} eval_kind;
+};
 
 extern const eval_kind eval_ppl, eval_recall, eval_needle, eval_ruler, eval_generate,
     eval_calibrate, eval_bound, eval_stats;
+
+/* ---- sweep.c ---- */
+
+/* [this rank] Setting `index` of the product of base's lists, in table order, the last list turning fastest: one value each, preset
+ * applied, and what its attention does not use as by default.  false: index is behind the last. */
+bool eval_setting(launch_options *setting, const launch_options *base, int64_t index);
+/* [this rank] Settings in the product; -1: more than a sweep may have. */
+int64_t eval_settings(const launch_options *base);
+/* [this rank] Whether the attention of a setting looks at the option. */
+bool eval_uses(const launch_options *setting, const char *option);
+/* [this rank] What tells settings apart: kind and every option the figures depend on. */
+uint64_t eval_setting_hash(const launch_options *setting);
 
 /* ---- cache.c ---- */
 
@@ -48,20 +71,40 @@ radar_status eval_prefilled(eval_context *c, const int32_t *token, int64_t n, in
 /* [all ranks] Back to the n tokens prefilled last, to follow them with something else. */
 radar_status eval_back(eval_context *c, int64_t n);
 
-/* ---- scoring ---- */
+/* ---- losses.c ---- */
 
-/* [all ranks] Losses of token [first + 1, end] under the present attention, given that the cache holds [0, first); loss [end - first],
- * and hit (may be NULL): whether the token was the likeliest.  Rows are computed --batch at a time. */
+/* [all ranks] Losses of token [first + 1, end] under the present attention, given that the cache holds [0, first): loss [end - first]
+ * and hit (may be NULL), whether no token was likelier, on rank 0; rows are computed --batch at a time.  *seconds (may be NULL): the
+ * time of that, without rank 0's own arithmetic. */
 radar_status eval_losses(eval_context *c, const int32_t *token, int64_t first, int64_t end,
-                         double *loss, unsigned char *hit);
+                         double *loss, unsigned char *hit, double *seconds);
+/* [this rank] Mean of x [n], and its standard error (NAN for n < 2). */
+void eval_mean(const double *x, int64_t n, double *mean, double *se);
+/* [this rank] What is read in a step, over all layers and KV heads: the K and V of the attended tokens and the summaries that were
+ * scored, bytes. */
+double eval_step_bytes(const eval_context *c, const radar_session_stats *stats);
 
 /* ---- sink.c ---- */
 
+/* [all ranks] Reads what DIR holds already; RADAR_ERR_CREATE where it cannot be written. */
+radar_status eval_sink_open(eval_context *c);
 /* [all ranks] false: the row of this setting and part ("" or e.g. "length 2048") is there from an earlier run; go on with the next. */
 bool eval_wanted(eval_context *c, const char *part);
+/* [all ranks] Writes it (rank 0 gives the row, others an empty one); a row that cannot be written ends the sweep with what is written
+ * kept.  Takes the row. */
+radar_status eval_emit(eval_context *c, launch_json *row);
+/* [rank 0] The rows on stdout, or the CSV beside the JSONL; what is written stays after an error too. */
+void eval_sink_close(eval_context *c);
+
+/* ---- row.c ---- */
+
+/* [this rank] What names the row of this setting and part: the same for the same figures, whatever the ranks and threads. */
+uint64_t eval_key(const eval_context *c, const char *part);
 /* [rank 0] A row with its settings filled in: what, key, model, text, every option of attention, ranks, threads, version, command. */
 launch_json eval_row(const eval_context *c, const char *part);
-/* [all ranks] Writes it (rank 0 gives the row, others an empty one); a row that cannot be written ends the sweep with what is written kept. */
-radar_status eval_emit(eval_context *c, launch_json *row);
+/* What the session says of itself: attended_tokens_mean, coverage_mean, coverage_min, segments_scored, bytes_per_step. */
+void eval_row_stats(launch_json *row, const eval_context *c, const radar_session_stats *stats);
+/* [this rank] The command line of a setting, quoted for a shell; freed with radar_free, NULL: no memory. */
+char *eval_command(const launch_options *setting, int ranks);
 
 #endif

@@ -1,0 +1,112 @@
+/* radar eval: one setting after the other. */
+#include "launch/eval/eval.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/sys.h"
+
+static const eval_kind *const kinds[] = {&eval_ppl};
+
+static const eval_kind *kind_of(const launch_options *opt) {
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i]->name, opt->kind) == 0) return kinds[i];
+    return NULL;
+}
+
+static const char *text_name(const launch_options *opt) {
+    const char *path = opt->file != NULL ? opt->file : opt->ids;
+    if (path == NULL) return opt->prompt != NULL ? "-p" : "";
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+static radar_status open_all(eval_context *c, const launch_options *base) {
+    launch_job *job = c->job;
+    const bool given = base->prompt != NULL || base->file != NULL || base->ids != NULL;
+    if (c->settings < 0)
+        return radar_fail(&job->err, RADAR_ERR_USAGE,
+                          "the lists make more than 65536 settings; shorten them");
+    if (c->settings > 1 && (base->nll != NULL || base->logits != NULL))
+        return radar_fail(&job->err, RADAR_ERR_USAGE,
+                          "%s is of one setting: give no lists beside it",
+                          base->nll != NULL ? "--nll" : "--logits");
+    const radar_status st =
+        given ? launch_prompt_open(job, &c->whole) : launch_open_engine(job, false);
+    return st == RADAR_OK ? eval_sink_open(c) : st;
+}
+
+/* The setting of that index; false: it is the same as an earlier one.  hash [settings]. */
+static bool fresh_setting(eval_context *c, const launch_options *base, int64_t index,
+                          uint64_t *hash) {
+    eval_setting(&c->setting, base, index);
+    hash[index] = eval_setting_hash(&c->setting);
+    for (int64_t i = 0; i < index; i++)
+        if (hash[i] == hash[index]) return false;
+    return true;
+}
+
+static radar_status cut_text(eval_context *c) {
+    const int64_t length = c->setting.length, whole = (int64_t)c->whole.n;
+    c->text = c->whole;
+    if (length == LAUNCH_UNSET || c->kind->makes_text || whole == 0) return RADAR_OK;
+    if (length > whole)
+        return radar_fail(&c->job->err, RADAR_ERR_DATA,
+                          "the text has %lld tokens, --length asks for %lld: give a longer text",
+                          (long long)whole, (long long)length);
+    c->text.n = (size_t)length;
+    return RADAR_OK;
+}
+
+static void count_parts(eval_context *c, const launch_options *base, uint64_t *hash) {
+    for (int64_t i = 0; i < c->settings; i++)
+        if (fresh_setting(c, base, i, hash))
+            c->total += c->kind->parts != NULL ? c->kind->parts(c) : 1;
+}
+
+static radar_status run_all(eval_context *c, const launch_options *base, uint64_t *hash) {
+    radar_status st = RADAR_OK;
+    count_parts(c, base, hash);
+    for (int64_t i = 0; i < c->settings && st == RADAR_OK; i++) {
+        if (!fresh_setting(c, base, i, hash)) continue;
+        if (c->total > 1) launch_report_sweep(&c->job->report, c->done, c->total);
+        st = cut_text(c);
+        if (st == RADAR_OK) st = c->kind->run(c);
+    }
+    return st;
+}
+
+/* A signal is no loss where there are files: what was said of it ("nothing was saved") does not hold. */
+static void reword_stop(eval_context *c, const launch_options *base) {
+    launch_job *job = c->job;
+    if (job->err.status != RADAR_ERR_STOPPED || base->out == NULL || job->err.text[0] == 0) return;
+    snprintf(job->err.text, sizeof job->err.text,
+             "stopped by signal %d; the rows so far are in %.300s: run it again to go on",
+             (int)*job->world->signal, base->out);
+}
+
+radar_status launch_eval(launch_job *job) {
+    launch_options base = *job->opt;
+    eval_context c = {.job = job,
+                      .kind = kind_of(&base),
+                      .text_name = text_name(&base),
+                      .settings = eval_settings(&base)};
+    /* Settings side by side are judged at the same positions. */
+    if (base.from == LAUNCH_UNSET && base.tail == LAUNCH_UNSET && c.settings > 1) base.from = 2048;
+    uint64_t *hash = radar_alloc_array((size_t)radar_max64(c.settings, 1), sizeof *hash);
+    if (hash == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the sweep");
+    const launch_options *given = job->opt;
+    c.setting = base;
+    job->opt = &c.setting;
+    radar_status st = launch_agree(job);
+    if (st == RADAR_OK) st = open_all(&c, &base);
+    if (st == RADAR_OK) run_all(&c, &base, hash);
+    launch_agree(job);
+    reword_stop(&c, &base);
+    eval_sink_close(&c);
+    job->opt = given;
+    radar_free(hash);
+    radar_free(c.cached);
+    launch_prompt_free(&c.whole);
+    return job->err.status;
+}

@@ -142,13 +142,12 @@ fail:
 static candidates find_candidates(const radar_select *one) {
     const radar_attention *a = one->attention;
     const radar_layout *l = &one->kv->layout;
-    candidates c = {0};
+    candidates c = {.unit = 1};
     if (!a->policy->needs_summaries || !a->scorer ||
         radar_attention_dense(a, one->kv, one->position[0]))
         return c;
     c.keep = radar_attention_keep(a, one->position[0]);
     if (c.keep == 0) return c;
-    c.unit = 1;
     radar_attention_candidates(a, one->position[0], &c.begin, &c.end);
     for (int i = 0; i < l->shards; i++) {
         c.first[i] = radar_shard_tokens(l, i, c.begin * RADAR_SEGMENT) / RADAR_SEGMENT;
@@ -158,7 +157,7 @@ static candidates find_candidates(const radar_select *one) {
     return c;
 }
 
-static int64_t units(const candidates *c) { return c->unit ? (c->end - c->begin) / c->unit : 0; }
+static int64_t units(const candidates *c) { return (c->end - c->begin) / c->unit; }
 
 static float *estimates_of(const radar_probe *p, const radar_select *one, const candidates *c,
                            int shard) {

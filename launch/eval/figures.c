@@ -31,14 +31,16 @@ double eval_quantile(const double *x, int64_t n, double p) {
 
 /* ---- calibration ---- */
 
-radar_status eval_calibration_open(eval_calibration *c, int64_t most, radar_error *err) {
-    *c = (eval_calibration){.most = most};
-    c->truth = radar_alloc_array((size_t)most, sizeof *c->truth);
-    c->estimate = radar_alloc_array((size_t)most, sizeof *c->estimate);
-    c->error = radar_alloc_array((size_t)most, sizeof *c->error);
-    if (c->truth && c->estimate && c->error) return RADAR_OK;
-    return radar_fail(err, RADAR_ERR_MEMORY, "no memory for %lld shares; use a smaller --tail",
-                      (long long)most);
+radar_status eval_calibration_open(eval_calibration *c, radar_error *err) {
+    size_t heads = (size_t)c->layers * (size_t)c->heads, n = (size_t)c->rows * heads;
+    c->truth = radar_alloc_array(n, sizeof *c->truth);
+    c->estimate = radar_alloc_array(n, sizeof *c->estimate);
+    c->error = radar_alloc_array(n, sizeof *c->error);
+    if (!c->truth || !c->estimate || !c->error)
+        return radar_fail(err, RADAR_ERR_MEMORY, "no memory for %zu shares; use a smaller --tail",
+                          n);
+    for (size_t i = 0; i < n; i++) c->truth[i] = NAN;
+    return RADAR_OK;
 }
 
 void eval_calibration_close(eval_calibration *c) {
@@ -48,14 +50,25 @@ void eval_calibration_close(eval_calibration *c) {
     *c = (eval_calibration){0};
 }
 
-/* A row that leaves nothing out has nothing to estimate. */
-void eval_calibration_add(eval_calibration *c, const radar_observation *o) {
+void eval_calibration_add(eval_calibration *c, int64_t row, const radar_observation *o) {
+    int64_t at = (row * c->layers + o->layer) * c->heads;
     if (o->candidates == 0) return;
-    for (int h = 0; h < o->heads && c->n < c->most; h++, c->n++) {
-        c->truth[c->n] = exp((double)o->mass[h] - (double)o->dense_mass[h]);
-        c->estimate[c->n] = (double)o->coverage[h];
-        c->error[c->n] = fabs(c->estimate[c->n] - c->truth[c->n]);
+    for (int h = 0; h < o->heads; h++, at++) {
+        c->truth[at] = exp((double)o->mass[h] - (double)o->dense_mass[h]);
+        c->estimate[at] = (double)o->coverage[h];
     }
+}
+
+int64_t eval_calibration_end(eval_calibration *c) {
+    for (int64_t i = 0; i < c->rows * c->layers * c->heads; i++) {
+        if (isnan(c->truth[i])) continue;
+        c->truth[c->n] = c->truth[i];
+        c->estimate[c->n] = c->estimate[i];
+        c->error[c->n] = fabs(c->estimate[i] - c->truth[i]);
+        c->n++;
+    }
+    eval_sort(c->error, c->n);
+    return c->n;
 }
 
 static double mean(const double *x, int64_t n) {
@@ -76,9 +89,8 @@ static json_t *pairs(const eval_calibration *c) {
     return all;
 }
 
-void eval_calibration_write(eval_calibration *c, json_t *row) {
+void eval_calibration_write(const eval_calibration *c, json_t *row) {
     double truth = mean(c->truth, c->n), estimate = mean(c->estimate, c->n);
-    eval_sort(c->error, c->n);
     json_object_set_new(row, "estimates", json_integer(c->n));
     json_object_set_new(row, "true_mean", eval_real(truth));
     json_object_set_new(row, "estimated_mean", eval_real(estimate));

@@ -26,6 +26,8 @@ enum {
     EVAL_HIT1,      /* the heaviest candidate has the best score */
     EVAL_HIT3,      /* ... is among the three best scores */
     EVAL_MASS_BEST, /* the share that would be attended had the lists been the truly heaviest k */
+    EVAL_LIST,      /* share if the head read its own list alone: no scorer has more than ... */
+    EVAL_LIST_BEST, /* ... the truly heaviest k */
     EVAL_SCORED,    /* figures before this one exist only where segments were scored */
     EVAL_MASS =
         EVAL_SCORED, /* share of the softmax mass that was attended, always-attended tokens and the group's union included */
@@ -60,11 +62,11 @@ typedef struct eval_recall_figures {
     int64_t most;                   /* candidates of a row at most */
     bool share_head;                /* each head attends to its own list */
     int64_t segment, first_candidate, keep;
-    double lists,
-        unions; /* segments in a head's list, in the union of its group: sums over rows, layers, KV heads */
-    int64_t n_lists; /* how many of those */
-    eval_sums *pair; /* [L, H] */
-    eval_sums bin[EVAL_BINS];
+    int64_t chosen, n_lists;  /* segments in the lists of heads, and how many lists */
+    int64_t unions, n_unions; /* segments in the unions of groups */
+    eval_sums *pair;          /* [L, H] */
+    eval_sums *
+        bin; /* [L, EVAL_BINS] by position: each layer adds its rows in order, whatever the batch */
     double *share;       /* [H, most] of one observation */
     unsigned char *best; /* [H, most] the k truly heaviest */
     uint64_t *key;       /* [most] */
@@ -74,21 +76,26 @@ typedef struct eval_recall_figures {
 /* layers, heads, layer, head, first, end, every, share_head set by the caller. */
 radar_status eval_recall_open(eval_recall_figures *r, radar_error *err);
 void eval_recall_add(eval_recall_figures *r, const radar_observation *o);
-void eval_recall_write(const eval_recall_figures *r,
-                       json_t *row); /* figures, arrays, heat map into row */
+/* Figures, arrays and heat map into row. */
+void eval_recall_write(const eval_recall_figures *r, json_t *row);
 void eval_recall_close(eval_recall_figures *r);
 
 /* ---- calibrate: does the estimated coverage say what was attended? ---- */
 
 typedef struct eval_calibration {
-    int64_t n, most; /* (row, layer, head) */
-    double *truth, *estimate,
-        *error; /* [most] shares; error is |estimate - truth|, sorted by the end */
+    int64_t rows;
+    int layers, heads;
+    double *truth, *estimate; /* [rows, L, H] shares; NaN: a row that leaves nothing out */
+    double *error;            /* [rows, L, H] |estimate - truth|, sorted in the end */
+    int64_t n;                /* in the end: of those there are */
 } eval_calibration;
 
-radar_status eval_calibration_open(eval_calibration *c, int64_t most, radar_error *err);
-void eval_calibration_add(eval_calibration *c, const radar_observation *o);
-void eval_calibration_write(eval_calibration *c, json_t *row);
+/* rows, layers, heads set by the caller. */
+radar_status eval_calibration_open(eval_calibration *c, radar_error *err);
+void eval_calibration_add(eval_calibration *c, int64_t row, const radar_observation *o);
+/* Leaves out what does not exist; returns how many there are. */
+int64_t eval_calibration_end(eval_calibration *c);
+void eval_calibration_write(const eval_calibration *c, json_t *row); /* after the end */
 void eval_calibration_close(eval_calibration *c);
 
 /* ---- stats: what a model's heads look like ---- */

@@ -6,8 +6,8 @@
 #include "launch/eval/figures.h"
 #include "runtime/sys.h"
 
-const char *const eval_figure_name[EVAL_FIGURES] = {"recall",    "hit1", "hit3",
-                                                    "mass_best", "mass", "error"};
+const char *const eval_figure_name[EVAL_FIGURES] = {
+    "recall", "hit1", "hit3", "mass_best", "list_mass", "list_mass_best", "mass", "error"};
 
 /* The rows of the heat map, of all layers and heads, may take this much. */
 #define HEAT_BYTES ((size_t)96 << 20)
@@ -39,19 +39,21 @@ radar_status eval_recall_open(eval_recall_figures *r, radar_error *err) {
     size_t heads = (size_t)r->heads;
     r->most = r->end / 16 + 1;
     r->pair = radar_alloc_array((size_t)r->layers * heads, sizeof *r->pair);
+    r->bin = radar_alloc_array((size_t)r->layers, EVAL_BINS * sizeof *r->bin);
     r->share = radar_alloc_array((size_t)r->most, heads * sizeof *r->share);
     r->best = radar_alloc_array((size_t)r->most, heads);
     r->key = radar_alloc_array((size_t)r->most, sizeof *r->key);
     bool ok = open_heat(r, radar_max64(1, (r->end - 1) / r->every - (r->first - 1) / r->every));
-    if (ok && r->pair && r->share && r->best && r->key) return RADAR_OK;
+    if (ok && r->pair && r->bin && r->share && r->best && r->key) return RADAR_OK;
     return radar_fail(err, RADAR_ERR_MEMORY,
                       "no memory for the masses of %lld segments; use a shorter text",
                       (long long)r->most);
 }
 
 void eval_recall_close(eval_recall_figures *r) {
-    void *const all[] = {r->pair,   r->share,      r->best,        r->key,        r->heat.position,
-                         r->heat.n, r->heat.share, r->heat.always, r->heat.chosen};
+    void *const all[] = {r->pair,        r->bin,           r->share,  r->best,
+                         r->key,         r->heat.position, r->heat.n, r->heat.share,
+                         r->heat.always, r->heat.chosen};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) radar_free(all[i]);
     *r = (eval_recall_figures){0};
 }
@@ -97,11 +99,11 @@ static double relative_error(const float *got, const float *want, int D) {
     return length > 0 ? sqrt(difference / length) : 0;
 }
 
-/* What a head would attend to with flags of every head: share that is in no candidate, and of those its lists hold. */
+/* The share of the mass that is in no candidate or in those that are flagged: for the head, or for any head of its group. */
 static double share_of(const eval_recall_figures *r, const radar_observation *o, int head,
-                       const unsigned char *flags) {
-    int group = o->heads / o->kv_heads, from = r->share_head ? head : head / group * group,
-        to = r->share_head ? head + 1 : from + group;
+                       const unsigned char *flags, bool own) {
+    int group = o->heads / o->kv_heads, from = own ? head : head / group * group,
+        to = own ? head + 1 : from + group;
     const double *share = r->share + (size_t)head * (size_t)r->most;
     double left_out = 0;
     for (int64_t c = 0; c < o->candidates; c++) {
@@ -124,7 +126,9 @@ static void judge_scored(eval_recall_figures *r, const radar_observation *o, int
     out[EVAL_RECALL] = (double)found / (double)radar_min64(o->keep, o->candidates);
     out[EVAL_HIT1] = rank < 1;
     out[EVAL_HIT3] = rank < 3;
-    out[EVAL_MASS_BEST] = share_of(r, o, head, r->best);
+    out[EVAL_MASS_BEST] = share_of(r, o, head, r->best, r->share_head);
+    out[EVAL_LIST] = share_of(r, o, head, o->chosen, true);
+    out[EVAL_LIST_BEST] = share_of(r, o, head, r->best, true);
 }
 
 static void add_to(eval_sums *s, const double figure[EVAL_FIGURES], bool scored) {
@@ -137,13 +141,14 @@ static void count_unions(eval_recall_figures *r, const radar_observation *o) {
     int group = o->heads / o->kv_heads;
     for (int g = 0; g < o->kv_heads; g++) {
         for (int64_t c = 0; c < o->candidates; c++) {
-            int heads = 0;
+            int64_t heads = 0;
             for (int h = g * group; h < (g + 1) * group; h++)
                 heads += o->chosen[(size_t)h * (size_t)o->candidates + (size_t)c];
-            r->lists += (double)heads / group;
+            r->chosen += heads;
             r->unions += heads > 0;
         }
-        r->n_lists++;
+        r->n_unions++;
+        r->n_lists += group;
     }
 }
 
@@ -188,7 +193,7 @@ void eval_recall_add(eval_recall_figures *r, const radar_observation *o) {
         figure[EVAL_MASS] = exp((double)o->mass[h] - (double)o->dense_mass[h]);
         figure[EVAL_ERROR] = relative_error(o->output + at, o->dense_output + at, o->head_dim);
         add_to(&r->pair[o->layer * r->heads + h], figure, scored);
-        add_to(&r->bin[bin], figure, scored);
+        add_to(&r->bin[o->layer * EVAL_BINS + bin], figure, scored);
     }
     if (!scored) return;
     r->segment = o->segment, r->first_candidate = o->first_candidate, r->keep = o->keep;
@@ -202,9 +207,9 @@ static double mean_of(const eval_sums *s, int figure) {
     return s->sum[figure] / (double)(figure < EVAL_SCORED ? s->scored : s->rows);
 }
 
-static void write_layers(const eval_recall_figures *r, json_t *row) {
+static void write_layers(const eval_recall_figures *r, bool scored, json_t *row) {
     json_t *all = json_object();
-    for (int f = 0; f < EVAL_FIGURES; f++) {
+    for (int f = scored ? 0 : EVAL_SCORED; f < EVAL_FIGURES; f++) {
         json_t *layers = json_array();
         for (int l = 0; l < r->layers; l++) {
             json_t *heads = json_array();
@@ -217,6 +222,12 @@ static void write_layers(const eval_recall_figures *r, json_t *row) {
     json_object_set_new(row, "layer_head", all);
 }
 
+static void join(eval_sums *all, const eval_sums *part) {
+    for (int f = 0; f < EVAL_FIGURES; f++) all->sum[f] += part->sum[f];
+    all->rows += part->rows;
+    all->scored += part->scored;
+}
+
 /* [first, last, recall, mass, error] of equal parts of the positions. */
 static void write_positions(const eval_recall_figures *r, json_t *row) {
     json_t *all = json_array();
@@ -224,11 +235,13 @@ static void write_positions(const eval_recall_figures *r, json_t *row) {
     for (int64_t b = 0; b < EVAL_BINS; b++) {
         int64_t first = r->first + radar_ceil_div(b * span, EVAL_BINS),
                 last = r->first + radar_ceil_div((b + 1) * span, EVAL_BINS) - 1;
-        if (r->bin[b].rows == 0) continue;
+        eval_sums all_layers = {0};
+        for (int l = 0; l < r->layers; l++) join(&all_layers, &r->bin[l * EVAL_BINS + b]);
+        if (all_layers.rows == 0) continue;
         json_array_append_new(all, json_pack("[I,I,o,o,o]", (json_int_t)first, (json_int_t)last,
-                                             eval_real(mean_of(&r->bin[b], EVAL_RECALL)),
-                                             eval_real(mean_of(&r->bin[b], EVAL_MASS)),
-                                             eval_real(mean_of(&r->bin[b], EVAL_ERROR))));
+                                             eval_real(mean_of(&all_layers, EVAL_RECALL)),
+                                             eval_real(mean_of(&all_layers, EVAL_MASS)),
+                                             eval_real(mean_of(&all_layers, EVAL_ERROR))));
     }
     json_object_set_new(row, "by_position", all);
 }
@@ -294,11 +307,7 @@ static void write_heat(const eval_recall_figures *r, json_t *row) {
 
 void eval_recall_write(const eval_recall_figures *r, json_t *row) {
     eval_sums all = {0};
-    for (int i = 0; i < r->layers * r->heads; i++) {
-        for (int f = 0; f < EVAL_FIGURES; f++) all.sum[f] += r->pair[i].sum[f];
-        all.rows += r->pair[i].rows;
-        all.scored += r->pair[i].scored;
-    }
+    for (int i = 0; i < r->layers * r->heads; i++) join(&all, &r->pair[i]);
     int64_t pairs = (int64_t)r->layers * r->heads;
     json_object_set_new(row, "rows", json_integer(all.rows / pairs));
     json_object_set_new(row, "rows_scored", json_integer(all.scored / pairs));
@@ -307,10 +316,10 @@ void eval_recall_write(const eval_recall_figures *r, json_t *row) {
         json_object_set_new(row, eval_figure_name[f], eval_real(mean_of(&all, f)));
     json_object_set_new(row, "keep", r->keep ? json_integer(r->keep) : json_null());
     json_object_set_new(row, "list_tokens",
-                        eval_real(r->lists * (double)r->segment / (double)r->n_lists));
+                        eval_real((double)(r->chosen * r->segment) / (double)r->n_lists));
     json_object_set_new(row, "union_tokens",
-                        eval_real(r->unions * (double)r->segment / (double)r->n_lists));
-    write_layers(r, row);
+                        eval_real((double)(r->unions * r->segment) / (double)r->n_unions));
+    write_layers(r, all.scored > 0, row);
     write_positions(r, row);
     write_heat(r, row);
 }

@@ -5,8 +5,8 @@
 #include "launch/eval/figures.h"
 
 const char *const eval_stats_name[EVAL_STATS] = {
-    "q_norm2",          "k_norm2",     "k_norm2_centred", "logit_sd",
-    "effective_tokens", "first_token", "window_mass"};
+    "q_norm2",          "k_norm2",          "k_norm2_centred", "logit_sd",
+    "effective_tokens", "first_token_mass", "window_mass"};
 
 static double dot(const float *a, const float *b, int D) {
     double sum = 0;

@@ -135,6 +135,10 @@ static void lists_of_their_own_are_not_united(void **state) {
     json_t *row = recall_row(true, 0);
     near(at3(row, "layer_head", "mass_best", 0, 0), .15 + .7, 1e-6);
     near(at3(row, "layer_head", "mass_best", 1, 1), .35 + .5, 1e-6);
+    near(at3(row, "layer_head", "list_mass_best", 1, 1), .35 + .5, 1e-6);
+    near(at3(row, "layer_head", "list_mass", 0, 0), .15 + .5, 1e-6); /* segments 0 and 2 */
+    near(at3(row, "layer_head", "list_mass", 1, 0), .15 + .7, 1e-6);
+    near(at3(row, "layer_head", "list_mass", 0, 1), .35 + .4, 1e-6);
     json_decref(row);
     assert_int_equal(radar_alloc_live(), 0);
 }
@@ -165,6 +169,8 @@ static void rows_without_scores_have_mass_and_error_alone(void **state) {
     assert_true(json_is_null(json_object_get(row, "recall_mean")));
     assert_true(json_is_null(json_object_get(row, "hit3")));
     assert_true(json_is_null(json_object_get(row, "heat")));
+    assert_null(json_object_get(json_object_get(row, "layer_head"), "recall"));
+    near(at3(row, "layer_head", "mass", 1, 1), .9, 1e-6);
     near(number(row, "mass"), .925, 1e-6);
     near(number(row, "error"), .1, 1e-6);
     json_decref(row);
@@ -186,17 +192,18 @@ static void rows_without_scores_have_mass_and_error_alone(void **state) {
 
 static void calibration_compares_estimates_with_true_shares(void **state) {
     (void)state;
-    eval_calibration c;
+    eval_calibration c = {.rows = 6, .layers = 1, .heads = H};
     radar_error err = {0};
     json_t *row = json_object();
-    assert_int_equal(eval_calibration_open(&c, 12, &err), RADAR_OK);
-    for (int i = 0; i < 6; i++) {
+    assert_int_equal(eval_calibration_open(&c, &err), RADAR_OK);
+    for (int i = 5; i >= 0; i--) { /* in any order */
         sample s;
         make_sample(&s, 0, 100);
         if (i == 5) s.o.candidates = 0; /* attends to everything: no estimate */
         s.coverage[0] = .95f + .01f * (float)i;
-        eval_calibration_add(&c, &s.o);
+        eval_calibration_add(&c, i, &s.o);
     }
+    assert_int_equal(eval_calibration_end(&c), 10);
     eval_calibration_write(&c, row);
     assert_int_equal(number(row, "estimates"), 10);
     /* errors 0, .01, .02, .03, .04 of head 0 and five times -.1 */
@@ -208,6 +215,8 @@ static void calibration_compares_estimates_with_true_shares(void **state) {
     json_t *pair = json_array_get(json_object_get(row, "pairs"), 3);
     near(json_number_value(json_array_get(pair, 0)), .9, 1e-6);
     near(json_number_value(json_array_get(pair, 1)), .8, 1e-6);
+    pair = json_array_get(json_object_get(row, "pairs"), 4);
+    near(json_number_value(json_array_get(pair, 1)), .97, 1e-6);
     json_decref(row);
     eval_calibration_close(&c);
     assert_int_equal(radar_alloc_live(), 0);

@@ -336,6 +336,84 @@ static void any_range_can_be_read_and_no_other(void **state) {
     assert_int_equal(radar_alloc_live(), 0);
 }
 
+/* ---- the demo model ---- */
+
+#define DEMO "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+enum { DEMO_FROM = 500, DEMO_ROWS = 2, DEMO_H = 9, DEMO_D = 64, DEMO_LAYER = 15, DEMO_MOST = 32 };
+
+typedef struct demo_seen {
+    float q[DEMO_H][DEMO_D], mass[DEMO_H], dense_mass[DEMO_H], exact[DEMO_H][DEMO_MOST];
+    int64_t position, first_candidate, candidates;
+    int rows;
+} demo_seen;
+
+static void note_one_layer(void *user, const radar_observation *o) {
+    demo_seen *s = user;
+    if (o->layer != DEMO_LAYER) return;
+    assert_true(o->candidates > 0 && o->candidates <= DEMO_MOST);
+    s->rows++;
+    s->position = o->position, s->first_candidate = o->first_candidate;
+    s->candidates = o->candidates;
+    memcpy(s->q, o->q, sizeof s->q);
+    memcpy(s->mass, o->mass, sizeof s->mass);
+    memcpy(s->dense_mass, o->dense_mass, sizeof s->dense_mass);
+    for (int h = 0; h < DEMO_H; h++)
+        memcpy(s->exact[h], o->exact + h * o->candidates, (size_t)o->candidates * sizeof(float));
+}
+
+static double demo_mass(const float *q, float k[][DEMO_D], int64_t begin, int64_t end) {
+    double sum = 0;
+    for (int64_t i = begin; i < end; i++) {
+        double dot = 0;
+        for (int d = 0; d < DEMO_D; d++) dot += (double)q[d] * (double)k[i][d];
+        sum += exp(dot / sqrt(DEMO_D));
+    }
+    return log(sum);
+}
+
+static void the_demo_model_is_seen_alike(void **state) {
+    (void)state;
+    static float k[DEMO_FROM + DEMO_ROWS][DEMO_D];
+    static demo_seen seen;
+    int32_t *ids = malloc(4096 * sizeof *ids);
+    FILE *f = fopen("tests/golden/ids-kjv-4096.u32", "rb");
+    radar_engine_options opt = RADAR_ENGINE_OPTIONS_DEFAULT;
+    radar_session_options so = options();
+    radar_engine *e;
+    radar_session *s;
+    char error[512] = "";
+    assert_int_equal(fread(ids, sizeof *ids, 4096, f), 4096);
+    fclose(f);
+    opt.model = DEMO;
+    so.context = DEMO_FROM + DEMO_ROWS;
+    if (radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error) != RADAR_OK) {
+        free(ids);
+        if (!getenv("RADAR_NO_MODEL")) fail_msg("%s", error);
+        skip();
+    }
+    assert_int_equal(radar_session_open(&s, e, &so), RADAR_OK);
+    assert_int_equal(radar_prefill(s, ids, DEMO_FROM), RADAR_OK);
+    assert_int_equal(radar_session_observe(s, note_one_layer, &seen, 1), RADAR_OK);
+    assert_int_equal(radar_score(s, ids + DEMO_FROM, DEMO_ROWS, NULL), RADAR_OK);
+    assert_int_equal(seen.rows, DEMO_ROWS);
+    worst = 0;
+    for (int h = 0; h < DEMO_H; h++) {
+        if (h % 3 == 0)
+            assert_int_equal(radar_session_read(s, DEMO_LAYER, h / 3, 0, so.context, k[0], NULL),
+                             RADAR_OK);
+        near((double)seen.dense_mass[h], demo_mass(seen.q[h], k, 0, seen.position + 1), 1e-4);
+        assert_true(seen.mass[h] < seen.dense_mass[h]);
+        for (int64_t c = 0; c < seen.candidates; c++) {
+            int64_t first = seen.first_candidate + 16 * c;
+            near((double)seen.exact[h][c], demo_mass(seen.q[h], k, first, first + 16), 1e-4);
+        }
+    }
+    print_message("    worst difference of a mass %.2g\n", worst);
+    radar_session_close(s);
+    radar_engine_close(e);
+    free(ids);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dense_attention_observes_itself),
@@ -345,6 +423,7 @@ int main(void) {
         cmocka_unit_test(rows_attended_densely_have_no_candidates),
         cmocka_unit_test(an_observer_follows_a_change_of_attention_and_can_be_removed),
         cmocka_unit_test(any_range_can_be_read_and_no_other),
+        cmocka_unit_test(the_demo_model_is_seen_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

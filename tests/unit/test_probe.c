@@ -374,7 +374,7 @@ static double demo_mass(const float *q, float k[][DEMO_D], int64_t begin, int64_
 static void the_demo_model_is_seen_alike(void **state) {
     (void)state;
     static float k[DEMO_FROM + DEMO_ROWS][DEMO_D];
-    static demo_seen seen;
+    static demo_seen got;
     int32_t *ids = malloc(4096 * sizeof *ids);
     FILE *f = fopen("tests/golden/ids-kjv-4096.u32", "rb");
     radar_engine_options opt = RADAR_ENGINE_OPTIONS_DEFAULT;
@@ -393,19 +393,19 @@ static void the_demo_model_is_seen_alike(void **state) {
     }
     assert_int_equal(radar_session_open(&s, e, &so), RADAR_OK);
     assert_int_equal(radar_prefill(s, ids, DEMO_FROM), RADAR_OK);
-    assert_int_equal(radar_session_observe(s, note_one_layer, &seen, 1), RADAR_OK);
+    assert_int_equal(radar_session_observe(s, note_one_layer, &got, 1), RADAR_OK);
     assert_int_equal(radar_score(s, ids + DEMO_FROM, DEMO_ROWS, NULL), RADAR_OK);
-    assert_int_equal(seen.rows, DEMO_ROWS);
+    assert_int_equal(got.rows, DEMO_ROWS);
     worst = 0;
     for (int h = 0; h < DEMO_H; h++) {
         if (h % 3 == 0)
             assert_int_equal(radar_session_read(s, DEMO_LAYER, h / 3, 0, so.context, k[0], NULL),
                              RADAR_OK);
-        near((double)seen.dense_mass[h], demo_mass(seen.q[h], k, 0, seen.position + 1), 1e-4);
-        assert_true(seen.mass[h] < seen.dense_mass[h]);
-        for (int64_t c = 0; c < seen.candidates; c++) {
-            int64_t first = seen.first_candidate + 16 * c;
-            near((double)seen.exact[h][c], demo_mass(seen.q[h], k, first, first + 16), 1e-4);
+        near((double)got.dense_mass[h], demo_mass(got.q[h], k, 0, got.position + 1), 1e-4);
+        assert_true(got.mass[h] < got.dense_mass[h]);
+        for (int64_t c = 0; c < got.candidates; c++) {
+            int64_t first = got.first_candidate + 16 * c;
+            near((double)got.exact[h][c], demo_mass(got.q[h], k, first, first + 16), 1e-4);
         }
     }
     print_message("    worst difference of a mass %.2g\n", worst);

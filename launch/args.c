@@ -64,14 +64,12 @@ static bool typed(const launch_options *o, const char *name) {
 }
 
 static radar_status check_input(const launch_options *o, radar_error *err) {
-    const bool reads =
-        ((int)o->command & READS) != 0 && o->scope != LAUNCH_GENERATE && o->scope != LAUNCH_BOUND;
     const int given = (o->prompt != NULL) + (o->file != NULL) + (o->ids != NULL);
     if (o->model == NULL)
         return radar_fail(err, RADAR_ERR_USAGE, "-m MODEL is missing: %s needs a model", o->title);
     if (given > 1)
         return radar_fail(err, RADAR_ERR_USAGE, "-p, -f and --ids exclude each other: give one");
-    if (given == 0 && reads)
+    if (given == 0 && ((int)o->command & READS & ~LAUNCH_EVAL))
         return radar_fail(err, RADAR_ERR_USAGE, "%s has no input: give -p TEXT%s", o->title,
                           (int)o->command & DECODES ? ", -f FILE or --ids FILE" : " or -f FILE");
     if (o->prompt != NULL && o->prompt[0] == 0)

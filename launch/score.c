@@ -76,7 +76,8 @@ void launch_losses(const float *logits, int n, int vocab, const int32_t *token, 
 
 typedef struct reader {
     launch_job *job;
-    const int32_t *token; /* token[p]: of position p */
+    const int32_t *next; /* next[p]: the token that row p is judged by */
+    int64_t begin;       /* position of row 0 */
     launch_row_fn *each;
     void *user;
     launch_score *score;
@@ -88,7 +89,7 @@ static radar_status take_rows(reader *r, int64_t position, int n, const float *l
     launch_job *job = r->job;
     const int vocab = job->info.vocab;
     const int threads = job->opt->threads > 0 ? (int)job->opt->threads : radar_cores();
-    const int32_t *next = r->token + position + 1;
+    const int32_t *next = r->next + (position - r->begin);
     double loss[ROWS];
     unsigned char hit[ROWS];
     launch_losses(logits, n, vocab, next, threads, loss, hit);
@@ -120,7 +121,7 @@ static void read_rows(void *user, int64_t position, int n, const float *logits) 
 radar_status launch_score_rows(launch_job *job, const int32_t *token, int64_t first, int64_t end,
                                launch_row_fn *each, void *user, launch_score *score) {
     *score = (launch_score){0};
-    reader r = {job, token, each, user, score, 0};
+    reader r = {job, token + first + 1, radar_position(job->session), each, user, score, 0};
     const int64_t rows = job->opt->batch > 0 ? job->opt->batch : ROWS;
     radar_status st = launch_agree(job);
     for (int64_t at = first; at < end && st == RADAR_OK; at += rows) {

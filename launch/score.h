@@ -19,7 +19,8 @@ typedef struct launch_score {
     double seconds; /* without rank 0's own arithmetic */
 } launch_score;
 
-/* [all ranks] Appends token [first, end) under the session's attention; row i gives the loss of token[i + 1], so token[end] must exist.
+/* [all ranks] Appends token [first, end), which no radar_step may have sampled ahead of, under the session's attention; row i gives the
+ * loss of token[i + 1], so token[end] must exist.
  * each may be NULL. */
 radar_status launch_score_rows(launch_job *job, const int32_t *token, int64_t first, int64_t end,
                                launch_row_fn *each, void *user, launch_score *score);

@@ -1,77 +1,152 @@
-/* One session for a sweep: what it has prefilled is kept from setting to setting. */
+/* Sessions of a sweep: what one has prefilled is kept from setting to setting, and a few texts side by side where there is room. */
 #include <string.h>
 
 #include "launch/eval/eval.h"
 #include "runtime/sys.h"
 
-static radar_status remember(eval_context *c, const int32_t *token, int64_t n) {
-    memcpy(c->cached, token, (size_t)n * sizeof *token);
-    c->n_cached = n;
-    return RADAR_OK;
-}
+enum { SLOTS = 32 };
 
-/* A session with room for `room` tokens, empty. */
-static radar_status open_session(eval_context *c, int64_t room) {
-    launch_job *job = c->job;
-    int64_t context = 0;
-    radar_status st = launch_context(job, room, 0, &context);
-    if (st != RADAR_OK) return st;
-    radar_session_close(job->session);
-    job->session = NULL;
-    radar_free(c->cached);
-    c->n_cached = c->context = 0;
-    c->cached = radar_alloc_array((size_t)context, sizeof *c->cached);
-    if (c->cached == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the tokens");
-    if (launch_agree(job) != RADAR_OK) return job->err.status;
-    st = launch_open_session(job, context);
-    if (st != RADAR_OK) return st;
-    c->context = context;
-    c->kv_type = c->setting.kv_type;
-    return RADAR_OK;
-}
+typedef struct slot {
+    radar_session *session;
+    const char *kv_type;
+    int64_t context;
+    int32_t *token;  /* [context]: the first n of the cache are these, prefilled densely */
+    int64_t n, used; /* used: when, in calls */
+} slot;
 
-/* The present setting on the open session.  An attention that has to see the prompt takes it only when the cache is empty. */
-static radar_status configure(eval_context *c) {
-    launch_job *job = c->job;
-    const radar_session_options opt = launch_session_options(&c->setting, c->context);
-    radar_status st = radar_session_reconfigure(job->session, &opt);
-    if (st == RADAR_ERR_CONFIG && radar_position(job->session) > 0) {
-        c->n_cached = 0;
-        st = radar_rewind(job->session, 0);
-        if (st == RADAR_OK) st = radar_session_reconfigure(job->session, &opt);
-    }
-    return st == RADAR_OK ? st : launch_library_failed(job, st);
+struct eval_cache {
+    slot slot[SLOTS];
+    slot *now; /* job->session is its session */
+    int64_t calls;
+};
+
+static void close_slot(slot *s) {
+    radar_session_close(s->session);
+    radar_free(s->token);
+    *s = (slot){0};
 }
 
 /* How much of token [0, n) can stay: all of it, or as many whole chunks as agree, so that the passes that fill the cache are those of
  * a prefill from the beginning. */
-static int64_t agreeing(const eval_context *c, const int32_t *token, int64_t n) {
-    const int64_t most = radar_min64(n, c->n_cached);
+static int64_t agreeing(const slot *s, const int32_t *token, int64_t n, int64_t chunk) {
+    const int64_t most = radar_min64(n, s->n);
     int64_t same = 0;
-    while (same < most && token[same] == c->cached[same]) same++;
-    if (same == n && same == c->n_cached) return n;
-    return same / c->setting.chunk * c->setting.chunk;
+    while (same < most && token[same] == s->token[same]) same++;
+    return same == n && same == s->n ? n : same / chunk * chunk;
+}
+
+/* ---- which slot ---- */
+
+/* Another session beside those that are open takes at most an eighth of the memory that is free; rank 0 looks. */
+static bool room_for_more(eval_context *c, int64_t room) {
+    const radar_model_info *m = &c->job->info;
+    const double bytes = (double)room * 2 * m->head_dim * m->kv_heads * m->layers * 4;
+    unsigned char fits = bytes < (double)radar_memory_available() / 8;
+    c->job->world->broadcast(c->job->world, &fits, sizeof fits);
+    return fits != 0;
+}
+
+/* The session that has most of the tokens, if that is half of them; else a free slot, else the one longest not used. */
+static slot *choose_slot(eval_context *c, const int32_t *token, int64_t n, int64_t room) {
+    slot *best = NULL, *empty = NULL, *oldest = NULL;
+    int64_t most = -1;
+    for (int i = 0; i < SLOTS; i++) {
+        slot *s = &c->cache->slot[i];
+        if (s->session == NULL) {
+            empty = empty != NULL ? empty : s;
+            continue;
+        }
+        if (oldest == NULL || s->used < oldest->used) oldest = s;
+        if (s->context < room || strcmp(s->kv_type, c->setting.kv_type) != 0) continue;
+        const int64_t same = agreeing(s, token, n, c->setting.chunk);
+        if (same > most) most = same, best = s;
+    }
+    if (best != NULL && 2 * most >= n) return best;
+    if (oldest == NULL || (empty != NULL && room_for_more(c, room))) return empty;
+    return oldest;
+}
+
+/* ---- a session that is open and set ---- */
+
+static radar_status open_slot(eval_context *c, slot *s, int64_t room) {
+    launch_job *job = c->job;
+    const bool first = c->cache->now == NULL; /* it is told of once */
+    int64_t context = 0;
+    close_slot(s);
+    job->session = NULL;
+    c->cache->now = s;
+    radar_status st = launch_context(job, room, 0, &context);
+    if (st != RADAR_OK) return st;
+    s->token = radar_alloc_array((size_t)context, sizeof *s->token);
+    if (s->token == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the tokens");
+    if (launch_agree(job) != RADAR_OK) return job->err.status;
+    const radar_session_options opt = launch_session_options(&c->setting, context);
+    st = first ? launch_open_session(job, context)
+               : radar_session_open(&job->session, job->engine, &opt);
+    if (st != RADAR_OK) return first ? st : launch_library_failed(job, st);
+    s->session = job->session;
+    s->context = context;
+    s->kv_type = c->setting.kv_type;
+    return RADAR_OK;
+}
+
+/* The present setting on an open session.  An attention that has to see the prompt takes it only when the cache is empty. */
+static radar_status configure(eval_context *c, slot *s) {
+    const radar_session_options opt = launch_session_options(&c->setting, s->context);
+    radar_status st = radar_session_reconfigure(s->session, &opt);
+    if (st == RADAR_ERR_CONFIG && radar_position(s->session) > 0) {
+        s->n = 0;
+        st = radar_rewind(s->session, 0);
+        if (st == RADAR_OK) st = radar_session_reconfigure(s->session, &opt);
+    }
+    return st == RADAR_OK ? st : launch_library_failed(c->job, st);
+}
+
+static radar_status find_session(eval_context *c, const int32_t *token, int64_t n, int64_t room) {
+    if (c->cache == NULL) c->cache = radar_alloc(sizeof *c->cache);
+    if (c->cache == NULL) radar_fail(&c->job->err, RADAR_ERR_MEMORY, "no memory for the cache");
+    if (launch_agree(c->job) != RADAR_OK) return c->job->err.status;
+    slot *s = choose_slot(c, token, n, room);
+    s->used = ++c->cache->calls;
+    if (s->session == NULL || s->context < room || strcmp(s->kv_type, c->setting.kv_type) != 0) {
+        const radar_status st = open_slot(c, s, room);
+        s->used = c->cache->calls;
+        return st;
+    }
+    c->cache->now = s;
+    c->job->session = s->session;
+    return configure(c, s);
 }
 
 radar_status eval_prefilled(eval_context *c, const int32_t *token, int64_t n, int64_t room) {
     launch_job *job = c->job;
     const double began = radar_clock();
-    radar_status st = RADAR_OK;
-    const bool fits =
-        job->session != NULL && room <= c->context && strcmp(c->kv_type, c->setting.kv_type) == 0;
-    st = fits ? configure(c) : open_session(c, room);
+    radar_status st = find_session(c, token, n, room);
     if (st != RADAR_OK) return st;
-    const int64_t keep = agreeing(c, token, n);
+    slot *s = c->cache->now;
+    const int64_t keep = agreeing(s, token, n, c->setting.chunk);
+    s->n = 0; /* until it is whole */
     if ((st = eval_back(c, keep)) != RADAR_OK) return st;
     if (keep < n) {
         st = radar_prefill(job->session, token + keep, (size_t)(n - keep));
         if (st != RADAR_OK) return launch_library_failed(job, st);
     }
+    memcpy(s->token, token, (size_t)n * sizeof *token);
+    s->n = n;
     c->prefill_s = radar_clock() - began;
-    return remember(c, token, n);
+    return RADAR_OK;
 }
 
 radar_status eval_back(eval_context *c, int64_t n) {
     const radar_status st = radar_rewind(c->job->session, n);
     return st == RADAR_OK ? st : launch_library_failed(c->job, st);
+}
+
+void eval_forget(eval_context *c) { c->cache->now->n = 0; }
+
+void eval_cache_close(eval_context *c) {
+    for (int i = 0; c->cache != NULL && i < SLOTS; i++) close_slot(&c->cache->slot[i]);
+    c->job->session = NULL;
+    radar_free(c->cache);
+    c->cache = NULL;
 }

@@ -6,8 +6,8 @@
 
 #include "runtime/sys.h"
 
-static const eval_kind *const kinds[] = {&eval_ppl, &eval_recall, &eval_calibrate, &eval_bound,
-                                         &eval_stats};
+static const eval_kind *const kinds[] = {&eval_ppl,   &eval_recall, &eval_calibrate, &eval_bound,
+                                         &eval_stats, &eval_needle, &eval_generate};
 
 static const eval_kind *kind_of(const launch_options *opt) {
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
@@ -28,6 +28,9 @@ static radar_status open_all(eval_context *c, const launch_options *base) {
     if (c->settings < 0)
         return radar_fail(&job->err, RADAR_ERR_USAGE,
                           "the lists make more than 65536 settings; shorten them");
+    if (c->kind->needs_text && !given)
+        return radar_fail(&job->err, RADAR_ERR_USAGE,
+                          "%s has no input: give -p TEXT, -f FILE or --ids FILE", base->title);
     if (c->settings > 1 && (base->nll != NULL || base->logits != NULL))
         return radar_fail(&job->err, RADAR_ERR_USAGE,
                           "%s is of one setting: give no lists beside it",
@@ -105,9 +108,9 @@ radar_status launch_eval(launch_job *job) {
     launch_agree(job);
     reword_stop(&c, &base);
     eval_sink_close(&c);
+    eval_cache_close(&c);
     job->opt = given;
     radar_free(hash);
-    radar_free(c.cached);
     launch_prompt_free(&c.whole);
     return job->err.status;
 }

@@ -18,6 +18,7 @@
 typedef struct eval_sink
     eval_sink; /* sink.c: rows on stdout and in files, and which are there already */
 
+typedef struct eval_cache eval_cache; /* cache.c: prefilled sessions, job->session is one of them */
 typedef struct eval_kind eval_kind;
 
 typedef struct eval_context {
@@ -29,10 +30,7 @@ typedef struct eval_context {
     const char *text_name; /* file name without its path, for rows */
     eval_sink *sink;
     int64_t settings; /* of the sweep */
-    /* What the session's cache holds, prefilled densely, and how much of it. */
-    int32_t *cached;
-    int64_t n_cached, room, context;
-    const char *kv_type;
+    eval_cache *cache;
     double prefill_s;    /* of the last eval_prefilled: what was not there yet */
     int64_t done, total; /* parts of the sweep, for the bar and the time left */
 } eval_context;
@@ -68,21 +66,30 @@ uint64_t eval_setting_hash(const launch_options *setting);
 /* [all ranks] The session attends as job->opt says, has room for `room` tokens, and its cache holds token [0, n), prefilled densely
  * (what is there already and agrees is kept).  The next call is radar_score or radar_step. */
 radar_status eval_prefilled(eval_context *c, const int32_t *token, int64_t n, int64_t room);
+/* [all ranks] The session was rewound below what eval_prefilled left, or given tokens there: nothing of it is to be kept. */
+void eval_forget(eval_context *c);
+void eval_cache_close(eval_context *c); /* [all ranks] */
 /* [all ranks] Back to the n tokens prefilled last, to follow them with something else. */
 radar_status eval_back(eval_context *c, int64_t n);
 
 /* ---- losses.c ---- */
 
-/* [all ranks] Losses of token [first + 1, end] under the present attention, given that the cache holds [0, first): loss [end - first]
+/* [all ranks] Losses of token [first + 1, end] under the present attention, given that token[first] is what comes next: loss [end - first]
  * and hit (may be NULL), whether no token was likelier, on rank 0; rows are computed --batch at a time.  *seconds (may be NULL): the
  * time of that, without rank 0's own arithmetic. */
 radar_status eval_losses(eval_context *c, const int32_t *token, int64_t first, int64_t end,
                          double *loss, unsigned char *hit, double *seconds);
 /* [this rank] Mean of x [n], and its standard error (NAN for n < 2). */
 void eval_mean(const double *x, int64_t n, double *mean, double *se);
-/* [this rank] What is read in a step, over all layers and KV heads: the K and V of the attended tokens and the summaries that were
- * scored, bytes. */
-double eval_step_bytes(const eval_context *c, const radar_session_stats *stats);
+/* What the session says of its steps since eval_prefilled, added up over several of them: means over steps. */
+typedef struct eval_figures {
+    int64_t steps, segments_scored;
+    double attended, coverage, coverage_min;
+    /* Read in a step, over all layers and KV heads: K and V of the attended tokens, and the summaries that were scored. */
+    double bytes;
+} eval_figures;
+/* [all ranks] f begins with {0}. */
+radar_status eval_figures_add(eval_context *c, eval_figures *f);
 
 /* ---- sink.c ---- */
 
@@ -102,8 +109,8 @@ void eval_sink_close(eval_context *c);
 uint64_t eval_key(const eval_context *c, const char *part);
 /* [rank 0] A row with its settings filled in: what, key, model, text, every option of attention, ranks, threads, version, command. */
 launch_json eval_row(const eval_context *c, const char *part);
-/* What the session says of itself: attended_tokens_mean, coverage_mean, coverage_min, segments_scored, bytes_per_step. */
-void eval_row_stats(launch_json *row, const eval_context *c, const radar_session_stats *stats);
+/* attended_tokens_mean, coverage_mean, coverage_min, segments_scored, bytes_per_step. */
+void eval_row_figures(launch_json *row, const eval_figures *f);
 /* [this rank] The command line of a setting, quoted for a shell; freed with radar_free, NULL: no memory. */
 char *eval_command(const launch_options *setting, int ranks);
 

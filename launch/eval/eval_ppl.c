@@ -19,6 +19,7 @@ typedef struct ppl_state {
     double prefill_s;
     launch_score score;
     radar_session_stats stats;
+    eval_figures figures;
 } ppl_state;
 
 /* The rows: position i holds token i, and its logits are judged by token i + 1. */
@@ -81,6 +82,7 @@ static radar_status compute(ppl_state *e) {
     e->prefill_s = c->prefill_s;
     if (st == RADAR_OK)
         st = launch_score_rows(c->job, token, e->first, e->last + 1, write_row, e, &e->score);
+    if (st == RADAR_OK) st = eval_figures_add(c, &e->figures);
     return st == RADAR_OK ? launch_stats(c->job, &e->stats) : st;
 }
 
@@ -164,7 +166,7 @@ static launch_json make_row(const ppl_state *e) {
     launch_json_real(&j, "ppl", exp(mean));
     launch_json_int(&j, "first", e->first);
     launch_json_int(&j, "last", e->last);
-    eval_row_stats(&j, e->c, &e->stats);
+    eval_row_figures(&j, &e->figures);
     launch_json_real(&j, "prefill_s", e->prefill_s);
     launch_json_real(&j, "seconds", seconds);
     launch_json_real(&j, "ms_per_token", 1000 * seconds / rows);

@@ -1,5 +1,6 @@
 /* Losses of given tokens, and what figures are made of them. */
 #include <math.h>
+#include <string.h>
 
 #include "launch/eval/eval.h"
 #include "launch/score.h"
@@ -36,15 +37,30 @@ void eval_mean(const double *x, int64_t n, double *mean, double *se) {
     *se = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : NAN;
 }
 
-double eval_step_bytes(const eval_context *c, const radar_session_stats *stats) {
+static double step_bytes(const eval_context *c, const radar_session_stats *stats) {
     const radar_model_info *m = &c->job->info;
-    const double element = c->setting.kv_type[0] == 'f' && c->setting.kv_type[1] == '3' ? 4 : 2;
-    const double kv =
-        stats->attended_tokens_mean * 2 * m->head_dim * element * m->layers * m->kv_heads;
-    double summaries = 0;
+    const double layer_heads = (double)m->layers * m->kv_heads;
+    const double element = strcmp(c->setting.kv_type, "f32") == 0 ? 4 : 2;
+    double summaries = 0; /* reserved, for the whole context: a segment has its share of it */
     for (int r = 0; r < stats->ranks; r++) summaries += (double)stats->summary_bytes[r];
-    /* Reserved for the whole context; a segment's share of it. */
-    const double segments = (double)stats->context / 16 * m->layers * m->kv_heads;
-    if (stats->steps == 0) return kv;
-    return kv + summaries / segments * (double)stats->segments_scored / (double)stats->steps;
+    const double segment = summaries / (layer_heads * (double)stats->context / 16);
+    return stats->attended_tokens_mean * 2 * m->head_dim * element * layer_heads +
+           segment * (double)stats->segments_scored / (double)radar_max64(stats->steps, 1);
+}
+
+static double mean_of(double a, int64_t n_a, double b, int64_t n_b) {
+    return n_a + n_b > 0 ? (a * (double)n_a + b * (double)n_b) / (double)(n_a + n_b) : b;
+}
+
+radar_status eval_figures_add(eval_context *c, eval_figures *f) {
+    radar_session_stats s;
+    const radar_status st = launch_stats(c->job, &s);
+    if (st != RADAR_OK) return st;
+    f->attended = mean_of(f->attended, f->steps, s.attended_tokens_mean, s.steps);
+    f->coverage = mean_of(f->coverage, f->steps, s.coverage_mean, s.steps);
+    f->bytes = mean_of(f->bytes, f->steps, step_bytes(c, &s), s.steps);
+    f->coverage_min = f->steps == 0 ? s.coverage_min : fmin(f->coverage_min, s.coverage_min);
+    f->segments_scored += s.segments_scored;
+    f->steps += s.steps;
+    return RADAR_OK;
 }

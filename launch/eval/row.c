@@ -175,10 +175,10 @@ launch_json eval_row(const eval_context *c, const char *part) {
     return j;
 }
 
-void eval_row_stats(launch_json *row, const eval_context *c, const radar_session_stats *stats) {
-    launch_json_real(row, "attended_tokens_mean", stats->attended_tokens_mean);
-    launch_json_real(row, "coverage_mean", stats->coverage_mean);
-    launch_json_real(row, "coverage_min", stats->coverage_min);
-    launch_json_int(row, "segments_scored", stats->segments_scored);
-    launch_json_real(row, "bytes_per_step", eval_step_bytes(c, stats));
+void eval_row_figures(launch_json *row, const eval_figures *f) {
+    launch_json_real(row, "attended_tokens_mean", f->attended);
+    launch_json_real(row, "coverage_mean", f->coverage);
+    launch_json_real(row, "coverage_min", f->coverage_min);
+    launch_json_int(row, "segments_scored", f->segments_scored);
+    launch_json_real(row, "bytes_per_step", f->bytes);
 }

@@ -10,8 +10,8 @@ enum { TAIL = 256 };
 static void add(void *user, const radar_observation *o) { eval_recall_add(user, o); }
 
 static radar_status emit(eval_context *c, const eval_span *span, const eval_recall_figures *r) {
-    radar_session_stats stats;
-    radar_status st = launch_stats(c->job, &stats);
+    eval_figures figures = {0};
+    radar_status st = eval_figures_add(c, &figures);
     launch_json row = {0};
     if (st != RADAR_OK) return st;
     if (c->job->world->rank == 0) {
@@ -19,7 +19,7 @@ static radar_status emit(eval_context *c, const eval_span *span, const eval_reca
         launch_json_set(&row, "positions",
                         json_pack("[I,I]", (json_int_t)span->first, (json_int_t)span->end - 1));
         eval_recall_write(r, row.object);
-        eval_row_stats(&row, c, &stats);
+        eval_row_figures(&row, &figures);
     }
     return eval_emit(c, &row);
 }

@@ -177,11 +177,12 @@ static int numbers(const eval_context *c) {
 
 static int64_t parts(const eval_context *c) { return numbers(c); }
 
+/* Of the i-th row, and what tells it from the others of its setting. */
 static int64_t number_of(const eval_context *c, int i, char part[32]) {
-    const bool given = c->setting.rf_features != LAUNCH_UNSET;
-    const int64_t n = given ? c->setting.rf_features : standard_n[i];
-    snprintf(part, 32, given ? "" : "n %lld", (long long)n);
-    return n;
+    part[0] = 0;
+    if (c->setting.rf_features != LAUNCH_UNSET) return c->setting.rf_features;
+    snprintf(part, 32, "n %lld", (long long)standard_n[i]);
+    return standard_n[i];
 }
 
 static radar_status emit_all(eval_context *c, bound_samples *s, const bool wanted[STANDARD]) {
@@ -223,9 +224,8 @@ static radar_status run(eval_context *c) {
     return st;
 }
 
-static const char *const columns[] = {"rf_features",  "pairs",     "s_median",
-                                      "error_median", "error_p95", "bias_median",
-                                      "predicted_sd", "frozen",    NULL};
+static const char *const columns[] = {"pairs",       "s_median",     "error_median", "error_p95",
+                                      "bias_median", "predicted_sd", "frozen",       NULL};
 
 const eval_kind eval_bound = {
     .name = "bound", .needs_text = true, .run = run, .parts = parts, .columns = columns};

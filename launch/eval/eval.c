@@ -6,7 +6,7 @@
 
 #include "runtime/sys.h"
 
-static const eval_kind *const kinds[] = {&eval_ppl, &eval_needle, &eval_generate};
+static const eval_kind *const kinds[] = {&eval_ppl, &eval_needle, &eval_ruler, &eval_generate};
 
 static const eval_kind *kind_of(const launch_options *opt) {
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)

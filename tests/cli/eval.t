@@ -154,10 +154,10 @@ rows "needle: a row a setting, a cell a question" "$D/kinds/needle.jsonl" 'len(r
     and r["nll_se"] > 0 and 0 < r["attended_tokens_mean"] <= 480 for r in rows)'
 rows "needle: dense finds facts that a window does not" "$D/kinds/needle.jsonl" 'rows[0]["nll_per_digit"] < 0.6 and rows[0]["exact"] > .5
     and rows[1]["nll_per_digit"] > 1.5 and rows[1]["exact"] == 0'
-accepted "ruler" eval ruler "${made[@]}" --questions 1
+accepted "ruler" eval ruler "${made[@]}" --length 640 --questions 1
 rows "ruler: seven tasks a setting" "$D/kinds/ruler.jsonl" '[r["task"] for r in rows] == 2 * ["niah_single", "niah_multikey", "niah_multivalue", "niah_multiquery", "vt", "cwe", "fwe"]
     and [r["references"] for r in rows[:7]] == [1, 1, 4, 4, 5, 10, 3] and all(0 <= r["exact"] <= 1 and 0 <= r["tokens_exact"] <= 1 and 0 < r["nll_per_token"] < 12
-    and r["samples"] == 1 and 0 < r["attended_tokens_mean"] <= 480 for r in rows)'
+    and r["samples"] == 1 and 0 < r["attended_tokens_mean"] <= 640 for r in rows)'
 rows "ruler: dense finds the number, a window does not" "$D/kinds/ruler.jsonl" 'rows[0]["nll_per_token"] < 1 < rows[7]["nll_per_token"]'
 accepted "generate" eval generate -m "$MODEL" -n 48 --temp 0 --attention dense,streaming --window 16 --out "$D/kinds" -t 1 --quiet
 rows "generate: figures of what was made" "$D/kinds/generate.jsonl" 'len(rows) == 2 and all(len(r["ids"]) == r["tokens"] == 48 and

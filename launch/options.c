@@ -28,6 +28,8 @@ const launch_command_row launch_command_table[] = {
     EVAL_ROW(LAUNCH_STATS, "stats", "norms, logits and entropy of every head", WITH_TEXT),
     EVAL_ROW(LAUNCH_NEEDLE, "needle", "facts hidden in a text, asked for: by depth and length",
              WITH_TEXT),
+    EVAL_ROW(LAUNCH_RULER, "ruler", "retrieval, tracing and counting tasks in a long text",
+             WITH_TEXT),
     EVAL_ROW(LAUNCH_GENERATE, "generate", "free generation: repetition, and its loss under dense",
              "-m MODEL [options]"),
     ONE(LAUNCH_TOKENIZE, "tokenize", "text to token ids, a JSON array",

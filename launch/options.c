@@ -19,7 +19,16 @@ const launch_command_row launch_command_table[] = {
     ONE(LAUNCH_COMPARE, "compare", "prefill once, then measure --attention and dense side by side",
         "-m MODEL (-f FILE | -p TEXT | --ids FILE) [-q QUESTION] [options]"),
     EVAL_ROW(LAUNCH_PPL, "ppl", "loss of every token of a text", WITH_TEXT),
+    EVAL_ROW(LAUNCH_RECALL, "recall", "whether selection finds the segments that matter",
+             WITH_TEXT),
+    EVAL_ROW(LAUNCH_CALIBRATE, "calibrate", "estimated against true share of the softmax mass",
+             WITH_TEXT),
+    EVAL_ROW(LAUNCH_BOUND, "bound", "random features and sketch against what theory says of them",
+             WITH_TEXT),
+    EVAL_ROW(LAUNCH_STATS, "stats", "norms, logits and entropy of every head", WITH_TEXT),
     EVAL_ROW(LAUNCH_NEEDLE, "needle", "facts hidden in a text, asked for: by depth and length",
+             WITH_TEXT),
+    EVAL_ROW(LAUNCH_RULER, "ruler", "retrieval, tracing and counting tasks in a long text",
              WITH_TEXT),
     EVAL_ROW(LAUNCH_GENERATE, "generate", "free generation: repetition, and its loss under dense",
              "-m MODEL [options]"),
@@ -42,7 +51,6 @@ enum {
     BOUND = LAUNCH_BOUND,
     STATS = LAUNCH_STATS,
     EVAL = PPL | RECALL | NEEDLE | RULER | GENERATE | CALIBRATE | BOUND | STATS,
-    BY_ROW = PPL | RECALL | CALIBRATE, /* kinds that judge positions of the text */
     PROBES = RECALL | CALIBRATE | BOUND | STATS,
     COMPARE = LAUNCH_COMPARE,
     TOKENIZE = LAUNCH_TOKENIZE,
@@ -121,15 +129,18 @@ const launch_option_row launch_option_table[] = {
     REAL("min-p", min_p, RUN | COMPARE | GENERATE, 0, 1,
          "among those with at least this share of the likeliest; 0: all"),
     HEADING("Evaluation"),
-    NUMBER("from", 0, from, BY_ROW, 0, LAUNCH_MOST, "0 for dense, 2048 for the others",
+    NUMBER("from", 0, from, PPL, 0, LAUNCH_MOST, "0 for dense, 2048 for the others",
            "[0, N) is prefilled densely; positions N .. tokens-2 are computed under --attention, "
            "and the loss of the token after each is scored"),
-    NUMBER("tail", 0, tail, BY_ROW, 1, LAUNCH_MOST, "all from --from on",
+    NUMBER("tail", 0, tail, PPL, 1, LAUNCH_MOST, "all from --from on",
            "only the last N positions are scored"),
     NUMBER("length", 0, length, EVAL | LAUNCH_LISTED, 2, LAUNCH_MOST, "the whole text",
            "tokens of the text used; of needle and ruler: of the text that is made"),
     NUMBER("batch", 0, batch, EVAL, 1, 64, NULL, "rows computed in one pass"),
-    NUMBER("every", 0, every, PROBES, 1, LAUNCH_MOST, NULL, "positions looked at: multiples of N"),
+    NUMBER("tail", 0, tail, PROBES, 1, LAUNCH_MOST, "recall, calibrate: 256; stats: 64; bound: 16",
+           "the last N positions are computed under --attention (stats, bound: dense)"),
+    NUMBER("every", 0, every, PROBES, 1, LAUNCH_MOST, NULL,
+           "of those, the positions looked at: multiples of N"),
     NUMBER("layer", 0, layer, PROBES, 0, 4096, "all", "the layer looked at"),
     NUMBER("head", 0, head, PROBES, 0, 4096, "all", "the query head looked at"),
     NUMBER("depths", 0, depths, NEEDLE, 1, 1000, NULL, "facts in one text, at equal distances"),
@@ -225,7 +236,7 @@ void launch_options_default(launch_options *o, const launch_command_row *command
     o->budget = o->dense_below = LAUNCH_AUTO;
     o->segments = o->rf_features = o->from = o->context = LAUNCH_UNSET;
     o->length = o->tail = o->layer = o->head = o->questions = LAUNCH_UNSET;
-    o->batch = 64, o->every = 16, o->depths = 10;
+    o->batch = 64, o->every = 4, o->depths = 10;
     o->window = 256, o->sinks = 4, o->scorer_seed = 1, o->segment = 16;
     o->sketch_bits = 2, o->outliers = 3, o->observe = 32, o->rf_temper = 1;
     o->shards = 8, o->stripe = 256, o->chunk = 512;

@@ -122,7 +122,7 @@ radar_status launch_score_rows(launch_job *job, const int32_t *token, int64_t fi
                                launch_row_fn *each, void *user, launch_score *score) {
     *score = (launch_score){0};
     reader r = {job, token + first + 1, radar_position(job->session), each, user, score, 0};
-    const int64_t rows = job->opt->batch > 0 ? job->opt->batch : ROWS;
+    const int64_t rows = job->opt->batch;
     radar_status st = launch_agree(job);
     for (int64_t at = first; at < end && st == RADAR_OK; at += rows) {
         const int64_t n = radar_min64(rows, end - at);

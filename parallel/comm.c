@@ -7,7 +7,7 @@ const char *radar_exchange_name(radar_exchange x) {
         [RADAR_X1_QKV] = "X1 qkv",           [RADAR_X2_TOPK] = "X2 topk",
         [RADAR_X3_PARTIALS] = "X3 partials", [RADAR_X4_OUTPUT] = "X4 output",
         [RADAR_X5_DOWN] = "X5 down",         [RADAR_X_LOGITS] = "logits",
-        [RADAR_X_SETUP] = "setup",
+        [RADAR_X_PROBE] = "probe",           [RADAR_X_SETUP] = "setup",
     };
     return (unsigned)x < RADAR_X_COUNT ? name[x] : "unknown";
 }

@@ -22,6 +22,7 @@ typedef enum radar_exchange {
     RADAR_X4_OUTPUT,   /* rows of the attention output */
     RADAR_X5_DOWN,     /* partial sums of the FFN, a subtree each */
     RADAR_X_LOGITS,    /* rows of the vocabulary */
+    RADAR_X_PROBE,     /* masses of the candidates, for an observer */
     RADAR_X_SETUP,     /* everything outside a step */
     RADAR_X_COUNT
 } radar_exchange;

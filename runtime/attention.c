@@ -246,3 +246,19 @@ void radar_attention_close(radar_attention *a) {
     radar_scorer_close(a->scorer);
     a->scorer = NULL;
 }
+
+/* ---- what a policy and its observer must decide alike ---- */
+
+bool radar_attention_dense(const radar_attention *a, const radar_kvcache *kv, int64_t position) {
+    return position < radar_attention_dense_limit(a, kv, position);
+}
+
+int radar_attention_keep_local(int64_t keep, int shards) {
+    return (int)radar_ceil_div(3 * keep, 2 * (int64_t)shards);
+}
+
+uint64_t radar_attention_draw(const radar_attention *a, int64_t position, int layer, int layers,
+                              int head, int heads) {
+    uint64_t row = (uint64_t)position * (uint64_t)layers + (uint64_t)layer;
+    return radar_random(a->pick_seed, RADAR_STREAM_PICK, row * (uint64_t)heads + (uint64_t)head);
+}

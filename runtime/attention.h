@@ -43,6 +43,13 @@ void radar_attention_candidates(const radar_attention *a, int64_t position, int6
 int64_t radar_attention_budget(const radar_attention *a, int64_t position);
 /* How many units of the candidates a query head takes. */
 int64_t radar_attention_keep(const radar_attention *a, int64_t position);
+/* Whether a row at `position` of a policy that scores attends to everything all the same. */
+bool radar_attention_dense(const radar_attention *a, const radar_kvcache *kv, int64_t position);
+/* Of `keep` chosen segments, how many each shard may bring where shards choose by themselves (--select local). */
+int radar_attention_keep_local(int64_t keep, int shards);
+/* What --pick random draws by: one number for each query head of a layer of a row. */
+uint64_t radar_attention_draw(const radar_attention *a, int64_t position, int layer, int layers,
+                              int head, int heads);
 /* Up to how many tokens of context a row with the budget of `position` attends everything, because that reads no more bytes
  * (or the option says so). */
 int64_t radar_attention_dense_limit(const radar_attention *a, const radar_kvcache *kv,

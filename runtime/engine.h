@@ -94,6 +94,9 @@ typedef struct radar_batch {
 /* [all ranks] One pass of the model over the rows of all batches together (at most ws.rows): keys and values are appended,
  * the last hidden states are left in ws.x [M, W]. */
 radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batches);
+/* [all ranks] What the plan lists for n rows, attended, folded and merged over all shards into the root of the tree: ws.pieces
+ * begins with it. */
+radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n);
 /* [all ranks] Logits of rows [first, first + n) of the last pass, n <= ws.logit_rows, into ws.logits [n, vocab]. */
 radar_status radar_head(radar_engine *e, int first, int n);
 

@@ -124,8 +124,7 @@ static void count_coverage(radar_counts *counts, const float *coverage, int n) {
     }
 }
 
-/* What the plan lists, attended, folded and merged over all shards into the root of the tree. */
-static radar_status attend_plan(radar_engine *e, const radar_plan *plan, int n) {
+radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n) {
     const radar_model_config *c = &e->model->config;
     const radar_backend_ops *ops = e->be->ops;
     int64_t partials = (int64_t)n * c->n_heads;
@@ -174,7 +173,7 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
                            .err = &e->err};
     radar_status st;
     RADAR_TRY(st, batch->policy->select(&select), fail);
-    RADAR_TRY(st, attend_plan(e, &s->plan, n), fail);
+    RADAR_TRY(st, radar_attend_plan(e, &s->plan, n), fail);
     if (s->policy_state && (batch->policy == s->own_policy || batch->counts == NULL))
         RADAR_TRY(st, s->own_policy->attended(&select), fail);
     ops->finish(e->be, ws->attended + (size_t)ws_row * row, ws->coverage, ws->pieces, n,

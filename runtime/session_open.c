@@ -290,6 +290,7 @@ static radar_status prepare(radar_session *next, const radar_session_options *op
     }
     RADAR_TRY(st, plan_cache(next, err), fail);
     RADAR_TRY(st, reserve_attention(next, err), fail);
+    if (next->probe) RADAR_TRY(st, radar_probe_reserve(next->probe, &next->attention, err), fail);
     RADAR_TRY(st, radar_kvcache_open_summaries(&next->kv, err), fail);
 fail:
     return st;
@@ -322,7 +323,6 @@ radar_status radar_session_reconfigure(radar_session *s, const radar_session_opt
     *s = next;
     s->counts = (radar_counts){0};
     s->state_position = s->own_policy->sees_prompt ? 0 : s->position;
-    if (s->probe) radar_probe_reset(s->probe);
     seal_all(s);
     return RADAR_OK;
 fail:

@@ -120,20 +120,20 @@ static radar_status find_session(eval_context *c, const int32_t *token, int64_t 
 
 radar_status eval_prefilled(eval_context *c, const int32_t *token, int64_t n, int64_t room) {
     launch_job *job = c->job;
-    const double began = radar_clock();
     radar_status st = find_session(c, token, n, room);
     if (st != RADAR_OK) return st;
     slot *s = c->cache->now;
     const int64_t keep = agreeing(s, token, n, c->setting.chunk);
     s->n = 0; /* until it is whole */
     if ((st = eval_back(c, keep)) != RADAR_OK) return st;
+    const double began = radar_clock();
     if (keep < n) {
         st = radar_prefill(job->session, token + keep, (size_t)(n - keep));
         if (st != RADAR_OK) return launch_library_failed(job, st);
     }
-    memcpy(s->token, token, (size_t)n * sizeof *token);
-    s->n = n;
     c->prefill_s = radar_clock() - began;
+    if (n > 0) memcpy(s->token, token, (size_t)n * sizeof *token);
+    s->n = n;
     return RADAR_OK;
 }
 

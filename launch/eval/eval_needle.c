@@ -8,10 +8,10 @@
 enum { DIGITS = 5, NAME = 48, STREAM = 64 };
 
 static const char *const first_name[] = {
-    "Alice", "Boris", "Clara", "David",  "Elena",  "Felix", "Grace", "Henry", "Irene",
+    "Alice", "Boris", "Clara", "David",  "Elena",  "Felix", "Grace", "Henry",   "Irene",
     "Jonas", "Karin", "Louis", "Martha", "Nils",   "Olga",  "Peter", "Quentin", "Rosa",
-    "Simon", "Tessa", "Ulric", "Vera",   "Walter", "Xenia", "Yusuf", "Zelda", "Bruno",
-    "Celia", "Dario", "Edith", "Frank",  "Gilda",  "Hugo",  "Ilse",  "Jorge", "Kirsten"};
+    "Simon", "Tessa", "Ulric", "Vera",   "Walter", "Xenia", "Yusuf", "Zelda",   "Bruno",
+    "Celia", "Dario", "Edith", "Frank",  "Gilda",  "Hugo",  "Ilse",  "Jorge",   "Kirsten"};
 static const char *const last_name[] = {
     "Adler", "Brook", "Cross", "Dale",  "Eden",   "Field", "Glenn", "Hart", "Ives",  "Jarvis",
     "Knox",  "Lane",  "Marsh", "North", "Oakes",  "Price", "Quinn", "Reed", "Stone", "Tate",

@@ -235,6 +235,17 @@ static void show_rows(eval_context *c) {
     launch_json_print(job, &j);
 }
 
+/* [rank 0] --json beside --out: where the rows are. */
+static void tell_files(eval_context *c, const char *csv) {
+    const eval_sink *s = c->sink;
+    launch_json j = launch_json_open();
+    launch_json_text(&j, "jsonl", s->path, strlen(s->path));
+    launch_json_text(&j, "csv", csv, strlen(csv));
+    launch_json_int(&j, "written", s->written);
+    launch_json_int(&j, "there", s->there);
+    launch_json_print(c->job, &j);
+}
+
 /* [rank 0] Also after an error: what is written stays, and the table beside it is of all of it. */
 static void close_files(eval_context *c) {
     eval_sink *s = c->sink;
@@ -244,6 +255,7 @@ static void close_files(eval_context *c) {
     eval_table_csv(csv, s->path, &err);
     if (err.status != RADAR_OK) radar_fail(&c->job->err, err.status, "%s", err.text);
     close(s->fd);
+    if (c->setting.json && c->job->err.status == RADAR_OK) tell_files(c, csv);
     launch_report_line(&c->job->report, "%lld rows written to %s, %lld were there",
                        (long long)s->written, s->path, (long long)s->there);
 }

@@ -44,7 +44,13 @@ static const struct {
     {"scorer-seed", "radar subgen paper code", "sketch rf"},
 };
 
+/* What draws the random features and signs that eval bound looks at, whatever the attention. */
+static bool draws(const char *option) {
+    return strcmp(option, "rf-features") == 0 || strcmp(option, "scorer-seed") == 0;
+}
+
 bool eval_uses(const launch_options *setting, const char *option) {
+    if (setting->scope == LAUNCH_BOUND && draws(option)) return true;
     for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++) {
         if (strcmp(uses[i].option, option) != 0) continue;
         if (!among(uses[i].attentions, setting->attention)) return false;

@@ -34,6 +34,13 @@ static bool differs(const json_t *rows, const char *key) {
     return false;
 }
 
+static bool unsaid(const char *key) {
+    static const char *const said_otherwise[] = {"key", "part", "budget_tokens"};
+    for (size_t i = 0; i < sizeof said_otherwise / sizeof said_otherwise[0]; i++)
+        if (strcmp(key, said_otherwise[i]) == 0) return true;
+    return false;
+}
+
 /* attention always; other settings where they differ; then the figures. */
 static int choose_columns(const char *name[COLUMNS_MOST], const json_t *rows,
                           const char *const *columns) {
@@ -42,7 +49,7 @@ static int choose_columns(const char *name[COLUMNS_MOST], const json_t *rows,
     json_t *value;
     json_object_foreach(json_array_get(rows, 0), key, value) {
         if (strcmp(key, "version") == 0 || n == COLUMNS_MOST / 2) break;
-        if (strcmp(key, "key") == 0 || strcmp(key, "fingerprint") == 0) continue;
+        if (unsaid(key)) continue;
         if (strcmp(key, "attention") == 0 || differs(rows, key)) name[n++] = key;
     }
     for (; *columns != NULL && n < COLUMNS_MOST; columns++) name[n++] = *columns;

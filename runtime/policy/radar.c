@@ -146,7 +146,7 @@ static int tasks_per_head(const radar_select *s) {
 
 static int keep_of_task(const radar_select *s, int keep) {
     if (!s->attention->select_local) return keep;
-    return (int)radar_ceil_div(3 * (int64_t)keep, 2 * s->kv->layout.shards);
+    return radar_attention_keep_local(keep, s->kv->layout.shards);
 }
 
 /* The candidates of one query head, shard by shard. */
@@ -167,10 +167,6 @@ static void best_of_rank(radar_select *s, work *w) {
     int n = 0, tasks = tasks_per_head(s), ranges = kv->n_shards / tasks;
     for (int row = 0; row < s->n_rows; row++) {
         for (int head = 0; head < s->n_heads; head++) {
-            uint64_t draw =
-                ((uint64_t)s->position[row] * (uint64_t)kv->layers + (uint64_t)s->layer) *
-                    (uint64_t)s->n_heads +
-                (uint64_t)head;
             radar_topk_range *range =
                 w->range + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)kv->n_shards;
             list_ranges(s, w, row, head, range);
@@ -181,7 +177,8 @@ static void best_of_rank(radar_select *s, work *w) {
                     .stripe_segments = kv->layout.stripe / RADAR_SEGMENT / w->row[row].unit,
                     .shards = kv->layout.shards,
                     .pick = s->attention->pick,
-                    .seed = radar_random(s->attention->pick_seed, RADAR_STREAM_PICK, draw),
+                    .seed = radar_attention_draw(s->attention, s->position[row], s->layer,
+                                                 kv->layers, head, s->n_heads),
                     .keep = keep_of_task(s, w->row[row].keep),
                     .key = w->key + (range[task * ranges].score - w->score),
                 };
@@ -338,8 +335,7 @@ static radar_status radar_select_rows(radar_select *s) {
         row_choice *c = &w.row[row];
         radar_attention_candidates(s->attention, s->position[row], &c->begin, &c->end);
         c->unit = radar_attention_unit(s->attention, s->position[row]);
-        bool dense =
-            s->position[row] < radar_attention_dense_limit(s->attention, s->kv, s->position[row]);
+        bool dense = radar_attention_dense(s->attention, s->kv, s->position[row]);
         c->keep = dense ? 0 : (int)radar_attention_keep(s->attention, s->position[row]);
         if (c->keep) count_candidate_shards(s, c);
         keep = keep > c->keep ? keep : c->keep;

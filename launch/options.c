@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "launch/report/page.h"
 #include "runtime/radar.h"
 #include "runtime/sys.h"
 
@@ -20,6 +21,8 @@ const launch_command_row launch_command_table[] = {
     {LAUNCH_DETOKENIZE, "detokenize", NULL, "token ids to the bytes they spell",
      "-m MODEL [--ids FILE]"},
     {LAUNCH_INSPECT, "inspect", NULL, "what is in a model file", "-m MODEL [--json]"},
+    {LAUNCH_REPORT, "report", NULL, "one page of pictures from the rows of radar eval",
+     "DIR [-o FILE] [--svg NAME]"},
 };
 const size_t launch_command_count = COUNT(launch_command_table);
 
@@ -30,6 +33,7 @@ enum {
     TOKENIZE = LAUNCH_TOKENIZE,
     DETOKENIZE = LAUNCH_DETOKENIZE,
     INSPECT = LAUNCH_INSPECT,
+    REPORT = LAUNCH_REPORT,
     DECODES = RUN | EVAL | COMPARE,
     READS = DECODES | TOKENIZE,
     ALL = READS | DETOKENIZE | INSPECT
@@ -82,7 +86,11 @@ const launch_option_row launch_option_table[] = {
            "(eval)"),
     STRING("nll", 0, nll, EVAL, "FILE", NULL,
            "f32 per scored position: the loss of the token after it, in nats"),
-    SWITCH("quiet", quiet, ALL, "only errors on standard error"),
+    STRING("output", 'o', output, REPORT, "FILE", "report.html",
+           "the page, or the picture; - is standard output"),
+    CHOICE("svg", svg, REPORT, REPORT_FIGURES, NULL, "the whole page",
+           "one picture alone, as SVG on white"),
+    SWITCH("quiet", quiet, ALL | REPORT, "only errors on standard error"),
     HEADING("Generation"),
     NUMBER("predict", 'n', n, RUN | COMPARE, -1, LAUNCH_MOST, NULL,
            "tokens to generate; -1: until the context is full"),

@@ -42,7 +42,7 @@ extern const launch_option_row launch_option_table[];
 extern const size_t launch_option_count;
 enum { LAUNCH_OPTIONS_MOST = 64 };
 
-#define LAUNCH_COMMAND_LIST "run, compare, eval ppl, tokenize, detokenize, inspect"
+#define LAUNCH_COMMAND_LIST "run, compare, eval ppl, tokenize, detokenize, inspect, report"
 #define LAUNCH_MOST 1e12 /* of counts and tokens; what they ask for is checked where it is known */
 
 /* How the option is typed: "-n" or "--top-k". */

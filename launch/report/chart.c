@@ -16,12 +16,36 @@ typedef struct frame {
 
 /* ---- series ---- */
 
+/* The place of a method in this list is its style, whatever else a picture shows; dense is drawn in the ink of the text. */
+static const char *const usual[] = {"sketch", "exact",   "mean", "minmax",  "rf",       "streaming",
+                                    "dense",  "outlier", "h2o",  "snapkv",  "subgen",   "quest",
+                                    "paper",  "code",    "keys", "softmax", "measured", "median"};
+enum { USUAL = sizeof usual / sizeof usual[0], STYLES = 2 * MARKERS * DASHES };
+
+static bool is_taken(const svg_chart *c, int style) {
+    for (int i = 0; i < c->n; i++)
+        if (c->series[i].style == style) return true;
+    return false;
+}
+
+/* A variant of a method whose style is taken gets the next that is free. */
+static int style_of(const svg_chart *c, const char *name) {
+    const size_t word = strcspn(name, " ,:");
+    int style = 0;
+    while (style < USUAL &&
+           (strlen(usual[style]) != word || strncmp(usual[style], name, word) != 0))
+        style++;
+    if (style < USUAL && !is_taken(c, style)) return style;
+    for (style = style < USUAL ? USUAL : 0; style < STYLES && is_taken(c, style);) style++;
+    return style;
+}
+
 svg_series *svg_series_named(svg_chart *c, const char *name) {
     int i = 0;
     while (i < c->n && strncmp(c->series[i].name, name, SVG_NAME - 1) != 0) i++;
     if (i == SVG_SERIES) return NULL;
     if (i == c->n) {
-        c->series[i] = (svg_series){.n = 0};
+        c->series[i] = (svg_series){.style = style_of(c, name)};
         snprintf(c->series[i].name, SVG_NAME, "%s", name);
         c->n++;
     }
@@ -58,11 +82,12 @@ static void find_ranges(svg_chart *c) {
     if (c->unit) c->x.low = c->y.low = 0, c->x.high = c->y.high = 1;
 }
 
+static double within(double at) { return at < 0 ? 0 : at > 1 ? 1 : at; }
 static double at_x(const svg_chart *c, const frame *f, double x) {
-    return f->left + f->width * svg_scale(&c->x, x);
+    return f->left + f->width * within(svg_scale(&c->x, x));
 }
 static double at_y(const svg_chart *c, const frame *f, double y) {
-    return f->top + f->height * (1 - svg_scale(&c->y, y));
+    return f->top + f->height * (1 - within(svg_scale(&c->y, y)));
 }
 
 /* ---- axes ---- */
@@ -148,38 +173,60 @@ static void draw_errors(markup *m, const svg_chart *c, const frame *f, const svg
     }
 }
 
-static void draw_series(markup *m, const svg_chart *c, const frame *f, int i) {
-    const svg_series *s = &c->series[i];
-    if (!s->scattered) {
-        markup_format(m, "<path class=\"s%d line\" stroke-dasharray=\"%s\" d=\"", i % SVG_COLOURS,
-                      dash[i % DASHES]);
-        for (int k = 0; k < s->n; k++)
-            markup_format(m, "%c%.1f %.1f", k == 0 ? 'M' : 'L', at_x(c, f, s->point[k].x),
-                          at_y(c, f, s->point[k].y));
-        markup_add(m, "\"/>");
-    }
-    if (s->plain) return;
-    markup_format(m, "<path class=\"s%d line thin\" d=\"M0 0", i % SVG_COLOURS);
-    draw_errors(m, c, f, s);
-    markup_format(m, "\"/><path class=\"s%d dot\"%s d=\"", i % SVG_COLOURS,
-                  s->scattered ? " fill-opacity=\".6\"" : "");
+static void draw_line(markup *m, const svg_chart *c, const frame *f, const svg_series *s) {
+    markup_format(m, "<path class=\"s%d line\" stroke-dasharray=\"%s\" d=\"",
+                  s->style % SVG_COLOURS, dash[s->style % DASHES]);
     for (int k = 0; k < s->n; k++)
-        svg_marker(m, i, at_x(c, f, s->point[k].x), at_y(c, f, s->point[k].y));
+        markup_format(m, "%c%.1f %.1f", k == 0 ? 'M' : 'L', at_x(c, f, s->point[k].x),
+                      at_y(c, f, s->point[k].y));
+    markup_add(m, "\"/>");
+}
+
+/* Points of a cloud: small, every second style filled and the others hollow. */
+static void draw_cloud(markup *m, const svg_chart *c, const frame *f, const svg_series *s) {
+    markup_format(m, "<path class=\"s%d %s\" d=\"M0 0", s->style % SVG_COLOURS,
+                  s->style % 2 == 0 ? "dot" : "line thin");
+    for (int k = 0; k < s->n; k++)
+        markup_format(m, "M%.1f %.1fm-1.5 -1.5h3v3h-3z", at_x(c, f, s->point[k].x),
+                      at_y(c, f, s->point[k].y));
+    markup_add(m, "\"/>");
+}
+
+static void draw_series(markup *m, const svg_chart *c, const frame *f, const svg_series *s) {
+    if (s->n == 0) return;
+    if (s->scattered) {
+        draw_cloud(m, c, f, s);
+        return;
+    }
+    draw_line(m, c, f, s);
+    if (s->plain) return;
+    markup_format(m, "<path class=\"s%d line thin\" d=\"M0 0", s->style % SVG_COLOURS);
+    draw_errors(m, c, f, s);
+    markup_format(m, "\"/><path class=\"s%d dot\" d=\"", s->style % SVG_COLOURS);
+    for (int k = 0; k < s->n; k++)
+        svg_marker(m, s->style, at_x(c, f, s->point[k].x), at_y(c, f, s->point[k].y));
     markup_add(m, "\"/>");
 }
 
 /* ---- legend ---- */
 
-static void draw_key(markup *m, const svg_chart *c, int i, double x, double y, double width) {
-    if (!c->series[i].scattered)
-        markup_format(m, "<path class=\"s%d line\" stroke-dasharray=\"%s\" d=\"M%.1f %.1fh26\"/>",
-                      i % SVG_COLOURS, dash[i % DASHES], x, y - 4);
-    if (!c->series[i].plain) {
-        markup_format(m, "<path class=\"s%d dot\" d=\"", i % SVG_COLOURS);
-        svg_marker(m, i, x + 13, y - 4);
-        markup_add(m, "\"/>");
+static void draw_key(markup *m, const svg_series *s, double x, double y, double width) {
+    const int colour = s->style % SVG_COLOURS;
+    if (s->scattered && s->n > 0)
+        markup_format(m, "<path class=\"s%d %s\" d=\"M%.1f %.1fh7v7h-7z\"/>", colour,
+                      s->style % 2 == 0 ? "dot" : "line thin", x + 9, y - 8);
+    else {
+        if (!s->scattered)
+            markup_format(m,
+                          "<path class=\"s%d line\" stroke-dasharray=\"%s\" d=\"M%.1f %.1fh26\"/>",
+                          colour, dash[s->style % DASHES], x, y - 4);
+        if (!s->plain) {
+            markup_format(m, "<path class=\"s%d dot\" d=\"", colour);
+            svg_marker(m, s->style, x + 13, y - 4);
+            markup_add(m, "\"/>");
+        }
     }
-    svg_text(m, x + 32, y, "start", tick_size, width - 36, c->series[i].name);
+    svg_text(m, x + 32, y, "start", tick_size, width - 36, s->name);
 }
 
 double svg_legend(markup *m, const svg_chart *c, double top) {
@@ -189,8 +236,8 @@ double svg_legend(markup *m, const svg_chart *c, double top) {
         widest = fmax(widest, svg_text_width(c->series[i].name, tick_size));
     const int columns = widest + 36 <= SVG_WIDTH / 2 && c->n > 1 ? 2 : 1;
     for (int i = 0; i < c->n; i++)
-        draw_key(m, c, i, 4 + i % columns * SVG_WIDTH / columns, top + 12 + i / columns * 16,
-                 SVG_WIDTH / columns - 6);
+        draw_key(m, &c->series[i], 4 + i % columns * SVG_WIDTH / columns,
+                 top + 12 + i / columns * 16, SVG_WIDTH / columns - 6);
     return top + 16 * ((c->n + columns - 1) / columns);
 }
 
@@ -209,7 +256,7 @@ double svg_chart_draw(markup *m, svg_chart *c, double top) {
         markup_format(m,
                       "<path class=\"axis\" stroke-dasharray=\"3 3\" d=\"M%.1f %.1fL%.1f %.1f\"/>",
                       f.left, f.top + f.height, f.left + f.width, f.top);
-    for (int i = 0; i < c->n; i++) draw_series(m, c, &f, i);
+    for (int i = 0; i < c->n; i++) draw_series(m, c, &f, &c->series[i]);
     double end = svg_legend(m, c, f.top + f.height + 40);
     if (c->left_out > 0) {
         char text[64];

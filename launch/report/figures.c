@@ -56,7 +56,7 @@ const report_figure report_figure_list[] = {
     {"needle", "Needle: facts hidden in a long text",
      "A fact is inserted at a depth (down, 0 is the beginning) of texts of several lengths "
      "(across) and asked for at the end. "
-     "Dark is found, bright is lost.",
+     "Bright is found, dark is lost.",
      "radar eval needle -m MODEL -f TEXT --attention dense,radar --scorer sketch,mean,rf --out DIR",
      figure_needle, NULL},
     {"ruler", "Tasks: retrieval, tracing, aggregation",
@@ -111,8 +111,8 @@ void report_picture(markup *m, const report_figure *f, const markup *body, doubl
     const double head = alone ? 24 : 0;
     markup_format(m,
                   "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" "
-                  "width=\"%s\"%s role=\"img\" aria-label=\"",
-                  SVG_WIDTH, ceil(height + head), alone ? "720" : "100%", alone ? "" : "");
+                  "width=\"%s\" role=\"img\" aria-label=\"",
+                  SVG_WIDTH, ceil(height + head), alone ? "720" : "100%");
     markup_text(m, f->title);
     markup_add(m, "\">\n<title>");
     markup_text(m, f->title);

@@ -7,7 +7,7 @@
 #include "launch/report/tally.h"
 #include "runtime/sys.h"
 
-enum { MAPS = 12, HEATS = 4, HEAT_ROWS = 16, HISTOGRAMS = 4 };
+enum { MAPS = 12, HEATS = 3, HEAT_ROWS = 16, HISTOGRAMS = 4 };
 
 typedef struct matrix {
     int rows, columns;

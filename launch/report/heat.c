@@ -7,7 +7,7 @@
 int svg_heat_level(const svg_heat *h, double v) {
     if (!isfinite(v)) return -1;
     const svg_axis colours = {.low = h->low, .high = h->high, .log = h->log};
-    const double at = h->high > h->low ? svg_scale(&colours, v) : 0.5;
+    const double at = h->high != h->low ? svg_scale(&colours, v) : 0.5;
     const int level = (int)(at * SVG_LEVELS);
     return level < 0 || at < 0 ? 0 : level < SVG_LEVELS ? level : SVG_LEVELS - 1;
 }

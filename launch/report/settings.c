@@ -30,42 +30,40 @@ static void cell_of(markup *m, const json_t *v) {
 }
 
 /* What a kind's row says first. */
-static void figure_text(char *text, size_t room, row_kind kind, const eval_row *row,
-                        const row_list *rows) {
-    text[0] = 0;
-    if (kind == ROW_PPL) {
-        tally above = {0};
-        size_t used = (size_t)snprintf(text, room, "nll %.4f, ppl %.3f", row_real(row, "nll_mean"),
-                                       row_real(row, "ppl"));
-        if (!method_is_dense(row) && tally_above_dense(&above, rows, row) && used < room)
-            used += (size_t)snprintf(text + used, room - used, ", above dense %.4f",
-                                     tally_mean(&above));
-        if (used < room && !isnan(tally_error(&above)))
-            snprintf(text + used, room - used, " \xc2\xb1 %.4f", tally_error(&above));
-    } else if (kind == ROW_RECALL)
-        snprintf(text, room, "recall %.3f, mass %.3f of %.3f", row_real(row, "recall_mean"),
-                 row_real(row, "mass"), row_real(row, "mass_best"));
-    else if (kind == ROW_NEEDLE)
-        snprintf(text, room, "nll per digit %.3f, exact %.2f", row_real(row, "nll_per_digit"),
-                 row_real(row, "exact"));
-    else if (kind == ROW_RULER)
-        snprintf(text, room, "nll per token %.3f, exact %.2f", row_real(row, "nll_per_token"),
-                 row_real(row, "exact"));
-    else if (kind == ROW_GENERATE)
-        snprintf(text, room, "repetition %.3f", row_real(row, "repetition"));
-    else if (kind == ROW_CALIBRATE)
-        snprintf(text, room, "median error %.4f", row_real(row, "median_error"));
+typedef struct first_figure {
+    const char *says, *key;
+} first_figure;
+
+static const first_figure first_figures[ROW_KINDS][3] = {
+    [ROW_PPL] = {{"nll", "nll_mean"}, {"ppl", "ppl"}, {"ms a token", "ms_per_token"}},
+    [ROW_RECALL] = {{"recall", "recall_mean"}, {"mass", "mass"}, {"of", "mass_best"}},
+    [ROW_NEEDLE] = {{"nll per digit", "nll_per_digit"}, {"exact", "exact"}},
+    [ROW_RULER] = {{"nll per token", "nll_per_token"}, {"exact", "exact"}},
+    [ROW_GENERATE] = {{"repetition", "repetition"}, {"distinct 4", "distinct4"}},
+    [ROW_CALIBRATE] = {{"median error", "median_error"}, {"95 % below", "p95_error"}},
+};
+
+static void figures_cell(markup *m, row_kind kind, const eval_row *row, const row_list *rows) {
+    tally above = {0};
+    markup_add(m, "<td>");
+    for (int k = 0; k < 3 && first_figures[kind][k].key != NULL; k++) {
+        const double v = row_real(row, first_figures[kind][k].key);
+        if (!isnan(v)) markup_format(m, "%s %.4g; ", first_figures[kind][k].says, v);
+    }
+    if (kind == ROW_PPL && !method_is_dense(row) && tally_above_dense(&above, rows, row)) {
+        markup_format(m, "above dense %.4f", tally_mean(&above));
+        if (!isnan(tally_error(&above))) markup_format(m, " \xc2\xb1 %.4f", tally_error(&above));
+    }
+    markup_add(m, "</td>");
 }
 
 static void settings_row(markup *m, row_kind kind, const eval_row *row, const row_list *rows) {
-    char figures[160];
-    figure_text(figures, sizeof figures, kind, row, rows);
     markup_add(m, "<tr>");
     table_cell(m, row_kind_name[kind]);
     table_cell(m, row_text(row, "part"));
-    table_cell(m, row_text(row, "text"));
+    figures_cell(m, kind, row, rows);
     table_number(m, row_real(row, "length"), 0);
-    table_cell(m, figures);
+    table_cell(m, row_text(row, "text"));
     for (int k = 0; k < SETTING_KEYS; k++) cell_of(m, row_value(row, setting_keys[k]));
     table_cell(m, row_text(row, "version"));
     markup_add(m, "</tr>\n");
@@ -73,7 +71,7 @@ static void settings_row(markup *m, row_kind kind, const eval_row *row, const ro
 
 bool table_settings(markup *m, const eval_rows *rows) {
     enum { FIXED = 5 };
-    const char *heads[FIXED + SETTING_KEYS + 2] = {"kind", "part", "text", "tokens", "figures"};
+    const char *heads[FIXED + SETTING_KEYS + 2] = {"kind", "part", "figures", "tokens", "text"};
     int shown = 0;
     for (int k = 0; k < SETTING_KEYS; k++) heads[FIXED + k] = setting_keys[k];
     heads[FIXED + SETTING_KEYS] = "version";

@@ -51,6 +51,7 @@ typedef struct svg_point {
 
 typedef struct svg_series {
     char name[SVG_NAME];
+    int style; /* colour, marker and dash: the same method looks alike in every picture */
     bool plain, scattered; /* a line without markers; markers without a line */
     int n;
     svg_point point[SVG_POINTS];
@@ -70,8 +71,8 @@ typedef struct svg_chart {
 svg_series *svg_series_named(svg_chart *c, const char *name);
 /* Points that are not finite are dropped, and on a logarithmic scale what is not positive. */
 void svg_add(svg_chart *c, const char *name, double x, double y, double error);
-/* Path commands of series i's marker around (x, y), for the d of a path of class "s<i % SVG_COLOURS> dot". */
-void svg_marker(markup *m, int i, double x, double y);
+/* Path commands of a style's marker around (x, y), for the d of a path of class "s<style % SVG_COLOURS> dot". */
+void svg_marker(markup *m, int style, double x, double y);
 /* Lines and markers with their names; returns where it ends.  Nothing for one series without a name. */
 double svg_legend(markup *m, const svg_chart *c, double top);
 /* 0 when no point can be drawn. */
@@ -82,7 +83,8 @@ double svg_chart_draw(markup *m, svg_chart *c, double top);
 typedef struct svg_heat {
     int rows, columns;
     const double *value; /* [rows, columns]; NaN: no value */
-    double low, high;    /* of the colours */
+    double low,
+        high; /* of the colours, dark to bright; low > high on a linear scale: small is bright */
     bool log;
 } svg_heat;
 

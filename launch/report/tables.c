@@ -48,13 +48,15 @@ typedef struct column {
     int decimals;
 } column;
 
-/* Method, text, tokens and part, then the columns. */
+/* Method and part, the columns, then what was read. */
 static bool plain_table(markup *m, const char *label, const row_list *rows, const column *columns,
                         int n) {
-    enum { FIXED = 4, MOST = 12 };
-    const char *heads[FIXED + MOST + 1] = {"method", "text", "tokens", "part"};
+    enum { MOST = 12 };
+    const char *heads[MOST + 5] = {"method", "part"};
     if (rows->n == 0) return false;
-    for (int k = 0; k < n && k < MOST; k++) heads[FIXED + k] = columns[k].head;
+    for (int k = 0; k < n; k++) heads[2 + k] = columns[k].head;
+    heads[2 + n] = "tokens";
+    heads[3 + n] = "text";
     table_begin(m, label, heads);
     const int shown = rows->n < TABLE_ROWS ? rows->n : TABLE_ROWS;
     for (int i = 0; i < shown; i++) {
@@ -62,11 +64,11 @@ static bool plain_table(markup *m, const char *label, const row_list *rows, cons
         const eval_row *row = &rows->row[i];
         markup_add(m, "<tr>");
         table_cell(m, method_name(name, row, "|length|"));
-        table_cell(m, row_text(row, "text"));
-        table_number(m, row_real(row, "length"), 0);
         table_cell(m, row_text(row, "part"));
-        for (int k = 0; k < n && k < MOST; k++)
+        for (int k = 0; k < n; k++)
             table_number(m, row_real(row, columns[k].key), columns[k].decimals);
+        table_number(m, row_real(row, "length"), 0);
+        table_cell(m, row_text(row, "text"));
         markup_add(m, "</tr>\n");
     }
     table_end(m, shown, rows->n);
@@ -102,9 +104,9 @@ bool table_calibrate(markup *m, const eval_rows *rows) {
 
 bool table_generate(markup *m, const eval_rows *rows) {
     static const column columns[] = {{"distinct 1", "distinct1", 3},
-                                     {"2", "distinct2", 3},
-                                     {"3", "distinct3", 3},
-                                     {"4", "distinct4", 3},
+                                     {"distinct 2", "distinct2", 3},
+                                     {"distinct 3", "distinct3", 3},
+                                     {"distinct 4", "distinct4", 3},
                                      {"longest repeat", "longest_repeat", 0},
                                      {"repetition", "repetition", 3},
                                      {"loss under dense, nats", "nll_dense", 3}};

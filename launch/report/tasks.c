@@ -62,15 +62,15 @@ static void sort_places(int place[SIDE], const double *value, int n) {
 }
 
 static svg_heat common_colours(const needles *x) {
-    svg_heat h = {.low = INFINITY, .high = -INFINITY};
+    double low = INFINITY, high = -INFINITY;
     for (int m = 0; m < x->methods; m++)
         for (int d = 0; d < x->depths; d++)
             for (int l = 0; l < x->lengths; l++) {
                 const double v = tally_mean(&x->loss[m][d][l]);
                 if (isnan(v)) continue;
-                h.low = fmin(h.low, v), h.high = fmax(h.high, v);
+                low = fmin(low, v), high = fmax(high, v);
             }
-    return h;
+    return (svg_heat){.low = high, .high = low}; /* a small loss is bright */
 }
 
 /* The share of exact answers in a cell, where there is room to read it. */
@@ -124,7 +124,7 @@ double figure_needle(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
     if (x == NULL) return 0;
     for (int i = 0; i < rows->n; i++) add_grid(x, &rows->row[i]);
     const svg_heat h = common_colours(x);
-    if (h.low <= h.high) {
+    if (h.low >= h.high) {
         const int wide = x->lengths > 5 ? 1 : 2;
         const double width = (SVG_WIDTH - 8) / wide - (wide - 1) * 6, tall = 18 * x->depths + 44;
         for (int i = 0; i < x->methods; i++)
@@ -173,9 +173,12 @@ static double draw_bars(markup *m, const task_bars *b) {
             const double share = tally_mean(&b->exact[t][i]);
             char text[16];
             if (isnan(share)) continue;
-            markup_format(m, "<path class=\"s%d dot\" d=\"M%.1f %.1fh%.1fv8h%.1fz", i % SVG_COLOURS,
-                          left, y + 1, share * width, -share * width);
-            svg_marker(m, i, left + share * width, y + 5);
+            const int style = b->chart.series[i].style, colour = style % SVG_COLOURS;
+            markup_format(m,
+                          "<path class=\"s%d dot\" d=\"M%.1f %.1fh%.1fv6h%.1fz\"/>"
+                          "<path class=\"s%d dot\" d=\"",
+                          colour, left, y + 2, share * width, -share * width, colour);
+            svg_marker(m, style, left + share * width, y + 5);
             markup_add(m, "\"/>");
             snprintf(text, sizeof text, "%.0f", 100 * share);
             svg_text(m, left + share * width + 8, y + 9, "start", 11, 34, text);

@@ -170,7 +170,7 @@ const launch_option_row launch_option_table[] = {
     NUMBER("stripe", 0, stripe, DECODES, 64, 1048576, NULL,
            "tokens dealt to a shard at a time, a multiple of 64"),
     NUMBER("chunk", 0, chunk, DECODES, 1, 4096, NULL, "tokens of one pass of prefill"),
-    {LAUNCH_SWITCH, "help", 'h', 0, ALL, NULL, 0, 0, NULL, NULL, NULL, "this text"},
+    {LAUNCH_SWITCH, "help", 'h', 0, ALL | REPORT, NULL, 0, 0, NULL, NULL, NULL, "this text"},
 };
 const size_t launch_option_count = COUNT(launch_option_table);
 _Static_assert(COUNT(launch_option_table) < LAUNCH_OPTIONS_MOST, "getopt's lists have room");
@@ -277,7 +277,7 @@ char *launch_args_text(const launch_options *opt, size_t *bytes) {
 }
 
 static void print_option(FILE *out, const launch_options *defaults, const launch_option_row *row) {
-    char left[80], value[128] = "", letter[5] = "    ";
+    char left[256], value[128] = "", letter[5] = "    ";
     if (row->letter != 0) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     const char *what = row->kind == LAUNCH_CHOICE ? row->choices : row->value;
     snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, what != NULL ? " " : "",

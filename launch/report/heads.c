@@ -150,11 +150,11 @@ static double draw_heat(markup *m, double *bin, const eval_row *row, svg_heat *c
         const int n = (int)json_array_size(json_item(mass, (size_t)i));
         if (n > segments) segments = n;
     }
-    char name[METHOD_NAME], title[METHOD_NAME + 64], number[SVG_NUMBER];
-    snprintf(title, sizeof title, "%s, layer %.0f, head %.0f",
+    char name[METHOD_NAME], title[METHOD_NAME + 64], number[SVG_NUMBER], layer[SVG_NUMBER];
+    snprintf(title, sizeof title, "%s, layer %s, head %s",
              method_name(name, row, "|budget|segments|length|"),
-             json_number(json_object_get(heat, "layer")),
-             json_number(json_object_get(heat, "head")));
+             svg_number(layer, json_number(json_object_get(heat, "layer"))),
+             svg_number(number, json_number(json_object_get(heat, "head"))));
     svg_text(m, 4, top + 12, "start", 11.5, SVG_WIDTH - 8, title);
     double y = top + 20;
     for (int i = 0; i < shown; i++, y += 15) {

@@ -14,7 +14,7 @@ int svg_heat_level(const svg_heat *h, double v) {
 
 /* Dark levels end where white on them falls below 4.5:1. */
 const char *svg_heat_ink(int level) {
-    enum { FIRST_LIGHT = 14 };
+    enum { FIRST_LIGHT = 15 };
     return level < FIRST_LIGHT ? "#ffffff" : "#000000";
 }
 

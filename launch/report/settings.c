@@ -50,7 +50,8 @@ static void figures_cell(markup *m, row_kind kind, const eval_row *row, const ro
         const double v = row_real(row, first_figures[kind][k].key);
         if (!isnan(v)) markup_format(m, "%s %.4g; ", first_figures[kind][k].says, v);
     }
-    if (kind == ROW_PPL && !method_is_dense(row) && tally_above_dense(&above, rows, row)) {
+    if (kind == ROW_PPL && !method_is_dense(row) && tally_above_dense(&above, rows, row) &&
+        above.n > 0) {
         markup_format(m, "above dense %.4f", tally_mean(&above));
         if (!isnan(tally_error(&above))) markup_format(m, " \xc2\xb1 %.4f", tally_error(&above));
     }

@@ -26,7 +26,7 @@ void svg_range(svg_axis *axis, double low, double high, bool zero) {
     if (zero && high < 0) high = 0;
     const double span = high - low > 1e-12 * fabs(high) ? high - low : fabs(high) * 0.2 + 1e-6;
     axis->low = zero && low == 0 ? 0 : low - 0.05 * span;
-    axis->high = zero && high == 0 ? 0 : high + 0.05 * span;
+    axis->high = zero && high == 0 && low < 0 ? 0 : high + 0.05 * span;
 }
 
 /* 1, 2 or 5 times a power of ten, at least `least`. */

@@ -248,7 +248,34 @@ static void budget_is_what_the_options_mean(void **state) {
     rows_close(&rows);
 }
 
-/* ---- colours ---- */
+/* ---- series and colours ---- */
+
+static void a_method_looks_alike_in_every_picture(void **state) {
+    (void)state;
+    svg_chart *a = radar_alloc(sizeof *a), *b = radar_alloc(sizeof *b);
+    assert_true(a != NULL && b != NULL);
+    const int rf = svg_series_named(a, "rf n 64")->style,
+              more = svg_series_named(a, "rf n 256")->style,
+              dense = svg_series_named(a, "dense")->style,
+              sketch = svg_series_named(a, "sketch")->style;
+    assert_int_equal(svg_series_named(b, "sketch 2 bits")->style, sketch);
+    assert_int_equal(svg_series_named(b, "dense: t^1.00")->style, dense);
+    assert_int_equal(svg_series_named(b, "rf")->style, rf);
+    assert_true(rf != more && rf != dense && rf != sketch && more != dense && more != sketch);
+    char name[32];
+    for (int i = b->n; i < SVG_SERIES; i++) {
+        snprintf(name, sizeof name, "other %d", i);
+        svg_add(b, name, 1, 1, NAN);
+    }
+    for (int i = 0; i < SVG_SERIES; i++)
+        for (int k = 0; k < i; k++) assert_int_not_equal(b->series[i].style, b->series[k].style);
+    svg_add(b, "one too many", 1, 1, NAN);
+    svg_add(b, "dense: t^1.00", INFINITY, 1, NAN); /* no point */
+    assert_int_equal(b->left_out, 1);
+    assert_int_equal(svg_series_named(b, "dense: t^1.00")->n, 0);
+    radar_free(a);
+    radar_free(b);
+}
 
 static double luminance(const int c[3]) {
     double y = 0;
@@ -335,8 +362,8 @@ static void values_of_the_wrong_type_are_left_out(void **state) {
         "[[null,null,null]]",
         "[[1,1,1,1,1],[1,1,1,1,1]]",
         "[[\"<script>\",1e300,-5]]",
-        "{\"recall\":[[1,2],[3]],\"mass\":[[0.5,null],[]],\"chosen\":[[-1,1e9,\"x\"],7],"
-        "\"positions\":{},\"q_norm\":3}",
+        ("{\"recall\":[[1,2],[3]],\"mass\":[[0.5,null],[]],\"chosen\":[[-1,1e9,\"x\"],7],"
+         "\"positions\":{},\"q_norm\":3}"),
         "[[1e15,1e15,1e15,1e15,1e15],[-1e14,0,1,2,3]]",
         "[-1e14,1e14,0,\"x\",null]"};
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
@@ -491,6 +518,7 @@ int main(void) {
         cmocka_unit_test(losses_without_tokens_are_paired_by_their_means),
         cmocka_unit_test(names_say_what_differs),
         cmocka_unit_test(budget_is_what_the_options_mean),
+        cmocka_unit_test(a_method_looks_alike_in_every_picture),
         cmocka_unit_test(heat_colours_rise_and_carry_text),
         cmocka_unit_test(values_of_the_wrong_type_are_left_out),
         cmocka_unit_test(lines_that_are_no_rows_are_refused),

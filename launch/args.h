@@ -18,7 +18,7 @@ typedef enum launch_command {
     LAUNCH_INSPECT = 32,
     LAUNCH_HELP = 64, /* text on stdout, of help_of (0: the overview) */
     LAUNCH_VERSION = 128,
-    LAUNCH_REPORT = 256
+    LAUNCH_REPORT = 1 << 19
 } launch_command;
 
 #define LAUNCH_AUTO (-1) /* numbers that may be "auto" */

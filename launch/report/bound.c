@@ -1,6 +1,7 @@
 /* Estimates against the truth: rows of `radar eval calibrate` and `radar eval bound`. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "launch/report/figures.h"
 #include "launch/report/tally.h"
@@ -37,78 +38,97 @@ double figure_calibrate(markup *m, const eval_rows *all, char note[FIGURE_NOTE])
 
 /* ---- random features and sketch ---- */
 
-/* Column y of table over column x, as the line `name`. */
-static void add_column(svg_chart *c, const char *name, bool plain, const json_t *table, size_t x,
-                       size_t y) {
-    for (size_t i = 0; i < json_array_size(table) && i < SVG_POINTS; i++) {
-        const json_t *line = json_item(table, i);
-        svg_add(c, name, json_number(json_item(line, x)), json_number(json_item(line, y)), NAN);
-    }
-    for (int i = 0; i < c->n; i++)
-        if (plain && c->series[i].n > 0 && svg_series_named(c, name) == &c->series[i])
-            c->series[i].plain = true;
+typedef struct bound_work {
+    svg_chart chart;
+    tally_map map;
+} bound_work;
+
+static void add_value(tally_map *map, const char *name, double x, double y) {
+    tally *t = tally_at(map, name, x);
+    if (t != NULL) tally_add(t, y);
 }
 
-/* Error over s = |q + k|^2 / sqrt d, a line for each n and one for what is predicted. */
-static void add_by_s(svg_chart *c, const json_t *table) {
-    for (size_t i = 0; i < json_array_size(table) && i < SVG_POINTS; i++) {
-        char name[64];
-        const json_t *line = json_item(table, i);
-        const double s = (json_number(json_item(line, 0)) + json_number(json_item(line, 1))) / 2,
-                     n = json_number(json_item(line, 2));
-        snprintf(name, sizeof name, "n = %.0f", n);
-        svg_add(c, name, s, json_number(json_item(line, 3)), NAN);
-        snprintf(name, sizeof name, "n = %.0f, predicted", n);
-        const int before = c->n;
-        svg_add(c, name, s, json_number(json_item(line, 4)), NAN);
-        if (c->n > before) c->series[before].plain = true;
-    }
+/* The spread that theory gives grows as e^(s/2): beyond this it says nothing of errors that are seen. */
+static double predicted_of(const json_t *object) {
+    enum { NATS = 100 };
+    const double v = json_number(json_object_get(object, "predicted_sd"));
+    return v <= NATS ? v : NAN;
 }
 
-static const json_t *table_of(const row_list *rows, const char *key) {
+/* Means over rows (texts, lengths) as lines; those whose name ends so are drawn without markers. */
+static double draw_means(markup *m, bound_work *w, const char *plain, double top) {
+    tally_chart(&w->chart, &w->map, false);
+    for (int i = 0; i < w->chart.n; i++)
+        w->chart.series[i].plain = strstr(w->chart.series[i].name, plain) != NULL;
+    return svg_chart_draw(m, &w->chart, top);
+}
+
+static double draw_over_n(markup *m, bound_work *w, const row_list *rows) {
     for (int i = 0; i < rows->n; i++) {
-        const json_t *table = row_value(&rows->row[i], key);
-        if (json_array_size(table) > 0) return table;
+        const eval_row *row = &rows->row[i];
+        const double n = row_real(row, "rf_features");
+        add_value(&w->map, "median error", n, row_real(row, "error_median"));
+        add_value(&w->map, "95 % of errors are below", n, row_real(row, "error_p95"));
+        add_value(&w->map, "predicted", n, predicted_of(row->object));
     }
-    return NULL;
+    w->chart.x = (svg_axis){.label = "random features n", .log = true};
+    w->chart.y = (svg_axis){.label = "error of a segment's ln mass, nats", .log = true};
+    return draw_means(m, w, "predicted", 0);
+}
+
+/* Over s = |q + k|^2 / sqrt d, a line for each n and one for what is predicted. */
+static double draw_over_s(markup *m, bound_work *w, const row_list *rows, double top) {
+    *w = (bound_work){.chart = {.n = 0}};
+    for (int i = 0; i < rows->n; i++) {
+        const json_t *groups = row_value(&rows->row[i], "groups");
+        for (size_t k = 0; k < json_array_size(groups) && k < SVG_POINTS; k++) {
+            char name[64];
+            const json_t *group = json_item(groups, k);
+            const double n = row_real(&rows->row[i], "rf_features"),
+                         s = json_number(json_object_get(group, "s_median"));
+            if (isnan(n)) continue;
+            snprintf(name, sizeof name, "n = %.0f", n);
+            add_value(&w->map, name, s, json_number(json_object_get(group, "error_median")));
+            snprintf(name, sizeof name, "n = %.0f, predicted", n);
+            add_value(&w->map, name, s, predicted_of(group));
+        }
+    }
+    w->chart.x.label = "s = |q + k|\xc2\xb2 / \xe2\x88\x9a"
+                       "d";
+    w->chart.y = (svg_axis){.label = "median error of ln mass, nats", .log = true};
+    return draw_means(m, w, "predicted", top);
 }
 
 double figure_bound(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
-    const row_list *rows = &all->of[ROW_BOUND];
-    const json_t *over_n = table_of(rows, "random_features"), *over_s = table_of(rows, "by_s");
-    svg_chart *c = radar_alloc(sizeof *c);
+    bound_work *w = radar_alloc(sizeof *w);
     note[0] = 0;
-    m->failed |= c == NULL;
-    if (c == NULL) return 0;
-    c->x = (svg_axis){.label = "random features n", .log = true};
-    c->y = (svg_axis){.label = "error of the estimate of e^logit, relative", .log = true};
-    add_column(c, "median error", false, over_n, 0, 1);
-    add_column(c, "95 % of errors are below", false, over_n, 0, 2);
-    add_column(c, "predicted", true, over_n, 0, 3);
-    double end = svg_chart_draw(m, c, 0);
-    *c = (svg_chart){.y = {.label = "median error of the estimate, relative", .log = true}};
-    c->x.label = "s = |q + k|\xc2\xb2 / \xe2\x88\x9a"
-                 "d";
-    add_by_s(c, over_s);
-    const double second = svg_chart_draw(m, c, end > 0 ? end + 14 : 0);
-    radar_free(c);
-    return second > 0 ? second : end;
+    m->failed |= w == NULL;
+    if (w == NULL) return 0;
+    const double first = draw_over_n(m, w, &all->of[ROW_BOUND]);
+    const double second = draw_over_s(m, w, &all->of[ROW_BOUND], first > 0 ? first + 14 : 0);
+    radar_free(w);
+    return second > 0 ? second : first;
 }
 
 double figure_sketch(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
-    const json_t *table = table_of(&all->of[ROW_BOUND], "sketch");
-    svg_chart *c = radar_alloc(sizeof *c);
+    static const char formula[] = "|q||k| 2^-b";
+    const row_list *rows = &all->of[ROW_BOUND];
+    bound_work *w = radar_alloc(sizeof *w);
     note[0] = 0;
-    m->failed |= c == NULL;
-    if (c == NULL) return 0;
-    c->x = (svg_axis){.label = "bits a dimension b", .log = true};
-    c->y = (svg_axis){.label = "error of a logit, root mean square", .log = true};
-    add_column(c, "measured", false, table, 0, 1);
-    add_column(c,
-               "|q||k| 2^-b / \xe2\x88\x9a"
-               "d",
-               true, table, 0, 2);
-    const double height = svg_chart_draw(m, c, 0);
-    radar_free(c);
+    m->failed |= w == NULL;
+    if (w == NULL) return 0;
+    for (int i = 0; i < rows->n; i++) {
+        const json_t *table = row_value(&rows->row[i], "sketch");
+        for (size_t k = 0; k < json_array_size(table) && k < SVG_POINTS; k++) {
+            const json_t *line = json_item(table, k);
+            const double bits = json_number(json_object_get(line, "bits"));
+            add_value(&w->map, "measured", bits, json_number(json_object_get(line, "error")));
+            add_value(&w->map, formula, bits, json_number(json_object_get(line, "predicted")));
+        }
+    }
+    w->chart.x = (svg_axis){.label = "bits a dimension b", .log = true};
+    w->chart.y = (svg_axis){.label = "error of q.k, root mean square", .log = true};
+    const double height = draw_means(m, w, formula, 0);
+    radar_free(w);
     return height;
 }

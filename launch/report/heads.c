@@ -169,7 +169,9 @@ static double draw_heat(markup *m, double *bin, const eval_row *row, svg_heat *c
         if (i % 2 == 0 && !isnan(at))
             svg_text(m, left - 5, y + 8, "end", 11, left, svg_number(number, at));
     }
-    snprintf(title, sizeof title, "candidate segments 0 to %d; marks: chosen", segments - 1);
+    const double from = fmax(json_number(json_object_get(heat, "first_candidate")), 0);
+    snprintf(title, sizeof title, "segments %.0f to %.0f; marks: chosen", from,
+             from + segments - 1);
     svg_text(m, left, y + 10, "start", 11, width, title);
     return y + 18;
 }
@@ -189,23 +191,18 @@ double figure_heat(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
 
 /* ---- distribution of weights ---- */
 
-/* Keys and mass of each bin of ln weight: mass = keys x e^(middle of the bin). */
-static void add_histogram(svg_chart *c, const json_t *bins, const char *keys, const char *mass) {
-    double keys_sum = 0, mass_sum = 0;
-    for (int pass = 0; pass < 2; pass++)
-        for (size_t i = 0; i < json_array_size(bins) && i < SVG_POINTS; i++) {
-            const json_t *bin = json_item(bins, i);
-            const double middle =
-                             (json_number(json_item(bin, 0)) + json_number(json_item(bin, 1))) / 2,
-                         n = json_number(json_item(bin, 2)), holds = n * exp(middle);
-            if (!(n >= 0) || !isfinite(holds)) continue;
-            if (pass == 0) {
-                keys_sum += n, mass_sum += holds;
-                continue;
-            }
-            svg_add(c, keys, middle, 100 * n / keys_sum, NAN);
-            svg_add(c, mass, middle, 100 * holds / mass_sum, NAN);
-        }
+/* {"low", "width", "tokens": [shares], "mass": [shares]} over bins of ln weight. */
+static void add_histogram(svg_chart *c, const json_t *histogram, const char *keys,
+                          const char *mass) {
+    const double low = json_number(json_object_get(histogram, "low")),
+                 width = json_number(json_object_get(histogram, "width"));
+    const json_t *of_keys = json_object_get(histogram, "tokens"),
+                 *of_mass = json_object_get(histogram, "mass");
+    for (size_t i = 0; i < json_array_size(of_keys) && i < SVG_POINTS; i++) {
+        const double middle = low + ((double)i + 0.5) * width;
+        svg_add(c, keys, middle, 100 * json_number(json_item(of_keys, i)), NAN);
+        svg_add(c, mass, middle, 100 * json_number(json_item(of_mass, i)), NAN);
+    }
 }
 
 double figure_scores(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {

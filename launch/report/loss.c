@@ -115,7 +115,7 @@ double figure_loss_budget(markup *m, const eval_rows *rows, char note[FIGURE_NOT
 double figure_loss_bytes(markup *m, const eval_rows *rows, char note[FIGURE_NOTE]) {
     const loss_view view = {.label = "bytes read per step",
                             .x = bytes_of,
-                            .ignored = "|budget|segments|length|",
+                            .ignored = "|budget|segments|length|reach|",
                             .any_budget = true,
                             .with_dense = true};
     return draw_loss(m, rows, note, &view);

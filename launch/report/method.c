@@ -90,6 +90,11 @@ void method_compare(row_list *rows) {
 
 /* ---- names ---- */
 
+/* The window is to streaming what the budget is to the others. */
+static bool is_reach(const eval_row *row, const char *key) {
+    return strcmp(key, "window") == 0 && row_says(row, "attention", "streaming");
+}
+
 /* A setting's value in words; "" when there is nothing to say. */
 static const char *value_text(char text[64], const json_t *value) {
     text[0] = 0;
@@ -107,6 +112,7 @@ const char *method_name(char name[METHOD_NAME], const eval_row *row, const char 
         char text[64], value[64];
         if (!((row->varies >> s) & 1) || listed(ignored, settings[s].key)) continue;
         if (!concerns(&settings[s], row, base)) continue;
+        if (is_reach(row, settings[s].key) && listed(ignored, "reach")) continue;
         const json_t *v = row_value(row, settings[s].key);
         const char *says = settings[s].says, *hole = strstr(says, "%s");
         if (hole == NULL ? !json_is_true(v) : value_text(value, v)[0] == 0) continue;
@@ -124,8 +130,10 @@ const char *method_name(char name[METHOD_NAME], const eval_row *row, const char 
 
 double method_budget(const eval_row *row) {
     enum { SEGMENT = 16, LONG = 65536 };
-    if (method_is_dense(row)) return NAN;
-    const double budget = row_real(row, "budget"), k = row_real(row, "segments");
+    if (method_is_dense(row) || row_says(row, "attention", "streaming")) return NAN;
+    const double budget = row_real(row, "budget"), k = row_real(row, "segments"),
+                 says = row_real(row, "budget_tokens");
+    if (says > 0) return says;
     const double segment = row_real(row, "segment");
     if (k > 0) return k * (segment >= SEGMENT ? segment : SEGMENT);
     if (budget > 0) return budget;

@@ -39,8 +39,8 @@ static const first_figure first_figures[ROW_KINDS][3] = {
     [ROW_RECALL] = {{"recall", "recall_mean"}, {"mass", "mass"}, {"of", "mass_best"}},
     [ROW_NEEDLE] = {{"nll per digit", "nll_per_digit"}, {"exact", "exact"}},
     [ROW_RULER] = {{"nll per token", "nll_per_token"}, {"exact", "exact"}},
-    [ROW_GENERATE] = {{"repetition", "repetition"}, {"distinct 4", "distinct4"}},
-    [ROW_CALIBRATE] = {{"median error", "median_error"}, {"95 % below", "p95_error"}},
+    [ROW_GENERATE] = {{"repetition", "repetition"}, {"distinct 4", "distinct_4"}},
+    [ROW_CALIBRATE] = {{"median error", "error_median"}, {"95 % below", "error_p95"}},
 };
 
 static void figures_cell(markup *m, row_kind kind, const eval_row *row, const row_list *rows) {

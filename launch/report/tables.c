@@ -95,21 +95,19 @@ bool table_ruler(markup *m, const eval_rows *rows) {
 
 bool table_calibrate(markup *m, const eval_rows *rows) {
     static const column columns[] = {{"bias", "bias", 4},
-                                     {"median error", "median_error", 4},
-                                     {"95 % below", "p95_error", 4},
-                                     {"worst", "worst_error", 4}};
+                                     {"median error", "error_median", 4},
+                                     {"95 % below", "error_p95", 4},
+                                     {"worst", "error_worst", 4}};
     return plain_table(m, "Errors of the coverage", &rows->of[ROW_CALIBRATE], columns,
                        COUNT(columns));
 }
 
 bool table_generate(markup *m, const eval_rows *rows) {
-    static const column columns[] = {{"distinct 1", "distinct1", 3},
-                                     {"distinct 2", "distinct2", 3},
-                                     {"distinct 3", "distinct3", 3},
-                                     {"distinct 4", "distinct4", 3},
-                                     {"longest repeat", "longest_repeat", 0},
-                                     {"repetition", "repetition", 3},
-                                     {"loss under dense, nats", "nll_dense", 3}};
+    static const column columns[] = {
+        {"distinct 1", "distinct_1", 3},           {"distinct 2", "distinct_2", 3},
+        {"distinct 3", "distinct_3", 3},           {"distinct 4", "distinct_4", 3},
+        {"longest repeat", "longest_repeat", 0},   {"repetition", "repetition", 3},
+        {"loss under dense, nats", "nll_dense", 3}};
     return plain_table(m, "Generation", &rows->of[ROW_GENERATE], columns, COUNT(columns));
 }
 
@@ -129,15 +127,19 @@ static void over_heads(const json_t *layers, tally *all, double *low, double *hi
 bool table_stats(markup *m, const eval_rows *all) {
     static const char *const heads[] = {"text", "tokens", "quantity", "least",
                                         "mean", "most",   NULL};
-    static const char *const key[] = {"q_norm",           "k_norm",      "k_centred", "logit_sd",
-                                      "effective_tokens", "first_token", "window"};
-    static const char *const says[] = {"|q|",
-                                       "|k|",
-                                       "|k| centred on its block",
+    static const char *const key[] = {"q_norm2",    "k_norm2",          "k_norm2_centred",
+                                      "logit_sd",   "effective_tokens", "first_token_mass",
+                                      "window_mass"};
+    static const char *const says[] = {"|q|\xc2\xb2 / \xe2\x88\x9a"
+                                       "d",
+                                       "|k|\xc2\xb2 / \xe2\x88\x9a"
+                                       "d",
+                                       "|k|\xc2\xb2 / \xe2\x88\x9a"
+                                       "d, centred on the block",
                                        "spread of a query's logits (sd)",
                                        "effective tokens",
-                                       "share of the first token",
-                                       "share of the window"};
+                                       "mass on the first token",
+                                       "mass on the window"};
     const row_list *rows = &all->of[ROW_STATS];
     if (rows->n == 0) return false;
     table_begin(m, "Statistics over layers and heads", heads);

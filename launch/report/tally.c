@@ -46,20 +46,29 @@ const eval_row *dense_of(const row_list *rows, const eval_row *row) {
     return NULL;
 }
 
+static double mean_above(const eval_row *row, const eval_row *dense) {
+    return row_real(row, "nll_mean") - row_real(dense, "nll_mean");
+}
+
 bool tally_above_dense(tally *t, const row_list *rows, const eval_row *row) {
     const eval_row *dense = dense_of(rows, row);
     if (dense == NULL) return false;
-    if (row->n_nll > 0 && row->n_nll == dense->n_nll) {
-        for (int64_t i = 0; i < row->n_nll; i++) tally_add(t, row->nll[i] - dense->nll[i]);
-        return true;
-    }
-    const double above = row_real(row, "nll_mean") - row_real(dense, "nll_mean"),
-                 tokens = row_real(row, "tokens");
-    if (isnan(above)) return false;
-    const int64_t n = tokens >= 1 ? (int64_t)tokens : 1;
-    t->n += n;
-    t->sum += above * (double)n;
-    t->squares = NAN;
+    const double above = mean_above(row, dense), tokens = row_real(row, "tokens");
+    tally pairs = {.squares = 0};
+    const bool paired = row->n_nll > 0 && row->n_nll == dense->n_nll;
+    for (int64_t i = 0; paired && i < row->n_nll; i++)
+        tally_add(&pairs, row->nll[i] - dense->nll[i]);
+    const bool all = paired && !(tokens > (double)row->n_nll);
+    if (!all && !isnan(above)) {
+        /* The mean is of more tokens than there are losses of: theirs is the spread. */
+        const double n = tokens >= 1 ? floor(tokens) : 1, spread = tally_error(&pairs);
+        const double variance = spread * spread * (double)pairs.n * (n > 1 ? (n - 1) / n : 1);
+        pairs = (tally){(int64_t)n, n * above, n * (variance + above * above)};
+    } else if (!paired)
+        return false;
+    t->n += pairs.n;
+    t->sum += pairs.sum;
+    t->squares += pairs.squares;
     return true;
 }
 

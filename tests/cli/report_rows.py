@@ -66,7 +66,8 @@ def by_head(value, spread=0.08):
 
 def make_recall():
     for scorer, (_, _, recall) in METHODS.items():
-        heat = {"layer": 12, "head": 4, "segment": 16, "positions": [], "mass": [], "chosen": []}
+        heat = {"layer": 12, "head": 4, "segment": 16, "positions": [], "mass": [], "chosen": [],
+                "first_candidate": 1, "always": [0.1] * 12}
         for i in range(12):
             weights = [random.expovariate(1) ** 4 for _ in range(440 + i)]
             best = sorted(range(len(weights)), key=lambda s: -weights[s])
@@ -101,7 +102,7 @@ def make_ruler():
 
 def make_generate():
     for attention, scorer in ("dense", "sketch"), ("radar", "sketch"), ("streaming", "sketch"):
-        yield row("generate", attention, scorer, text="", distinct1=0.31, distinct2=0.72, distinct3=0.88, distinct4=0.93,
+        yield row("generate", attention, scorer, text="", distinct_1=0.31, distinct_2=0.72, distinct_3=0.88, distinct_4=0.93,
                   longest_repeat=12, repetition=0.07, nll_dense=2.1)
 
 
@@ -111,22 +112,27 @@ def make_calibrate():
         for _ in range(300):
             true = 1 - random.random() ** 2 * 0.6
             pairs.append([round(true, 4), round(min(1, max(0, true + random.gauss(0, 0.02))), 4)])
-        yield row("calibrate", "radar", "sketch", length=length, bias=-0.002, median_error=0.004, p95_error=0.05,
-                  worst_error=0.31, pairs=pairs)
+        yield row("calibrate", "radar", "sketch", length=length, bias=-0.002, error_median=0.004, error_p95=0.05,
+                  error_worst=0.31, pairs=pairs)
 
 
 def make_bound():
-    counts = [64, 256, 1024, 4096, 16384]
-    yield row("bound", "radar", "rf", random_features=[[n, 20 / math.sqrt(n), 90 / math.sqrt(n), 22 / math.sqrt(n)] for n in counts],
-              by_s=[[s, s + 5, n, math.exp(s / 2) / math.sqrt(n) / 100, math.exp(s / 2) / math.sqrt(n) / 90]
-                    for s in range(0, 40, 5) for n in (64, 1024)],
-              sketch=[[1, 0.9, 1.0], [2, 0.45, 0.5], [4, 0.13, 0.125]])
+    for n in 16, 64, 256, 1024, 4096:
+        def errors(s):
+            return dict(pairs=100, s_median=s, bias_median=-0.1, error_median=min(s, math.exp(s / 2) / math.sqrt(n)) * 0.7,
+                        error_p95=2 * min(s, math.exp(s / 2) / math.sqrt(n)), predicted_sd=math.sqrt(math.expm1(s) / n))
+        groups = [dict(errors(s), s=[s - 2, s + 2 if s < 100 else None]) for s in (2, 4, 8, 15, 30, 60, 100)]
+        sketch = [dict(bits=b, error=40 * e, predicted=40 * 2.0 ** -b, ratio=e * 2 ** b, logit_error=5 * e)
+                  for b, e in ((1, 0.45), (2, 0.27), (4, 0.06))]
+        yield row("bound", "radar", "rf", part=f"n {n}", rf_features=n, frozen=0.8, groups=groups, sketch=sketch, **errors(9))
 
 
 def make_stats():
-    bins = [[-24 + i, -23 + i, int(1e6 * math.exp(-((i - 9) / 5) ** 2))] for i in range(24)]
-    quantities = "q_norm", "k_norm", "k_centred", "logit_sd", "effective_tokens", "first_token", "window"
-    yield row("stats", "dense", "sketch", layer_head={q: by_head(0.5, 0.2) for q in quantities}, histogram=bins)
+    keys = [math.exp(-((i - 9) / 5) ** 2) for i in range(24)]
+    mass = [k * math.exp(i) for i, k in enumerate(keys)]
+    quantities = "q_norm2", "k_norm2", "k_norm2_centred", "logit_sd", "effective_tokens", "first_token_mass", "window_mass"
+    yield row("stats", "dense", "", layer_head={q: by_head(0.5, 0.2) for q in quantities},
+              histogram=dict(low=-24, width=1, tokens=[k / sum(keys) for k in keys], mass=[m / sum(mass) for m in mass]))
 
 
 def write(folder):

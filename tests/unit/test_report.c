@@ -202,6 +202,22 @@ static void losses_without_tokens_are_paired_by_their_means(void **state) {
     rows_close(&rows);
 }
 
+/* A row keeps so many losses; its mean is of all its tokens: 8 of mean 1.25 above, of which 4 are kept with a variance of 1/2. */
+static void the_mean_is_of_all_tokens_where_losses_are_cut(void **state) {
+    (void)state;
+    eval_rows rows = {0};
+    tally t = {0};
+    add_row(&rows, ROW_PPL, PPL("\"tokens\":8,\"nll_mean\":4.25,", "[1,2,3,4]"));
+    add_row(&rows, ROW_PPL,
+            "{\"attention\":\"dense\",\"text\":\"t\",\"length\":8,\"first\":4,\"tokens\":8,"
+            "\"nll_mean\":3,\"nll\":[0.5,2.5,2,3]}");
+    assert_true(tally_above_dense(&t, &rows.of[ROW_PPL], &rows.of[ROW_PPL].row[0]));
+    assert_int_equal(t.n, 8);
+    assert_near(tally_mean(&t), 1.25, 1e-14);
+    assert_near(tally_error(&t), sqrt(0.5 / 8), 1e-14);
+    rows_close(&rows);
+}
+
 static void names_say_what_differs(void **state) {
     (void)state;
     eval_rows rows = {0};
@@ -239,12 +255,17 @@ static void budget_is_what_the_options_mean(void **state) {
                  {"{\"budget\":-1,\"length\":8192}", 512},
                  {"{\"budget\":-1,\"length\":65536}", 1024},
                  {"{\"budget\":-1,\"segments\":40,\"segment\":null}", 640},
-                 {"{\"budget\":-1,\"segments\":40,\"segment\":64}", 2560}};
+                 {"{\"budget\":-1,\"segments\":40,\"segment\":64}", 2560},
+                 {"{\"budget\":-1,\"budget_tokens\":640,\"length\":65536}", 640}};
     eval_rows rows = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         add_row(&rows, ROW_PPL, cases[i].text);
         assert_near(method_budget(&rows.of[ROW_PPL].row[i]), cases[i].budget, 0);
     }
+    add_row(&rows, ROW_STATS, "{\"attention\":\"dense\",\"budget_tokens\":512}");
+    add_row(&rows, ROW_STATS, "{\"attention\":\"streaming\",\"budget_tokens\":512}");
+    assert_true(isnan(method_budget(&rows.of[ROW_STATS].row[0])));
+    assert_true(isnan(method_budget(&rows.of[ROW_STATS].row[1])));
     rows_close(&rows);
 }
 
@@ -337,13 +358,13 @@ static void assert_page(eval_rows *rows) {
 static void values_of_the_wrong_type_are_left_out(void **state) {
     (void)state;
     static const char *const keys[] = {
-        "attention",      "scorer",      "preset",        "text",    "length",
-        "budget",         "segments",    "segment",       "nll",     "first",
-        "tokens",         "nll_mean",    "by_position",   "batch",   "ms_per_token",
-        "bytes_per_step", "recall_mean", "layer_head",    "heat",    "grid",
-        "part",           "exact",       "nll_per_token", "pairs",   "random_features",
-        "by_s",           "sketch",      "histogram",     "command", "version",
-        "fingerprint",    "rf_features", "model"};
+        "attention",      "scorer",        "preset",        "text",      "length",
+        "budget",         "segments",      "segment",       "nll",       "first",
+        "tokens",         "nll_mean",      "by_position",   "batch",     "ms_per_token",
+        "bytes_per_step", "recall_mean",   "layer_head",    "heat",      "grid",
+        "part",           "exact",         "nll_per_token", "pairs",     "groups",
+        "predicted_sd",   "budget_tokens", "sketch",        "histogram", "command",
+        "version",        "fingerprint",   "rf_features",   "model"};
     static const char *const values[] = {
         "null",
         "true",
@@ -516,6 +537,7 @@ int main(void) {
         cmocka_unit_test(exponent_of_a_power_law),
         cmocka_unit_test(losses_are_paired_with_dense),
         cmocka_unit_test(losses_without_tokens_are_paired_by_their_means),
+        cmocka_unit_test(the_mean_is_of_all_tokens_where_losses_are_cut),
         cmocka_unit_test(names_say_what_differs),
         cmocka_unit_test(budget_is_what_the_options_mean),
         cmocka_unit_test(a_method_looks_alike_in_every_picture),

@@ -57,6 +57,7 @@ static double predicted_of(const json_t *object) {
 
 /* Means over rows (texts, lengths) as lines; those whose name ends so are drawn without markers. */
 static double draw_means(markup *m, bound_work *w, const char *plain, double top) {
+    w->chart.at_points = true;
     tally_chart(&w->chart, &w->map, false);
     for (int i = 0; i < w->chart.n; i++)
         w->chart.series[i].plain = strstr(w->chart.series[i].name, plain) != NULL;
@@ -99,9 +100,30 @@ static double draw_over_s(markup *m, bound_work *w, const row_list *rows, double
     return draw_means(m, w, "predicted", top);
 }
 
+/* What theory says of the most features there are: often too much to be drawn. */
+static void note_theory(char note[FIGURE_NOTE], const row_list *rows) {
+    double most = 0;
+    note[0] = 0;
+    for (int i = 0; i < rows->n; i++) {
+        const double n = row_real(&rows->row[i], "rf_features"),
+                     s = row_real(&rows->row[i], "s_median"),
+                     spread = row_real(&rows->row[i], "predicted_sd");
+        if (!(n > most) || isnan(s)) continue;
+        most = n;
+        const int used =
+            snprintf(note, FIGURE_NOTE, "The median s is %.1f, 2 ln n for n = %.0f is %.1f", s, n,
+                     2 * log(n));
+        snprintf(note + used, FIGURE_NOTE - (size_t)used,
+                 isnan(spread) ? "."
+                               : ", and the predicted spread e^(s/2) / \xe2\x88\x9an is %.3g. "
+                                 "Predictions above 100 are not drawn.",
+                 spread);
+    }
+}
+
 double figure_bound(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
     bound_work *w = radar_alloc(sizeof *w);
-    note[0] = 0;
+    note_theory(note, &all->of[ROW_BOUND]);
     m->failed |= w == NULL;
     if (w == NULL) return 0;
     const double first = draw_over_n(m, w, &all->of[ROW_BOUND]);

@@ -92,9 +92,9 @@ static double at_y(const svg_chart *c, const frame *f, double y) {
 
 /* ---- axes ---- */
 
-/* Few distinct x, as in a sweep, are ticks themselves. */
 static int x_ticks(const svg_chart *c, double tick[SVG_TICKS]) {
     int n = 0;
+    if (!c->at_points || !c->x.log) return svg_ticks(&c->x, tick);
     for (int i = 0; i < c->n; i++)
         for (int k = 0; k < c->series[i].n; k++) {
             const double x = c->series[i].point[k].x;
@@ -106,7 +106,7 @@ static int x_ticks(const svg_chart *c, double tick[SVG_TICKS]) {
             tick[at] = x;
             n++;
         }
-    return c->x.log ? n : svg_ticks(&c->x, tick);
+    return n;
 }
 
 static void draw_x_axis(markup *m, const svg_chart *c, const frame *f) {

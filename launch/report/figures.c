@@ -86,8 +86,7 @@ const report_figure report_figure_list[] = {
      "estimate and more of them hardly help.",
      "radar eval bound -m MODEL -f TEXT --out DIR", figure_bound, NULL},
     {"sketch", "The sketch's error by bits",
-     "Measured error of a logit beside the formula |q||k| 2^-b / \xe2\x88\x9a"
-     "d: each bit halves it.",
+     "Measured error of q.k beside the formula |q||k| 2^-b: each bit halves it.",
      "radar eval bound -m MODEL -f TEXT --out DIR", figure_sketch, NULL},
     {NULL, "Free generation",
      "Text generated without a prompt. Distinct n: share of n-token runs that are different; "

@@ -77,7 +77,7 @@ static double draw_recall(markup *m, const matrix *x, const eval_row *row, doubl
     const svg_heat heat = {x->rows, x->columns, x->value, 0, 1, false};
     const double height = fmax(36, fmin(8.0 * x->rows, 144)), left = 34;
     method_name(name, row, "|budget|segments|length|");
-    snprintf(title, sizeof title, "%s: mean %s", name,
+    snprintf(title, sizeof title, "%s: average %s", name,
              svg_number(number, row_real(row, "recall_mean")));
     svg_text(m, 4, top + 12, "start", 11.5, SVG_WIDTH - 8, title);
     svg_heat_draw(m, &heat, left, top + 19, SVG_WIDTH - left - 8, height);

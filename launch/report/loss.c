@@ -84,6 +84,7 @@ static double draw_loss(markup *m, const eval_rows *all, char note[FIGURE_NOTE],
     w->chart.x = (svg_axis){.label = view->label, .log = true};
     w->chart.y = (svg_axis){.label = "loss above dense, nats per token", .log = wants_log(&w->map)};
     w->chart.zero = true;
+    w->chart.at_points = !view->with_dense;
     tally_chart(&w->chart, &w->map, true);
     if (!view->sweep || differ_in_x(&w->map)) height = svg_chart_draw(m, &w->chart, 0);
     note_filter(note, rows, !view->any_length, !view->any_budget);
@@ -213,6 +214,7 @@ double figure_time(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
     }
     w->chart.x = (svg_axis){.label = "context t, tokens", .log = true};
     w->chart.y = (svg_axis){.label = "time per token, ms", .log = true};
+    w->chart.at_points = true;
     tally_chart(&w->chart, &w->map, false);
     for (int i = 0; i < w->chart.n; i++) {
         svg_series *s = &w->chart.series[i];

@@ -22,7 +22,7 @@ static const char page_rules[] =
     "th{position:sticky;top:0;background:#f2f2f2}.n{text-align:right;font-variant-numeric:tabular-"
     "nums}"
     "code{font:.8125rem/1.5 ui-monospace,monospace}.commands{padding-left:1.2rem}"
-    "ul{margin:.3rem 0}"
+    "ul{margin:.3rem 0}main>.absent{margin:-1.3rem 0 0}"
     "@media(prefers-color-scheme:dark){body{color:#e8e8e8;background:#14171a}"
     ".see,.absent{color:#a8adb3}.scroll,th,td{border-color:#3a4046}th{background:#23282d}}"
     "@media print{.scroll{max-height:none}}";

@@ -41,18 +41,23 @@ static const first_figure first_figures[ROW_KINDS][3] = {
     [ROW_RULER] = {{"nll per token", "nll_per_token"}, {"exact", "exact"}},
     [ROW_GENERATE] = {{"repetition", "repetition"}, {"distinct 4", "distinct_4"}},
     [ROW_CALIBRATE] = {{"median error", "error_median"}, {"95 % below", "error_p95"}},
+    [ROW_BOUND] = {{"median error", "error_median"}, {"95 % below", "error_p95"}},
+    [ROW_STATS] = {{"effective tokens", "effective_tokens"}, {"logit sd", "logit_sd"}},
 };
 
 static void figures_cell(markup *m, row_kind kind, const eval_row *row, const row_list *rows) {
     tally above = {0};
+    bool any = false;
     markup_add(m, "<td>");
     for (int k = 0; k < 3 && first_figures[kind][k].key != NULL; k++) {
         const double v = row_real(row, first_figures[kind][k].key);
-        if (!isnan(v)) markup_format(m, "%s %.4g; ", first_figures[kind][k].says, v);
+        if (isnan(v)) continue;
+        markup_format(m, "%s%s %.4g", any ? "; " : "", first_figures[kind][k].says, v);
+        any = true;
     }
     if (kind == ROW_PPL && !method_is_dense(row) && tally_above_dense(&above, rows, row) &&
         above.n > 0) {
-        markup_format(m, "above dense %.4f", tally_mean(&above));
+        markup_format(m, "%sabove dense %.4f", any ? "; " : "", tally_mean(&above));
         if (!isnan(tally_error(&above))) markup_format(m, " \xc2\xb1 %.4f", tally_error(&above));
     }
     markup_add(m, "</td>");
@@ -96,14 +101,16 @@ static bool said_before(const row_list *rows, int i) {
 }
 
 bool table_commands(markup *m, const eval_rows *rows) {
-    enum { COMMANDS = 200 };
+    enum { COMMANDS = 1000 };
     int n = 0;
     for (int k = 0; k < ROW_KINDS; k++)
         for (int i = 0; i < rows->of[k].n && n < COMMANDS; i++) {
             const eval_row *row = &rows->of[k].row[i];
             const char *command = row_text(row, "command"), *version = row_text(row, "version");
             if (command == NULL || said_before(&rows->of[k], i)) continue;
-            if (n++ == 0) markup_add(m, "<ul class=\"commands\">");
+            if (n++ == 0)
+                markup_add(m, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+                              "aria-label=\"Commands\"><ul class=\"commands\">");
             markup_add(m, "<li><code>");
             markup_text(m, command);
             markup_add(m, "</code>");
@@ -114,6 +121,6 @@ bool table_commands(markup *m, const eval_rows *rows) {
             }
             markup_add(m, "</li>\n");
         }
-    if (n > 0) markup_add(m, "</ul>\n");
+    if (n > 0) markup_add(m, "</ul></div>\n");
     return n > 0;
 }

@@ -58,12 +58,13 @@ typedef struct svg_series {
 } svg_series;
 
 typedef struct svg_chart {
-    svg_axis x, y; /* label and log are given, the range is found */
-    bool zero;     /* the y axis reaches to 0 */
-    bool unit;     /* both axes are [0, 1], with the diagonal */
-    int n;         /* series */
-    int left_out;  /* points of series or numbers beyond the limits */
-    double height; /* of the plot; 0: as usual */
+    svg_axis x, y;  /* label and log are given, the range is found */
+    bool zero;      /* the y axis reaches to 0 */
+    bool unit;      /* both axes are [0, 1], with the diagonal */
+    int n;          /* series */
+    int left_out;   /* points of series or numbers beyond the limits */
+    bool at_points; /* few different x, as in a sweep, are the ticks of a logarithmic x axis */
+    double height;  /* of the plot; 0: as usual */
     svg_series series[SVG_SERIES];
 } svg_chart;
 

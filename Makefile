@@ -3,6 +3,7 @@
 # make test            everything that proves it right, in under 10 minutes (unit, MPI, command line, golden data)
 # make check-long      the quality figures of README.md on 8k tokens (tens of minutes)
 # make peers           speed beside llama.cpp on this machine (builds it under build/peers)
+# make check-report  the page of radar report in headless Chromium, on a phone and a desk
 # make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
 # make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
 # make install         PREFIX=/usr/local DESTDIR=: radar, libradar.a, radar.h, radar.pc
@@ -25,7 +26,7 @@ O := build/$(VARIANT)
 MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # What the machine offers is probed once per variant, by compiling; the file is kept.  Goals that only start others do without.
-STARTERS := demo test check-long peers soak sanitize-unit deps model format check-format clean compile_commands.json
+STARTERS := demo test check-long check-report peers soak sanitize-unit deps model format check-format clean compile_commands.json
 ifneq ($(filter-out $(STARTERS),$(or $(MAKECMDGOALS),all)),)
 include $O/config.mk
 endif
@@ -49,7 +50,7 @@ UNIT := $(UNIT_SRC:tests/unit/%.c=$O/%)
 MPI_TESTS := $(MPI_SRC:tests/mpi/%.c=$O/mpi/%)
 BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 
-.PHONY: all programs test-programs unit bench test demo check-long peers soak sanitize-unit deps model install format \
+.PHONY: all programs test-programs unit bench test demo check-long check-report peers soak sanitize-unit deps model install format \
         check-format clean
 all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
@@ -117,6 +118,9 @@ check-long:
 	$(AGAIN) all
 	@launch/fetch_model.sh $(MODEL)
 	@tests/check_long.sh build/radar $(MODEL)
+check-report:
+	$(AGAIN) all
+	@tests/bench/check_report.sh build/radar
 peers:
 	@launch/deps.sh build demo
 	$(AGAIN) all

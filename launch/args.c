@@ -85,6 +85,11 @@ static radar_status check_input(const launch_options *o, radar_error *err) {
 }
 
 static radar_status check_together(const launch_options *o, radar_error *err) {
+    if (o->command == LAUNCH_REPORT)
+        return o->folder != NULL ? RADAR_OK
+                                 : radar_fail(err, RADAR_ERR_USAGE,
+                                              "report of what? radar report DIR: the folder that "
+                                              "radar eval --out wrote");
     const radar_status st = check_input(o, err);
     if (st != RADAR_OK) return st;
     if (typed(o, "segments") && typed(o, "budget"))
@@ -268,6 +273,7 @@ static radar_status parse_options(launch_options *opt, int argc, char **argv, ra
         const radar_status st = take_value(opt, row, optarg, err);
         if (st != RADAR_OK) return st;
     }
+    if (optind < argc && opt->command == LAUNCH_REPORT) opt->folder = argv[optind++];
     if (optind < argc)
         return radar_fail(err, RADAR_ERR_USAGE, "unexpected '%s': a prompt is given with -p or -f",
                           argv[optind]);

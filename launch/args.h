@@ -17,7 +17,8 @@ typedef enum launch_command {
     LAUNCH_DETOKENIZE = 16,
     LAUNCH_INSPECT = 32,
     LAUNCH_HELP = 64, /* text on stdout, of help_of (0: the overview) */
-    LAUNCH_VERSION = 128
+    LAUNCH_VERSION = 128,
+    LAUNCH_REPORT = 1 << 19
 } launch_command;
 
 /* The kinds of eval are told apart by a bit of their own: an option's row says which of them know it. */
@@ -60,6 +61,7 @@ typedef struct launch_options {
     bool chat, no_special;
     /* output */
     const char *logits, *nll;
+    const char *folder, *output, *svg; /* report DIR -o FILE --svg NAME */
     bool json, quiet;
     /* generation */
     int64_t n;

@@ -41,8 +41,8 @@ typedef struct launch_job {
 
 typedef radar_status launch_command_fn(launch_job *job);
 launch_command_fn launch_run, launch_eval, launch_compare; /* [all ranks] */
-launch_command_fn launch_tokenize, launch_detokenize,
-    launch_inspect; /* rank 0 alone, without an exchange */
+launch_command_fn launch_tokenize, launch_detokenize, launch_inspect,
+    launch_make_report; /* rank 0 alone, without an exchange */
 
 /* ---- job.c ---- */
 

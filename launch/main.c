@@ -145,6 +145,8 @@ static radar_status run_command(launch_job *job) {
         return first ? launch_detokenize(job) : RADAR_OK;
     case LAUNCH_INSPECT:
         return first ? launch_inspect(job) : RADAR_OK;
+    case LAUNCH_REPORT:
+        return first ? launch_make_report(job) : RADAR_OK;
     case LAUNCH_HELP:
     case LAUNCH_VERSION:
         return print_text(job);

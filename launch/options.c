@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "launch/report/page.h"
 #include "runtime/radar.h"
 #include "runtime/sys.h"
 
@@ -37,6 +38,8 @@ const launch_command_row launch_command_table[] = {
     ONE(LAUNCH_DETOKENIZE, "detokenize", "token ids to the bytes they spell",
         "-m MODEL [--ids FILE]"),
     ONE(LAUNCH_INSPECT, "inspect", "what is in a model file", "-m MODEL [--json]"),
+    ONE(LAUNCH_REPORT, "report", "one page of pictures from the rows of radar eval",
+        "DIR [-o FILE] [--svg NAME]"),
 };
 const size_t launch_command_count = COUNT(launch_command_table);
 
@@ -56,6 +59,7 @@ enum {
     TOKENIZE = LAUNCH_TOKENIZE,
     DETOKENIZE = LAUNCH_DETOKENIZE,
     INSPECT = LAUNCH_INSPECT,
+    REPORT = LAUNCH_REPORT,
     DECODES = RUN | EVAL | COMPARE,
     SETTING = DECODES | LAUNCH_LISTED,
     READS = DECODES | TOKENIZE,
@@ -114,7 +118,11 @@ const launch_option_row launch_option_table[] = {
     STRING("out", 0, out, EVAL | LAUNCH_PLACE, "DIR", NULL,
            "rows of figures go to DIR/KIND.jsonl and DIR/KIND.csv; what is there is not computed "
            "again"),
-    SWITCH("quiet", quiet, ALL | LAUNCH_PLACE, "only errors on standard error"),
+    STRING("output", 'o', output, REPORT, "FILE", "report.html",
+           "the page, or the picture; - is standard output"),
+    CHOICE("svg", svg, REPORT, REPORT_FIGURES, NULL, "the whole page",
+           "one picture alone, as SVG on white"),
+    SWITCH("quiet", quiet, ALL | REPORT | LAUNCH_PLACE, "only errors on standard error"),
     HEADING("Generation"),
     NUMBER("predict", 'n', n, RUN | COMPARE | GENERATE, -1, LAUNCH_MOST, NULL,
            "tokens to generate; -1: until the context is full"),
@@ -214,7 +222,7 @@ const launch_option_row launch_option_table[] = {
     NUMBER("stripe", 0, stripe, DECODES, 64, 1048576, NULL,
            "tokens dealt to a shard at a time, a multiple of 64"),
     NUMBER("chunk", 0, chunk, DECODES, 1, 4096, NULL, "tokens of one pass of prefill"),
-    {LAUNCH_SWITCH, "help", 'h', 0, ALL | LAUNCH_PLACE, NULL, 0, 0, NULL, NULL, NULL, "this text"},
+    {LAUNCH_SWITCH, "help", 'h', 0, ALL | REPORT | LAUNCH_PLACE, NULL, 0, 0, NULL, NULL, NULL, "this text"},
 };
 const size_t launch_option_count = COUNT(launch_option_table);
 _Static_assert(COUNT(launch_option_table) < LAUNCH_OPTIONS_MOST, "lists by row have room");
@@ -277,7 +285,7 @@ char *launch_args_text(const launch_options *opt, size_t *bytes) {
 }
 
 static void print_option(FILE *out, const launch_options *defaults, const launch_option_row *row) {
-    char left[80], value[128] = "", letter[5] = "    ";
+    char left[256], value[128] = "", letter[5] = "    ";
     const bool listed = defaults->command == LAUNCH_EVAL && (row->in & LAUNCH_LISTED) != 0;
     if (row->letter != 0) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     const char *what = row->kind == LAUNCH_CHOICE ? row->choices : row->value;

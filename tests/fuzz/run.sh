@@ -9,7 +9,7 @@ share=$((seconds / ${#targets[@]} + 1))
 [ -f build/cpu-clang-14/config.mk ] || { echo "type make soak: the compiler is not probed yet" >&2; exit 1; }
 read -ra flags <<<"$(sed -n 's/^\(PKG\|MPI\)_CFLAGS := //p' build/cpu-clang-14/config.mk | tr '\n' ' ')"
 read -ra libs <<<"$(sed -n 's/^\(PKG\|MPI\)_LIBS := //p' build/cpu-clang-14/config.mk | tr '\n' ' ')"
-sources=(runtime/*.c runtime/*/*.c kernels/*.c kernels/cpu/*.c parallel/*.c)
+sources=(runtime/*.c runtime/*/*.c kernels/*.c kernels/cpu/*.c parallel/*.c launch/report/*.c launch/report.c launch/output.c)
 passed=0 failed=0
 
 # The library once, with coverage but without a main; then a program per target.

@@ -30,9 +30,9 @@ typedef enum launch_kind {
     LAUNCH_GENERATE = 1 << 12,
     LAUNCH_CALIBRATE = 1 << 13,
     LAUNCH_BOUND = 1 << 14,
-    LAUNCH_STATS = 1 << 15
+    LAUNCH_STATS = 1 << 15,
+    LAUNCH_ADVISE = 1 << 20
 } launch_kind;
-enum { LAUNCH_KINDS = 8 };
 
 #define LAUNCH_AUTO (-1) /* numbers that may be "auto" */
 #define LAUNCH_UNSET INT64_MIN
@@ -71,6 +71,7 @@ typedef struct launch_options {
     uint64_t seed;
     /* evaluation */
     int64_t from, tail, length, batch, every, layer, head, depths, questions;
+    double within;
     const char *out;
     /* machine */
     const char *backend, *isa, *precision, *kv_type;

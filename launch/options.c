@@ -33,6 +33,8 @@ const launch_command_row launch_command_table[] = {
              WITH_TEXT),
     EVAL_ROW(LAUNCH_GENERATE, "generate", "free generation: repetition, and its loss under dense",
              "-m MODEL [options]"),
+    EVAL_ROW(LAUNCH_ADVISE, "advise", "the cheapest setting that keeps the loss and misses no fact",
+             WITH_TEXT),
     ONE(LAUNCH_TOKENIZE, "tokenize", "text to token ids, a JSON array",
         "-m MODEL (-p TEXT | -f FILE) [options]"),
     ONE(LAUNCH_DETOKENIZE, "detokenize", "token ids to the bytes they spell",
@@ -53,7 +55,8 @@ enum {
     CALIBRATE = LAUNCH_CALIBRATE,
     BOUND = LAUNCH_BOUND,
     STATS = LAUNCH_STATS,
-    EVAL = PPL | RECALL | NEEDLE | RULER | GENERATE | CALIBRATE | BOUND | STATS,
+    ADVISE = LAUNCH_ADVISE,
+    EVAL = PPL | RECALL | NEEDLE | RULER | GENERATE | CALIBRATE | BOUND | STATS | ADVISE,
     PROBES = RECALL | CALIBRATE | BOUND | STATS,
     COMPARE = LAUNCH_COMPARE,
     TOKENIZE = LAUNCH_TOKENIZE,
@@ -118,6 +121,8 @@ const launch_option_row launch_option_table[] = {
     STRING("out", 0, out, EVAL | LAUNCH_PLACE, "DIR", NULL,
            "rows of figures go to DIR/KIND.jsonl and DIR/KIND.csv; what is there is not computed "
            "again"),
+    STRING("output", 'o', output, ADVISE | LAUNCH_PLACE, "FILE", NULL,
+           "writes the advice as a profile, which --profile FILE reads"),
     STRING("output", 'o', output, REPORT, "FILE", "report.html",
            "the page, or the picture; - is standard output"),
     CHOICE("svg", svg, REPORT, REPORT_FIGURES, NULL, "the whole page",
@@ -128,7 +133,8 @@ const launch_option_row launch_option_table[] = {
            "tokens to generate; -1: until the context is full"),
     SWITCH("ignore-eos", ignore_eos, RUN, "go on behind an end-of-text token"),
     SEED("seed", 's', seed, RUN | COMPARE | GENERATE | LAUNCH_LISTED, "of the sampler"),
-    SEED("seed", 's', seed, NEEDLE | RULER | LAUNCH_LISTED, "of what is hidden in the text"),
+    SEED("seed", 's', seed, NEEDLE | RULER | ADVISE | LAUNCH_LISTED,
+         "of what is hidden in the text"),
     REAL("temp", temperature, RUN | COMPARE | GENERATE, 0, 1000, "temperature; 0: greedy"),
     NUMBER("top-k", 0, top_k, RUN | COMPARE | GENERATE, 0, LAUNCH_MOST, NULL,
            "sample among the N likeliest tokens; 0: all"),
@@ -142,6 +148,9 @@ const launch_option_row launch_option_table[] = {
            "and the loss of the token after each is scored"),
     NUMBER("tail", 0, tail, PPL, 1, LAUNCH_MOST, "all from --from on",
            "only the last N positions are scored"),
+    NUMBER("tail", 0, tail, ADVISE, 16, LAUNCH_MOST, "256", "only the last N positions are scored"),
+    REAL("within", within, ADVISE, 0, 1000,
+         "percent that the loss may be above dense attention's, its standard error included"),
     NUMBER("length", 0, length, EVAL | LAUNCH_LISTED, 2, LAUNCH_MOST, "the whole text",
            "tokens of the text used; of needle and ruler: of the text that is made"),
     NUMBER("batch", 0, batch, EVAL, 1, 64, NULL, "rows computed in one pass"),
@@ -222,7 +231,8 @@ const launch_option_row launch_option_table[] = {
     NUMBER("stripe", 0, stripe, DECODES, 64, 1048576, NULL,
            "tokens dealt to a shard at a time, a multiple of 64"),
     NUMBER("chunk", 0, chunk, DECODES, 1, 4096, NULL, "tokens of one pass of prefill"),
-    {LAUNCH_SWITCH, "help", 'h', 0, ALL | REPORT | LAUNCH_PLACE, NULL, 0, 0, NULL, NULL, NULL, "this text"},
+    {LAUNCH_SWITCH, "help", 'h', 0, ALL | REPORT | LAUNCH_PLACE, NULL, 0, 0, NULL, NULL, NULL,
+     "this text"},
 };
 const size_t launch_option_count = COUNT(launch_option_table);
 _Static_assert(COUNT(launch_option_table) < LAUNCH_OPTIONS_MOST, "lists by row have room");
@@ -244,6 +254,7 @@ void launch_options_default(launch_options *o, const launch_command_row *command
     o->budget = o->dense_below = LAUNCH_AUTO;
     o->segments = o->rf_features = o->from = o->context = LAUNCH_UNSET;
     o->length = o->tail = o->layer = o->head = o->questions = LAUNCH_UNSET;
+    o->within = 1;
     o->batch = 64, o->every = 4, o->depths = 10;
     o->window = 256, o->sinks = 4, o->scorer_seed = 1, o->segment = 16;
     o->sketch_bits = 2, o->outliers = 3, o->observe = 32, o->rf_temper = 1;

@@ -6,9 +6,9 @@
 
 #include "runtime/sys.h"
 
-static const eval_kind *const kinds[] = {&eval_ppl,   &eval_recall,  &eval_calibrate,
-                                         &eval_bound, &eval_stats,   &eval_needle,
-                                         &eval_ruler, &eval_generate};
+static const eval_kind *const kinds[] = {&eval_ppl,   &eval_recall,   &eval_calibrate,
+                                         &eval_bound, &eval_stats,    &eval_needle,
+                                         &eval_ruler, &eval_generate, &eval_advise};
 
 static const eval_kind *kind_of(const launch_options *opt) {
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)

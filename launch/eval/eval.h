@@ -47,7 +47,7 @@ struct eval_kind {
 };
 
 extern const eval_kind eval_ppl, eval_recall, eval_needle, eval_ruler, eval_generate,
-    eval_calibrate, eval_bound, eval_stats;
+    eval_calibrate, eval_bound, eval_stats, eval_advise;
 
 /* ---- sweep.c ---- */
 

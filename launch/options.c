@@ -88,8 +88,8 @@ const launch_option_row launch_option_table[] = {
            "f32 per scored position: the loss of the token after it, in nats"),
     STRING("output", 'o', output, REPORT, "FILE", "report.html",
            "the page, or the picture; - is standard output"),
-    CHOICE("svg", svg, REPORT, REPORT_FIGURES, NULL, "the whole page",
-           "one picture alone, as SVG on white"),
+    STRING("svg", 0, svg, REPORT, "NAME", "the whole page",
+           "one picture alone, as SVG on white: " REPORT_FIGURES),
     SWITCH("quiet", quiet, ALL | REPORT, "only errors on standard error"),
     HEADING("Generation"),
     NUMBER("predict", 'n', n, RUN | COMPARE, -1, LAUNCH_MOST, NULL,
@@ -277,7 +277,7 @@ char *launch_args_text(const launch_options *opt, size_t *bytes) {
 }
 
 static void print_option(FILE *out, const launch_options *defaults, const launch_option_row *row) {
-    char left[256], value[128] = "", letter[5] = "    ";
+    char left[80], value[128] = "", letter[5] = "    ";
     if (row->letter != 0) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     const char *what = row->kind == LAUNCH_CHOICE ? row->choices : row->value;
     snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, what != NULL ? " " : "",

@@ -125,8 +125,8 @@ const launch_option_row launch_option_table[] = {
            "writes the advice as a profile, which --profile FILE reads"),
     STRING("output", 'o', output, REPORT, "FILE", "report.html",
            "the page, or the picture; - is standard output"),
-    CHOICE("svg", svg, REPORT, REPORT_FIGURES, NULL, "the whole page",
-           "one picture alone, as SVG on white"),
+    STRING("svg", 0, svg, REPORT, "NAME", "the whole page",
+           "one picture alone, as SVG on white: " REPORT_FIGURES),
     SWITCH("quiet", quiet, ALL | REPORT | LAUNCH_PLACE, "only errors on standard error"),
     HEADING("Generation"),
     NUMBER("predict", 'n', n, RUN | COMPARE | GENERATE, -1, LAUNCH_MOST, NULL,
@@ -296,7 +296,7 @@ char *launch_args_text(const launch_options *opt, size_t *bytes) {
 }
 
 static void print_option(FILE *out, const launch_options *defaults, const launch_option_row *row) {
-    char left[256], value[128] = "", letter[5] = "    ";
+    char left[80], value[128] = "", letter[5] = "    ";
     const bool listed = defaults->command == LAUNCH_EVAL && (row->in & LAUNCH_LISTED) != 0;
     if (row->letter != 0) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     const char *what = row->kind == LAUNCH_CHOICE ? row->choices : row->value;

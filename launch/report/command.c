@@ -56,6 +56,9 @@ radar_status launch_make_report(launch_job *job) {
     const char *path = o->output != NULL ? o->output : "report.html";
     eval_rows rows;
     markup m = {0};
+    if (o->svg != NULL && report_figure_named(o->svg) == NULL)
+        return radar_fail(&job->err, RADAR_ERR_USAGE,
+                          "--svg '%.40s': not known; use one of " REPORT_FIGURES, o->svg);
     radar_status st = rows_read(&rows, o->folder, warn, &job->report, &job->err);
     if (st == RADAR_OK)
         st = o->svg != NULL ? report_svg(&m, &rows, o->svg, &job->err)

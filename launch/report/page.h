@@ -4,10 +4,10 @@
 
 #include "launch/report/figures.h"
 
-/* What --svg takes, for the table of options. */
+/* What --svg takes, for the help. */
 #define REPORT_FIGURES \
-    "loss-budget|loss-bytes|loss-length|position|time|recall|heat|scores|needle|ruler|n-sweep|" \
-    "k-sweep|calibrate|bound|sketch"
+    "loss-budget, loss-bytes, loss-length, position, time, recall, heat, scores, needle, ruler, " \
+    "n-sweep, k-sweep, calibrate, bound, sketch"
 
 /* [this rank] The whole page into m; folder: its name for the reader. */
 radar_status report_page(markup *m, const eval_rows *rows, const char *folder, radar_error *err);

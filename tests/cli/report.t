@@ -79,7 +79,7 @@ svg = xml.parse(sys.argv[1]).getroot()
 assert svg.find('{http://www.w3.org/2000/svg}rect').get('class') == 'paper' and svg.find('{http://www.w3.org/2000/svg}style').text
 " "$D/$name.svg"
     ok $? "--svg $name"
-    "$RADAR" report -h | grep -q -- "[ |]$name[ |]"
+    "$RADAR" report -h | grep -q -- " $name[, ]"
     ok $? "the help lists $name"
 done
 accepted "report to standard output" report "$D/rows" -o - --quiet
@@ -123,7 +123,7 @@ refused "a folder for a file" 65 'not a file of rows' report "$D/file" -o "$D/x.
 rmdir "$D/file/ppl.jsonl" && mkfifo "$D/file/ppl.jsonl"
 refused "a pipe for a file" 65 'not a file of rows' report "$D/file" -o "$D/x.html"
 refused "no rows for a picture" 66 'radar eval needle' report "$D/one" --svg needle -o "$D/x.svg"
-refused "no such picture" 64 'loss-budget|' report "$D/rows" --svg pie
+refused "no such picture" 64 'use one of loss-budget' report "$D/rows" --svg pie
 refused "a place that is not there" 73 'cannot be created' report "$D/rows" -o "$D/no/such/page.html"
 refused "a folder for the page" 73 'cannot be created' report "$D/rows" -o "$D/none"
 refused "a full disk" 74 '/dev/full: write failed' report "$D/rows" -o /dev/full

@@ -475,7 +475,7 @@ static void names_of_pictures_are_those_of_the_option(void **state) {
         assert_int_equal(f->name != NULL, f->draw != NULL);
         assert_int_equal(f->table != NULL, f->draw == NULL);
         if (f->name == NULL) continue;
-        if (list[0] != 0) strcat(list, "|");
+        if (list[0] != 0) strcat(list, ", ");
         strcat(list, f->name);
         assert_ptr_equal(report_figure_named(f->name), f);
     }

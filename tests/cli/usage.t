@@ -52,7 +52,7 @@ done <<'T'
 --min-p 2 from 0 to 1
 --min-p -1 from 0 to 1
 --attention sparse radar|dense|streaming
---scorer best sketch|mean|rf|exact
+--scorer best sketch|mean|outlier|minmax|rf|exact
 --budget 0 auto or
 --budget automatic auto or
 --dense-below -1 auto or
@@ -80,8 +80,6 @@ T
 refused "--kv-type q8 is known, not built" 78 'not built' run -m "$M" -p x --kv-type q8
 refused "--kv-type fp8 is known, not built" 78 'not built' run -m "$M" -p x --kv-type fp8
 refused "--backend cuda is known, not built" 78 'not built' run -m "$M" -p x --backend cuda
-refused "--attention h2o is known, not built" 78 'not built' run -m "$M" -p x --attention h2o
-refused "--scorer minmax is known, not built" 78 'not built' run -m "$M" -p x --scorer minmax
 
 for command in run "eval ppl" compare tokenize detokenize inspect; do
     # shellcheck disable=SC2086

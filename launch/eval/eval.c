@@ -26,7 +26,7 @@ static radar_status open_all(eval_context *c, const launch_options *base) {
     const bool given = base->prompt != NULL || base->file != NULL || base->ids != NULL;
     if (c->settings < 0)
         return radar_fail(&job->err, RADAR_ERR_USAGE,
-                          "the lists make more than 65536 settings; shorten them");
+                          "the lists make more than 16384 settings; shorten them");
     if (c->kind->needs_text && !given)
         return radar_fail(&job->err, RADAR_ERR_USAGE,
                           "%s has no input: give -p TEXT, -f FILE or --ids FILE", base->title);

@@ -40,6 +40,8 @@ static int64_t agreeing(const slot *s, const int32_t *token, int64_t n, int64_t 
 /* Another session beside those that are open takes at most an eighth of the memory that is free; rank 0 looks. */
 static bool room_for_more(eval_context *c, int64_t room) {
     const radar_model_info *m = &c->job->info;
+    const int64_t asked = c->setting.context;
+    if (asked != LAUNCH_UNSET) room = radar_max64(room, asked > 0 ? asked : m->context);
     const double bytes = (double)room * 2 * m->head_dim * m->kv_heads * m->layers * 4;
     unsigned char fits = bytes < (double)radar_memory_available() / 8;
     c->job->world->broadcast(c->job->world, &fits, sizeof fits);
@@ -68,6 +70,19 @@ static slot *choose_slot(eval_context *c, const int32_t *token, int64_t n, int64
 
 /* ---- a session that is open and set ---- */
 
+/* Where there is no room for another session on some rank, it takes the place of all others. */
+static radar_status open_another(eval_context *c, int64_t context) {
+    launch_job *job = c->job;
+    const radar_session_options opt = launch_session_options(&c->setting, context);
+    radar_status st = radar_session_open(&job->session, job->engine, &opt);
+    if (st == RADAR_ERR_MEMORY) {
+        for (int i = 0; i < SLOTS; i++)
+            if (&c->cache->slot[i] != c->cache->now) close_slot(&c->cache->slot[i]);
+        st = radar_session_open(&job->session, job->engine, &opt);
+    }
+    return st == RADAR_OK ? st : launch_library_failed(job, st);
+}
+
 static radar_status open_slot(eval_context *c, slot *s, int64_t room) {
     launch_job *job = c->job;
     const bool first = c->cache->now == NULL; /* it is told of once */
@@ -80,10 +95,9 @@ static radar_status open_slot(eval_context *c, slot *s, int64_t room) {
     s->token = radar_alloc_array((size_t)context, sizeof *s->token);
     if (s->token == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the tokens");
     if (launch_agree(job) != RADAR_OK) return job->err.status;
-    const radar_session_options opt = launch_session_options(&c->setting, context);
-    st = first ? launch_open_session(job, context)
-               : radar_session_open(&job->session, job->engine, &opt);
-    if (st != RADAR_OK) return first ? st : launch_library_failed(job, st);
+    if (first) st = launch_open_session(job, context);
+    if (!first) st = open_another(c, context);
+    if (st != RADAR_OK) return st;
     s->session = job->session;
     s->context = context;
     s->kv_type = c->setting.kv_type;

@@ -28,7 +28,7 @@ static radar_status open_all(eval_context *c, const launch_options *base) {
     const bool given = base->prompt != NULL || base->file != NULL || base->ids != NULL;
     if (c->settings < 0)
         return radar_fail(&job->err, RADAR_ERR_USAGE,
-                          "the lists make more than 65536 settings; shorten them");
+                          "the lists make more than 16384 settings; shorten them");
     if (c->kind->needs_text && !given)
         return radar_fail(&job->err, RADAR_ERR_USAGE,
                           "%s has no input: give -p TEXT, -f FILE or --ids FILE", base->title);
@@ -90,14 +90,22 @@ static void reword_stop(eval_context *c, const launch_options *base) {
              (int)*job->world->signal, base->out);
 }
 
+/* Settings side by side are judged at the same positions: where any of them leaves something out, all begin late. */
+static bool all_dense(const launch_options *base) {
+    launch_options setting;
+    for (int64_t i = 0; eval_setting(&setting, base, i); i++)
+        if (strcmp(setting.attention, "dense") != 0) return false;
+    return true;
+}
+
 radar_status launch_eval(launch_job *job) {
     launch_options base = *job->opt;
     eval_context c = {.job = job,
                       .kind = kind_of(&base),
                       .text_name = text_name(&base),
                       .settings = eval_settings(&base)};
-    /* Settings side by side are judged at the same positions. */
-    if (base.from == LAUNCH_UNSET && base.tail == LAUNCH_UNSET && c.settings > 1) base.from = 2048;
+    if (base.from == LAUNCH_UNSET && base.tail == LAUNCH_UNSET)
+        base.from = all_dense(&base) ? 0 : 2048;
     uint64_t *hash = radar_alloc_array((size_t)radar_max64(c.settings, 1), sizeof *hash);
     if (hash == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the sweep");
     const launch_options *given = job->opt;

@@ -27,8 +27,7 @@ static radar_status choose_positions(ppl_state *e) {
     launch_job *job = e->c->job;
     const launch_options *o = job->opt;
     const int64_t n = (int64_t)e->c->text.n;
-    e->first = o->from != LAUNCH_UNSET ? o->from : strcmp(o->attention, "dense") == 0 ? 0 : 2048;
-    if (o->tail != LAUNCH_UNSET) e->first = n - 1 - o->tail;
+    e->first = o->tail != LAUNCH_UNSET ? n - 1 - o->tail : o->from;
     e->last = n - 2;
     e->n = e->last - e->first + 1;
     if (e->first < 0)

@@ -7,7 +7,7 @@
 #include "launch/profile.h"
 #include "runtime/sys.h"
 
-enum { SETTINGS_MOST = 1 << 16, TEXT_MOST = 1 << 13 };
+enum { SETTINGS_MOST = 1 << 14, TEXT_MOST = 1 << 13 };
 
 /* ---- what an attention uses ---- */
 

@@ -82,7 +82,8 @@ radar_status eval_wrap_open(launch_job *job, eval_wrap *w) {
     *w = (eval_wrap){0};
     radar_status st = tokenize(job, &plain, "a", 0);
     if (st == RADAR_OK) st = tokenize(job, &w->before, "a", RADAR_TEXT_BOS);
-    const bool begins = w->before.n > plain.n;
+    if (st == RADAR_OK) st = tokenize(job, &w->newline, "\n", 0);
+    const bool begins = st == RADAR_OK && w->before.n > plain.n;
     w->before.n = begins ? 1 : 0;
     w->beginning = begins ? w->before.token[0] : -1;
     if (st == RADAR_OK && radar_chat(job->engine, NULL, "@", 1, &token, &n) == RADAR_OK) {
@@ -102,6 +103,7 @@ radar_status eval_wrap_open(launch_job *job, eval_wrap *w) {
 void eval_wrap_close(eval_wrap *w) {
     free_tokens(&w->before);
     free_tokens(&w->after);
+    free_tokens(&w->newline);
 }
 
 /* ---- the context ---- */
@@ -110,13 +112,13 @@ int64_t eval_draft_other(const eval_draft *d, const eval_wrap *w) {
     return d->longest + (int64_t)w->before.n;
 }
 
-/* Where the line that token `at` of the filler lies in ends; at, where no line ends soon. */
+/* Where the line that token `at` of the filler lies in ends; -1: not soon. */
 static int64_t line_end(eval_draft *d, const int32_t *filler, int64_t n_filler, int64_t start,
                         int64_t at, int64_t end) {
     enum { SOON = 256 };
     for (int64_t i = at; i < end && i < at + SOON; i++)
         if (eval_ends_line(d->job, filler[(start + i) % n_filler])) return i + 1;
-    return at;
+    return -1;
 }
 
 static radar_status copy_filler(eval_draft *d, const int32_t *filler, int64_t n_filler,
@@ -134,7 +136,7 @@ radar_status eval_fill(eval_draft *d, const eval_wrap *w, const int32_t *filler,
                        int64_t start, int64_t room, eval_insert *insert, int n) {
     int64_t lines = 0, done = 0;
     for (int i = 0; i < n; i++) lines += (int64_t)insert[i].line.n;
-    const int64_t around = room - lines;
+    const int64_t around = room - lines - n * (int64_t)w->newline.n;
     if (around < 2 * n || n_filler < 1)
         return radar_fail(&d->job->err, RADAR_ERR_DATA,
                           "%d lines of %lld tokens do not fit a text of %lld: raise --length", n,
@@ -142,8 +144,11 @@ radar_status eval_fill(eval_draft *d, const eval_wrap *w, const int32_t *filler,
     radar_status st = eval_add_tokens(d->job, &d->context, w->before.token, w->before.n);
     for (int i = 0; i < n && st == RADAR_OK; i++) {
         const int64_t at = radar_max64(done, (int64_t)(insert[i].depth * (double)around));
-        const int64_t end = line_end(d, filler, n_filler, start, at, around);
+        const int64_t line = line_end(d, filler, n_filler, start, at, around),
+                      end = line < 0 ? at : line;
         st = copy_filler(d, filler, n_filler, start, done, end);
+        if (st == RADAR_OK && line < 0)
+            st = eval_add_tokens(d->job, &d->context, w->newline.token, w->newline.n);
         if (st == RADAR_OK)
             st = eval_add_tokens(d->job, &d->context, insert[i].line.token, insert[i].line.n);
         done = end;

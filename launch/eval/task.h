@@ -18,6 +18,7 @@ typedef struct eval_tokens {
 typedef struct eval_wrap {
     bool chat;
     eval_tokens before, after;
+    eval_tokens newline;
     int32_t beginning; /* the token that begins every text of the model; -1: none */
 } eval_wrap;
 
@@ -44,7 +45,7 @@ typedef struct eval_insert {
     eval_tokens line;
 } eval_insert;
 /* The context: the wrap's beginning, then `room` tokens: of the filler [n_filler], from `start` on and round again, with the lines
- * behind the next end of a line.  RADAR_ERR_DATA where they do not fit. */
+ * behind the next end of a line, or where there is none soon, on a line of their own.  RADAR_ERR_DATA where they do not fit. */
 radar_status eval_fill(eval_draft *d, const eval_wrap *w, const int32_t *filler, int64_t n_filler,
                        int64_t start, int64_t room, eval_insert *insert, int n);
 /* Tokens of the longest probe so far, and of the wrap's beginning: what a context has to leave free. */

@@ -20,18 +20,16 @@ evaluate() { # evaluate KIND OPTIONS...
     "${launch[@]}" "$radar" eval "$kind" -m "$model" -t "${THREADS:-2}" --out "$folder" "$@"
 }
 
-# Loss against budget, and so against bytes: every method, 512 tokens behind a context of 7,680.
+# Loss against budget, and so against bytes: every method, 512 tokens behind a context of 7,680.  One call prefills once for all its
+# settings; an attention that has to see the prompt prefills for itself.
 methods() { # methods TEXT
-    local text=$1
-    local at=(-f "$text" --length 8192 --tail 512)
-    evaluate ppl "${at[@]}" --attention dense
+    local at=(-f "$1" --length 8192 --tail 512)
+    evaluate ppl "${at[@]}" --attention dense,radar --scorer sketch,exact,mean,outlier,minmax --budget 176,352,704
+    evaluate ppl "${at[@]}" --scorer mean,rf --segment 32 --rf-form pair --rf-features 1024 --share head --dense-below 0 --budget 512
+    evaluate ppl "${at[@]}" --scorer outlier,minmax,exact --share head --budget 512
+    evaluate ppl "${at[@]}" --sketch-bits 1,4 --budget 352
+    evaluate ppl "${at[@]}" --scorer exact --pick random,bottom,last --budget 352
     evaluate ppl "${at[@]}" --attention streaming --window 256,768,1024
-    evaluate ppl "${at[@]}" --scorer sketch,exact --budget 176,352,512,704
-    evaluate ppl "${at[@]}" --scorer mean --segment 32 --share head --budget 256,512,1024
-    evaluate ppl "${at[@]}" --scorer outlier,minmax --share head --budget 256,512,1024
-    evaluate ppl "${at[@]}" --scorer sketch --sketch-bits 1,4 --budget 352
-    evaluate ppl "${at[@]}" --scorer rf --rf-form pair --rf-features 1024 --segment 32 --share head --dense-below 0 --budget 512
-    evaluate ppl "${at[@]}" --scorer exact --pick random,bottom,last --budget 512
     evaluate ppl "${at[@]}" --attention h2o,snapkv,subgen --budget 512
 }
 methods $texts/kjv.txt
@@ -39,39 +37,35 @@ methods $texts/python.txt
 
 # Radar as published, the n sweep, and what centring and tempering do for its features.
 kjv=(-f $texts/kjv.txt --length 8192 --tail 512)
-evaluate ppl "${kjv[@]}" --preset paper,code --shards 1 --segments 8,64
+evaluate ppl "${kjv[@]}" --preset paper,code --segments 8,64
 evaluate ppl "${kjv[@]}" --scorer rf --rf-features 64,256,1024 --dense-below 0 --budget 512
-evaluate ppl "${kjv[@]}" --scorer rf --rf-features 256 --rf-temper 0.25 --dense-below 0 --budget 512
-evaluate ppl "${kjv[@]}" --scorer rf --rf-features 256 --rf-center --dense-below 0 --budget 512
+evaluate ppl "${kjv[@]}" --scorer rf --rf-features 256 --rf-center --rf-temper 1,0.5 --dense-below 0 --budget 512
 
 # Time of a decode step and loss against the length of the context.
-evaluate ppl -f $texts/kjv.txt --length 1024,2048,4096,8192 --tail 64 --batch 1 --attention dense
-evaluate ppl -f $texts/kjv.txt --length 1024,2048,4096,8192 --tail 64 --batch 1 --scorer sketch,mean --dense-below 0
+evaluate ppl -f $texts/kjv.txt --length 1024,2048,4096,8192 --tail 64 --batch 1 --attention dense,radar --scorer sketch,mean --dense-below 0
 
 # Which segments are found: hit rates, recall, mass; the certificate against the truth; what attention looks like.
 evaluate recall "${kjv[@]}" --tail 128 --every 8 --scorer sketch,mean,outlier,minmax,rf,exact --dense-below 0
 evaluate recall "${kjv[@]}" --tail 128 --every 8 --attention streaming --window 768
-evaluate calibrate -f $texts/kjv.txt --length 2048,4096,8192 --tail 128 --every 8 --scorer sketch --dense-below 0
-evaluate calibrate -f $texts/python.txt --length 2048,4096,8192 --tail 128 --every 8 --scorer sketch --dense-below 0
+for text in kjv python; do
+    evaluate calibrate -f $texts/$text.txt --length 2048,4096,8192 --tail 128 --every 8 --dense-below 0
+done
 evaluate stats "${kjv[@]}" --tail 16
 evaluate bound -f $texts/kjv.txt --length 4096
 
 # Facts hidden in long texts, and tasks that selection is known to fail on.
 facts=(-f tests/golden/kjv-60k.txt --length 6500 --questions 30 --depths 10)
-evaluate needle "${facts[@]}" --attention dense
-evaluate needle "${facts[@]}" --attention streaming --window 768
-evaluate needle "${facts[@]}" --scorer sketch,exact --budget 352
-evaluate needle "${facts[@]}" --scorer mean --segment 32 --share head --budget 512
+evaluate needle "${facts[@]}" --attention dense,radar --scorer sketch,exact --budget 352
 evaluate needle "${facts[@]}" --scorer outlier,minmax --share head --budget 512
-evaluate needle "${facts[@]}" --scorer rf --rf-form pair --rf-features 1024 --segment 32 --share head --dense-below 0 --budget 512
+evaluate needle "${facts[@]}" --scorer mean,rf --segment 32 --rf-form pair --rf-features 1024 --share head --dense-below 0 --budget 512
+evaluate needle "${facts[@]}" --attention streaming --window 768
 evaluate needle "${facts[@]}" --attention h2o,snapkv,subgen --budget 512
-evaluate ruler -f tests/golden/kjv-60k.txt --length 4096 --attention dense
-evaluate ruler -f tests/golden/kjv-60k.txt --length 4096 --scorer sketch,exact,mean --budget 352 --dense-below 0
+evaluate needle -f tests/golden/kjv-60k.txt --length 1500,3000,6000 --attention dense,radar --scorer sketch,exact,mean --budget 352 --dense-below 0
+evaluate ruler -f tests/golden/kjv-60k.txt --length 4096 --attention dense,radar --scorer sketch,exact,mean --budget 352 --dense-below 0
 evaluate ruler -f tests/golden/kjv-60k.txt --length 4096 --attention streaming --window 768
 
 # Free generation without a prompt.
-evaluate generate -n 1024 --temp 1 --attention dense,streaming --window 256
-evaluate generate -n 1024 --temp 1 --scorer sketch,mean --budget 128 --dense-below 0
+evaluate generate -n 1024 --temp 1 --attention dense,streaming,radar --scorer sketch,mean --budget 128 --dense-below 0
 
 "$radar" report "$folder" -o "$folder/report.html"
 echo "$(($(date +%s) - began)) s: $folder/report.html" >&2

@@ -120,6 +120,8 @@ accepted "rows as a table" "${ppl[@]}" --attention dense,streaming --window 64
 ok $? "a line each below a heading"
 accepted "--length cuts the text" "${ppl[@]}" --attention dense --from 100 --length 150,200 --json
 holds "tokens by length" "[r['tokens'] for r in v['rows']] == [49, 99] and v['rows'][0]['nll'] == v['rows'][1]['nll'][:49]"
+accepted "a sweep of dense alone begins at 0" eval ppl -m "$MODEL" --ids "$D/300.json" --attention dense --length 20,30 --json --quiet -t 1
+holds "as one setting of it does" "[(r['first'], r['last']) for r in v['rows']] == [(0, 18), (0, 28)]"
 accepted "--tail" eval ppl -m "$MODEL" --ids "$D/300.json" --tail 20 --json --quiet -t 1
 holds "--tail scores the last" "v['positions'] == [279, 298]"
 
@@ -131,6 +133,11 @@ accepted "a profile" "${ppl[@]}" --profile "$D/profile.json" --sinks 8 --out "$D
 rows "its options hold" "$D/profiled/ppl.jsonl" 'rows[0]["attention"] == "streaming" and rows[0]["attended_tokens_mean"] == 56'
 accepted "what is typed wins" "${ppl[@]}" --profile "$D/profile.json" --sinks 8 --window 16 --json
 holds "over the profile" "v['attended_tokens_mean'] == 24"
+profile "$fingerprint" '{"temp":0,"top-k":0}'
+accepted "a profile for run" run -m "$MODEL" --ids "$D/300.json" -n 2 --profile "$D/profile.json" -s 5 --json --quiet
+cp "$D/out" "$D/greedy"
+accepted "greedy as typed" run -m "$MODEL" --ids "$D/300.json" -n 2 --temp 0 -s 6 --json --quiet
+holds "draws the same" "v['tokens'] == json.load(open('$D/greedy'))['tokens']"
 profile 1234 '{"window":48}'
 refused "a profile of another model" 78 'another\|made for a model with fingerprint' "${ppl[@]}" --profile "$D/profile.json"
 profile "$fingerprint" '{"windows":48}'

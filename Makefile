@@ -3,7 +3,8 @@
 # make test            everything that proves it right, in under 10 minutes (unit, MPI, command line, golden data)
 # make check-long      the quality figures of README.md on 8k tokens (tens of minutes)
 # make peers           speed beside llama.cpp on this machine (builds it under build/peers)
-# make check-report  the page of radar report in headless Chromium, on a phone and a desk
+# make report          the experiments of the Radar paper and of its reviewers: build/paper/report.html, in under 25 minutes
+# make check-report    the page of radar report in headless Chromium, on a phone and a desk
 # make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
 # make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
 # make install         PREFIX=/usr/local DESTDIR=: radar, libradar.a, radar.h, radar.pc
@@ -26,7 +27,7 @@ O := build/$(VARIANT)
 MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # What the machine offers is probed once per variant, by compiling; the file is kept.  Goals that only start others do without.
-STARTERS := demo test check-long check-report peers soak sanitize-unit deps model format check-format clean compile_commands.json
+STARTERS := demo test report check-long check-report peers soak sanitize-unit deps model format check-format clean compile_commands.json
 ifneq ($(filter-out $(STARTERS),$(or $(MAKECMDGOALS),all)),)
 include $O/config.mk
 endif
@@ -50,7 +51,7 @@ UNIT := $(UNIT_SRC:tests/unit/%.c=$O/%)
 MPI_TESTS := $(MPI_SRC:tests/mpi/%.c=$O/mpi/%)
 BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 
-.PHONY: all programs test-programs unit bench test demo check-long check-report peers soak sanitize-unit deps model install format \
+.PHONY: all programs test-programs unit bench test demo report check-long check-report peers soak sanitize-unit deps model install format \
         check-format clean
 all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
@@ -113,6 +114,11 @@ sanitize-unit:
 	@launch/deps.sh build demo test
 	@launch/fetch_model.sh $(MODEL)
 	$(AGAIN) UNIT_SECONDS=900 SAN=address,undefined unit
+report:
+	@launch/deps.sh build demo test
+	$(AGAIN) all
+	@launch/fetch_model.sh $(MODEL)
+	@tests/bench/paper.sh build/paper
 check-long:
 	@launch/deps.sh build demo test
 	$(AGAIN) all

@@ -42,7 +42,7 @@ def mean_se(x):
 
 
 ppl = [r for r in rows("ppl") if r["length"] == 8192 and r["tokens"] == 512]
-texts = ["kjv.txt", "python.txt"]
+texts = ["kjv.txt", "python.txt", "manual.txt"]
 # name, settings of the row
 methods = [
     ("sketch, 2 bits, union of 176", dict(attention="radar", scorer="sketch", sketch_bits=2, budget=176)),
@@ -70,7 +70,7 @@ dense = {t: one(ppl, text=t, attention="dense") for t in texts}
 above = {}
 print("loss above dense, last 512 of 8,192 tokens, nats a token +- standard error (paired); dense",
       ", ".join(f"{t} {dense[t]['nll_mean']:.4f}" for t in texts if dense[t]))
-print(f"{'':60s} {'tokens':>7s} {'MB/step':>8s} {'kjv':>8s} {'python':>8s} {'both':>15s}")
+print(f"{'':60s} {'tokens':>7s} {'MB/step':>8s} {'kjv':>8s} {'python':>8s} {'manual':>8s} {'all':>15s}")
 for name, want in methods:
     per, all_, tokens, size = [], [], 0, 0
     for t in texts:
@@ -80,18 +80,30 @@ for name, want in methods:
         d = [a - b for a, b in zip(r["nll"], dense[t]["nll"])]
         per.append(sum(d) / len(d))
         all_ += d
-        tokens, size = tokens + r["attended_tokens_mean"] / 2, size + r["bytes_per_step"] / 2
-    if len(per) == 2:
+        tokens += r["attended_tokens_mean"] / len(texts)
+        size += r["bytes_per_step"] / len(texts)
+    if len(per) == len(texts):
         above[name] = mean_se(all_)
-        print(f"{name:60s} {tokens:7.0f} {size / 1e6:8.1f} {per[0]:8.4f} {per[1]:8.4f} {above[name][0]:8.4f} +-{above[name][1]:.4f}")
+        print(f"{name:60s} {tokens:7.0f} {size / 1e6:8.1f} {per[0]:8.4f} {per[1]:8.4f} {per[2]:8.4f} {above[name][0]:8.4f} +-{above[name][1]:.4f}")
 
-print("\nRadar as published, and its features, King James Bible only")
-for r in ppl:
-    if r["text"] == texts[0] and (r["attention"] in ("paper", "code") or (r["scorer"] == "rf" and r["segment"] == 16)):
-        d = [a - b for a, b in zip(r["nll"], dense[texts[0]]["nll"])]
-        name = f"{r['attention']} k={r['segments']}" if r["attention"] != "radar" else \
-            f"rf n={r['rf_features']} {'centred ' if r['rf_center'] else ''}b={r['rf_temper']}"
-        print(f"{name:60s} {r['attended_tokens_mean']:7.0f} {r['bytes_per_step'] / 1e6:8.1f} {mean_se(d)[0]:8.4f} +-{mean_se(d)[1]:.4f}")
+
+
+def beside(table, full, title):
+    print("\n" + title)
+    for r in table:
+        d = [a - b for a, b in zip(r["nll"], full["nll"])]
+        name = f"{r['attention']}, k = {r['segments']}" if r["attention"] in ("paper", "code") else "radar, defaults" \
+            if r["scorer"] != "rf" else f"rf, n = {r['rf_features']}{', centred' if r['rf_center'] else ''}, b = {r['rf_temper']:g}"
+        mean, se = mean_se(d)
+        print(f"{name:60s} {r['attended_tokens_mean']:7.0f} {r['bytes_per_step'] / 1e6:8.1f} {mean:8.4f} +-{se:.4f}")
+
+
+features = pick(ppl, text=texts[0], scorer="rf", segment=16)
+beside(features, dense[texts[0]], "random features, segments of 16, union of 512, King James Bible")
+short = [r for r in rows("ppl") if r["length"] == 4096 and r["tokens"] == 256]
+whole = one(short, attention="dense")
+if whole:
+    beside([r for r in short if r is not whole], whole, "Radar as published, 256 tokens behind 3,840 of the King James Bible")
 
 print("\ntime of a decode step (one row at a time), ms, and loss")
 for r in rows("ppl"):

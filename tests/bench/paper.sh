@@ -1,5 +1,5 @@
 #!/bin/bash
-# paper.sh FOLDER: the experiments of the Radar paper and of its reviewers, on the demo model and two long texts, as rows in FOLDER
+# paper.sh FOLDER: the experiments of the Radar paper and of its reviewers, on the demo model and three long texts, as rows in FOLDER
 # and one page, FOLDER/report.html.  Stopped and started again it goes on where it was.  Environment: RADAR (build/radar), MODEL,
 # THREADS (2), P (ranks, 1).
 set -euo pipefail
@@ -34,10 +34,13 @@ methods() { # methods TEXT
 }
 methods $texts/kjv.txt
 methods $texts/python.txt
+methods $texts/manual.txt
 
 # Radar as published, the n sweep, and what centring and tempering do for its features.
 kjv=(-f $texts/kjv.txt --length 8192 --tail 512)
-evaluate ppl "${kjv[@]}" --preset paper,code --segments 8,64
+short=(-f $texts/kjv.txt --length 4096 --tail 256)
+evaluate ppl "${short[@]}" --attention dense,radar
+evaluate ppl "${short[@]}" --preset paper,code --segments 8,64
 evaluate ppl "${kjv[@]}" --scorer rf --rf-features 64,256,1024 --dense-below 0 --budget 512
 evaluate ppl "${kjv[@]}" --scorer rf --rf-features 256 --rf-center --rf-temper 1,0.5 --dense-below 0 --budget 512
 
@@ -47,7 +50,7 @@ evaluate ppl -f $texts/kjv.txt --length 1024,2048,4096,8192 --tail 64 --batch 1 
 # Which segments are found: hit rates, recall, mass; the certificate against the truth; what attention looks like.
 evaluate recall "${kjv[@]}" --tail 128 --every 8 --scorer sketch,mean,outlier,minmax,rf,exact --dense-below 0
 evaluate recall "${kjv[@]}" --tail 128 --every 8 --attention streaming --window 768
-for text in kjv python; do
+for text in kjv python manual; do
     evaluate calibrate -f $texts/$text.txt --length 2048,4096,8192 --tail 128 --every 8 --dense-below 0
 done
 evaluate stats "${kjv[@]}" --tail 16
@@ -61,11 +64,11 @@ evaluate needle "${facts[@]}" --scorer mean,rf --segment 32 --rf-form pair --rf-
 evaluate needle "${facts[@]}" --attention streaming --window 768
 evaluate needle "${facts[@]}" --attention h2o,snapkv,subgen --budget 512
 evaluate needle -f tests/golden/kjv-60k.txt --length 1500,3000,6000 --attention dense,radar --scorer sketch,exact,mean --budget 352 --dense-below 0
-evaluate ruler -f tests/golden/kjv-60k.txt --length 4096 --attention dense,radar --scorer sketch,exact,mean --budget 352 --dense-below 0
-evaluate ruler -f tests/golden/kjv-60k.txt --length 4096 --attention streaming --window 768
+evaluate ruler -f tests/golden/kjv-60k.txt --length 4096 --attention dense,radar,streaming --scorer sketch,exact,mean --budget 352 --dense-below 0
 
 # Free generation without a prompt.
 evaluate generate -n 1024 --temp 1 --attention dense,streaming,radar --scorer sketch,mean --budget 128 --dense-below 0
 
+tests/bench/check_paper.py "$folder" | tee "$folder/tables.txt"
 "$radar" report "$folder" -o "$folder/report.html"
 echo "$(($(date +%s) - began)) s: $folder/report.html" >&2

@@ -34,7 +34,7 @@ typedef struct radar_attention {
 
 /* Counted on each rank over what it does itself; radar_stats adds the ranks up. */
 typedef struct radar_counts {
-    int64_t segments_scored;
+    int64_t segments_scored, scored_bytes; /* what was read to score them */
     int64_t
         attended_tokens; /* read from the cache under the session's policy: per list and KV head */
     int64_t rows;        /* (row, layer, KV head) under the session's policy */

@@ -211,6 +211,7 @@ typedef struct radar_session_stats {
     int64_t context, position;
     int64_t steps;               /* rows under the session's attention (radar_step, radar_score) */
     int64_t segments_scored;     /* over all layers, KV heads and steps */
+    int64_t scored_bytes;        /* of summaries, or keys, read for that */
     double attended_tokens_mean; /* tokens read per step, mean over layers and KV heads */
     /* estimated share of the softmax mass attended, over steps, layers, query heads; 1 where nothing was left out and where the
      * attention makes no estimate (streaming) */

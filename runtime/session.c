@@ -240,7 +240,7 @@ radar_status radar_session_set_attention(radar_session *s, const char *attention
 
 typedef struct rank_figures {
     uint64_t kv_bytes, summary_bytes;
-    int64_t segments_scored, attended_tokens;
+    int64_t segments_scored, scored_bytes, attended_tokens;
 } rank_figures;
 
 radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
@@ -251,7 +251,7 @@ radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
     radar_status st = radar_session_begin(s);
     if (st != RADAR_OK) return st;
     all[c->rank] = (rank_figures){s->kv.bytes, s->kv.summary_bytes, own->segments_scored,
-                                  own->attended_tokens};
+                                  own->scored_bytes, own->attended_tokens};
     for (int r = 0; r < c->size; r++)
         bytes[r] = sizeof all[0], offset[r] = (size_t)r * sizeof all[0];
     st = radar_gather(c, RADAR_X_SETUP, all, bytes, offset, &s->e->err);
@@ -263,6 +263,7 @@ radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
         s->rank_bytes[r] = all[r].kv_bytes;
         s->rank_bytes[RADAR_MAX_SHARDS + r] = all[r].summary_bytes;
         sum.segments_scored += all[r].segments_scored;
+        sum.scored_bytes += all[r].scored_bytes;
         attended += all[r].attended_tokens;
     }
     sum.kv_bytes = s->rank_bytes;

@@ -54,7 +54,7 @@ svg_series *svg_series_named(svg_chart *c, const char *name) {
 
 void svg_add(svg_chart *c, const char *name, double x, double y, double error) {
     if (!isfinite(x) || !isfinite(y) || fabs(x) > 1e15 || fabs(y) > 1e15) return;
-    if ((c->x.log && !(x > 1e-15)) || (c->y.log && !(y > 1e-15))) return;
+    if ((c->x.log && !(x > 1e-15)) || (c->y.log && c->y.floor == 0 && !(y > 1e-15))) return;
     svg_series *s = svg_series_named(c, name);
     if (s == NULL || s->n == SVG_POINTS) {
         c->left_out++;
@@ -73,9 +73,9 @@ static void find_ranges(svg_chart *c) {
     for (int i = 0; i < c->n; i++)
         for (int k = 0; k < c->series[i].n; k++) {
             const svg_point *p = &c->series[i].point[k];
-            const double below = c->y.log ? p->y : p->y - p->error;
+            const double below = c->y.log ? fmax(p->y, c->y.floor) : p->y - p->error;
             low[0] = fmin(low[0], p->x), high[0] = fmax(high[0], p->x);
-            low[1] = fmin(low[1], below), high[1] = fmax(high[1], p->y + p->error);
+            low[1] = fmin(low[1], below), high[1] = fmax(high[1], fmax(below, p->y + p->error));
         }
     svg_range(&c->x, low[0], high[0], false);
     svg_range(&c->y, low[1], high[1], c->zero);

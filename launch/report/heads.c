@@ -17,7 +17,7 @@ typedef struct matrix {
 /* The first row of each method at the length and budget that most have; returns how many. */
 static int pick_rows(const eval_row **out, int most, const row_list *rows,
                      bool (*fits)(const eval_row *), char note[FIGURE_NOTE]) {
-    const double length = common_length(rows), budget = common_budget(rows);
+    const double length = common_length(rows, NULL), budget = common_budget(rows);
     char names[MAPS][METHOD_NAME];
     int n = 0;
     note[0] = 0;

@@ -11,10 +11,13 @@
 typedef struct loss_view {
     const char *label;             /* of the x axis */
     double (*x)(const eval_row *); /* NaN: the row is not part of this picture */
-    const char *ignored;           /* settings that are no part of a line's name */
-    bool any_length, any_budget;   /* else only those that most rows have */
-    bool with_dense;               /* dense has a place on the x axis */
-    bool sweep;                    /* two different x at least */
+    double (*drawn_at)(
+        const eval_row
+            *); /* NULL: at x; else x keeps settings apart, and what they are drawn at is averaged */
+    const char *ignored;         /* settings that are no part of a line's name */
+    bool any_length, any_budget; /* else only those that most rows have */
+    bool with_dense;             /* dense has a place on the x axis */
+    bool sweep;                  /* two different x at least */
 } loss_view;
 
 typedef struct work {
@@ -22,12 +25,12 @@ typedef struct work {
     tally_map map;
 } work;
 
-static void note_filter(char note[FIGURE_NOTE], const row_list *rows, bool length, bool budget) {
+/* length NaN: any. */
+static void note_filter(char note[FIGURE_NOTE], const row_list *rows, double length, bool budget) {
     size_t used = 0;
     note[0] = 0;
-    if (length && !isnan(common_length(rows)))
-        used =
-            (size_t)snprintf(note, FIGURE_NOTE, "At %.0f tokens of context. ", common_length(rows));
+    if (!isnan(length))
+        used = (size_t)snprintf(note, FIGURE_NOTE, "At %.0f tokens of context. ", length);
     if (budget && !isnan(common_budget(rows)))
         snprintf(note + used, FIGURE_NOTE - used, "At a budget of %.0f tokens per query head.",
                  common_budget(rows));
@@ -40,7 +43,7 @@ static bool is_shown(const eval_row *row, double length, double budget) {
 }
 
 static void gather_loss(tally_map *map, const row_list *rows, const loss_view *view) {
-    const double length = view->any_length ? NAN : common_length(rows),
+    const double length = view->any_length ? NAN : common_length(rows, view->x),
                  budget = view->any_budget ? NAN : common_budget(rows);
     for (int i = 0; i < rows->n; i++) {
         char name[METHOD_NAME];
@@ -49,11 +52,12 @@ static void gather_loss(tally_map *map, const row_list *rows, const loss_view *v
         if (method_is_dense(row) && !view->with_dense) continue;
         tally one = {0};
         if (!tally_above_dense(&one, rows, row)) continue;
-        tally *t = tally_at(map, method_name(name, row, view->ignored), view->x(row));
-        if (t == NULL) continue;
-        t->n += one.n;
-        t->sum += one.sum;
-        t->squares += one.squares;
+        tally_place *p = tally_place_at(map, method_name(name, row, view->ignored), view->x(row));
+        if (p == NULL) continue;
+        p->t.n += one.n;
+        p->t.sum += one.sum;
+        p->t.squares += one.squares;
+        if (view->drawn_at != NULL) tally_add(&p->at, view->drawn_at(row));
     }
 }
 
@@ -63,15 +67,9 @@ static bool differ_in_x(const tally_map *map) {
     return false;
 }
 
-/* Losses of one size on a linear scale, which has a place for 0 and below; else logarithmic. */
-static bool wants_log(const tally_map *map) {
-    double low = INFINITY, high = 0;
-    for (int i = 0; i < map->n; i++) {
-        low = fmin(low, tally_mean(&map->place[i].t));
-        high = fmax(high, tally_mean(&map->place[i].t));
-    }
-    return low > 0 && high > 20 * low;
-}
+/* Methods differ by orders of magnitude; below a thousandth of a nat nothing is resolved. */
+static const svg_axis above_dense = {
+    .label = "nats per token above dense (bottom: 0.001 and less)", .log = true, .floor = 0.001};
 
 static double draw_loss(markup *m, const eval_rows *all, char note[FIGURE_NOTE],
                         const loss_view *view) {
@@ -82,12 +80,12 @@ static double draw_loss(markup *m, const eval_rows *all, char note[FIGURE_NOTE],
     if (w == NULL) return 0;
     gather_loss(&w->map, rows, view);
     w->chart.x = (svg_axis){.label = view->label, .log = true};
-    w->chart.y = (svg_axis){.label = "loss above dense, nats per token", .log = wants_log(&w->map)};
-    w->chart.zero = true;
+    w->chart.y = above_dense;
     w->chart.at_points = !view->with_dense;
     tally_chart(&w->chart, &w->map, true);
     if (!view->sweep || differ_in_x(&w->map)) height = svg_chart_draw(m, &w->chart, 0);
-    note_filter(note, rows, !view->any_length, !view->any_budget);
+    note_filter(note, rows, view->any_length ? NAN : common_length(rows, view->x),
+                !view->any_budget);
     radar_free(w);
     return height;
 }
@@ -113,9 +111,16 @@ double figure_loss_budget(markup *m, const eval_rows *rows, char note[FIGURE_NOT
     return draw_loss(m, rows, note, &view);
 }
 
+/* Texts differ a little in what is read under one setting: a budget is one point. */
+static double setting_of(const eval_row *row) {
+    const double budget = method_budget(row);
+    return !isnan(budget) ? budget : method_is_dense(row) ? 0 : row_real(row, "window");
+}
+
 double figure_loss_bytes(markup *m, const eval_rows *rows, char note[FIGURE_NOTE]) {
     const loss_view view = {.label = "bytes read per step",
-                            .x = bytes_of,
+                            .x = setting_of,
+                            .drawn_at = bytes_of,
                             .ignored = "|budget|segments|length|reach|",
                             .any_budget = true,
                             .with_dense = true};
@@ -162,7 +167,7 @@ static double bin_mean(const eval_row *row, double first, double last) {
 }
 
 static void gather_positions(tally_map *map, const row_list *rows) {
-    const double length = common_length(rows), budget = common_budget(rows);
+    const double length = common_length(rows, NULL), budget = common_budget(rows);
     for (int i = 0; i < rows->n; i++) {
         char name[METHOD_NAME];
         const eval_row *row = &rows->row[i];
@@ -187,11 +192,10 @@ double figure_position(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) 
     if (w == NULL) return 0;
     gather_positions(&w->map, rows);
     w->chart.x.label = "position, tokens";
-    w->chart.y.label = "loss above dense, nats per token";
-    w->chart.zero = true;
+    w->chart.y = above_dense;
     tally_chart(&w->chart, &w->map, false);
     const double height = svg_chart_draw(m, &w->chart, 0);
-    note_filter(note, rows, true, true);
+    note_filter(note, rows, common_length(rows, NULL), true);
     radar_free(w);
     return height;
 }
@@ -225,7 +229,7 @@ double figure_time(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
         memcpy(s->name, name, sizeof name);
     }
     const double height = svg_chart_draw(m, &w->chart, 0);
-    note_filter(note, rows, false, true);
+    note_filter(note, rows, NAN, true);
     radar_free(w);
     return height;
 }

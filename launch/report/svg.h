@@ -24,6 +24,8 @@ typedef struct svg_axis {
     const char *label;
     double low, high; /* low < high; both > 0 when log */
     bool log;
+    double
+        floor; /* of a logarithmic y axis: what is less, 0 and below too, stands at the bottom; 0: it is dropped */
 } svg_axis;
 
 /* 0 at low, 1 at high, kept within [-0.05, 1.05]. */
@@ -70,7 +72,7 @@ typedef struct svg_chart {
 
 /* The series of this name, a new one where there is none; NULL when there are too many. */
 svg_series *svg_series_named(svg_chart *c, const char *name);
-/* Points that are not finite are dropped, and on a logarithmic scale what is not positive. */
+/* Points that are not finite are dropped, and on a logarithmic scale without a floor what is not positive. */
 void svg_add(svg_chart *c, const char *name, double x, double y, double error);
 /* Path commands of a style's marker around (x, y), for the d of a path of class "s<style % SVG_COLOURS> dot". */
 void svg_marker(markup *m, int style, double x, double y);

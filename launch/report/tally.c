@@ -93,7 +93,8 @@ double power_law(const svg_point *point, int n) {
 
 static double length_of(const eval_row *row) { return row_real(row, "length"); }
 
-static double commonest(const row_list *rows, double (*of)(const eval_row *)) {
+static double commonest(const row_list *rows, double (*of)(const eval_row *),
+                        double (*among)(const eval_row *)) {
     enum { VALUES = 256 };
     struct {
         double value;
@@ -102,7 +103,9 @@ static double commonest(const row_list *rows, double (*of)(const eval_row *)) {
     int n = 0;
     double best = NAN;
     for (int i = 0; i < rows->n; i++) {
-        const double v = method_is_dense(&rows->row[i]) ? NAN : of(&rows->row[i]);
+        const eval_row *row = &rows->row[i];
+        const bool counts = !method_is_dense(row) && (among == NULL || !isnan(among(row)));
+        const double v = counts ? of(row) : NAN;
         int k = 0;
         while (k < n && seen[k].value != v) k++;
         if (isnan(v) || k == VALUES) continue;
@@ -115,16 +118,18 @@ static double commonest(const row_list *rows, double (*of)(const eval_row *)) {
     return best;
 }
 
-double common_length(const row_list *rows) { return commonest(rows, length_of); }
-double common_budget(const row_list *rows) { return commonest(rows, method_budget); }
+double common_length(const row_list *rows, double (*of)(const eval_row *)) {
+    return commonest(rows, length_of, of);
+}
+double common_budget(const row_list *rows) { return commonest(rows, method_budget, NULL); }
 
 /* ---- by series and x ---- */
 
-tally *tally_at(tally_map *map, const char *name, double x) {
+tally_place *tally_place_at(tally_map *map, const char *name, double x) {
     if (!isfinite(x)) return NULL;
     for (int i = 0; i < map->n; i++)
         if (map->place[i].x == x && strncmp(map->place[i].name, name, METHOD_NAME - 1) == 0)
-            return &map->place[i].t;
+            return &map->place[i];
     if (map->n == PLACES) {
         map->left_out++;
         return NULL;
@@ -132,13 +137,19 @@ tally *tally_at(tally_map *map, const char *name, double x) {
     tally_place *p = &map->place[map->n++];
     *p = (tally_place){.x = x};
     snprintf(p->name, sizeof p->name, "%s", name);
-    return &p->t;
+    return p;
+}
+
+tally *tally_at(tally_map *map, const char *name, double x) {
+    tally_place *p = tally_place_at(map, name, x);
+    return p != NULL ? &p->t : NULL;
 }
 
 void tally_chart(svg_chart *c, const tally_map *map, bool errors) {
     for (int i = 0; i < map->n; i++) {
         const tally_place *p = &map->place[i];
-        svg_add(c, p->name, p->x, tally_mean(&p->t), errors ? tally_error(&p->t) : NAN);
+        const double x = p->at.n > 0 ? tally_mean(&p->at) : p->x;
+        svg_add(c, p->name, x, tally_mean(&p->t), errors ? tally_error(&p->t) : NAN);
     }
     c->left_out += map->left_out;
 }

@@ -24,8 +24,9 @@ bool tally_above_dense(tally *t, const row_list *rows, const eval_row *row);
 /* Slope of ln y over ln x by least squares: y ~ x^slope.  NaN without two different positive x. */
 double power_law(const svg_point *point, int n);
 
-/* The length, and the budget, that most rows beside dense have; among equals the larger.  NaN when there is none. */
-double common_length(const row_list *rows);
+/* The length, and the budget, that most rows beside dense have, of those to which `of` gives a number (NULL: all); among equals the
+ * larger.  NaN when there is none. */
+double common_length(const row_list *rows, double (*of)(const eval_row *));
 double common_budget(const row_list *rows);
 
 /* ---- tallies by series and x ---- */
@@ -34,8 +35,8 @@ enum { PLACES = 2048 };
 
 typedef struct tally_place {
     char name[METHOD_NAME];
-    double x;
-    tally t;
+    double x;    /* what keeps places of a name apart */
+    tally t, at; /* at: where it is drawn, if not at x */
 } tally_place;
 
 typedef struct tally_map {
@@ -43,8 +44,9 @@ typedef struct tally_map {
     tally_place place[PLACES];
 } tally_map;
 
-/* The tally of (name, x); NULL for an x that is no number and when there are too many. */
-tally *tally_at(tally_map *map, const char *name, double x);
+/* The place of (name, x); NULL for an x that is no number and when there are too many. */
+tally_place *tally_place_at(tally_map *map, const char *name, double x);
+tally *tally_at(tally_map *map, const char *name, double x); /* its tally */
 /* Every tally with a number in it as a point, with its standard error when errors is true. */
 void tally_chart(svg_chart *c, const tally_map *map, bool errors);
 

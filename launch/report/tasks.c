@@ -195,7 +195,7 @@ static double draw_bars(markup *m, const task_bars *b) {
 
 double figure_ruler(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
     const row_list *rows = &all->of[ROW_RULER];
-    const double length = common_length(rows);
+    const double length = common_length(rows, NULL);
     task_bars *b = radar_alloc(sizeof *b);
     double end = 0;
     note[0] = 0;

@@ -89,6 +89,12 @@ static void list_heads(radar_select *s, const radar_published *p, int row, int h
     s->counts->attended_tokens += radar_plan_tokens(s, 0, first, s->position[row]);
 }
 
+/* What is read to score one segment: its features, or its keys. */
+static int64_t segment_bytes(const radar_published *p, const radar_kvcache *kv, int layer) {
+    if (p->F) return (int64_t)p->F * (int64_t)sizeof *p->summary;
+    return p->layer[layer].size * kv->D * (int64_t)radar_dtype_block_bytes(kv->type);
+}
+
 static void score_row(radar_select *s, radar_published *p, int row) {
     int group = s->n_heads / s->kv->kv_heads;
     bool ranked = p->rule.pick == RADAR_PICK_TOP || p->rule.pick == RADAR_PICK_BOTTOM;
@@ -96,6 +102,7 @@ static void score_row(radar_select *s, radar_published *p, int row) {
         size_t query = ((size_t)g * (size_t)s->n_rows + (size_t)row) * (size_t)group;
         radar_published_score(p, s->kv, s->layer, g, s->q + query * (size_t)s->kv->D);
         s->counts->segments_scored += p->layer[s->layer].segments;
+        s->counts->scored_bytes += p->layer[s->layer].segments * segment_bytes(p, s->kv, s->layer);
     }
     radar_published_pick(p, s->kv, s->layer, s->position[row]);
     if (s->counts->candidate_shards == 0) s->counts->candidate_shards = 1;

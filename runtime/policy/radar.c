@@ -107,6 +107,12 @@ static void units_of(const radar_select *s, const work *w, int row, int i, int32
     *end = radar_storage_segment(s->kv, i, c->end) / c->unit;
 }
 
+/* What is read to score one unit: its summary, or its keys. */
+static int64_t unit_bytes(const radar_kvcache *kv, int32_t unit) {
+    if (kv->block_bytes) return (int64_t)kv->block_bytes / RADAR_BLOCK_SEGMENTS;
+    return (int64_t)unit * RADAR_SEGMENT * kv->D * (int64_t)radar_dtype_block_bytes(kv->type);
+}
+
 static void score_candidates(radar_select *s, work *w) {
     const radar_kvcache *kv = s->kv;
     const radar_scorer *scorer = s->attention->scorer;
@@ -118,7 +124,9 @@ static void score_candidates(radar_select *s, work *w) {
             int32_t begin, end;
             units_of(s, w, row, i, &begin, &end);
             if (begin == end) continue;
-            s->counts->segments_scored += (int64_t)kv->kv_heads * (end - begin);
+            int64_t units = (int64_t)kv->kv_heads * (end - begin);
+            s->counts->segments_scored += units;
+            s->counts->scored_bytes += units * unit_bytes(kv, w->row[row].unit);
             for (int g = 0; g < kv->kv_heads; g++) {
                 size_t query = (size_t)g * (size_t)queries + (size_t)row * (size_t)w->group;
                 w->score_task[n++] = (radar_score_task){

@@ -56,9 +56,6 @@ methods = [
     ("mean, segments of 32, per head 512", dict(attention="radar", scorer="mean", segment=32, budget=512, share="head")),
     ("min/max (Quest), per head 512", dict(attention="radar", scorer="minmax", budget=512, share="head")),
     ("random features, pairs, 32 d, segments of 32, per head 512", dict(attention="radar", scorer="rf", segment=32, budget=512, share="head")),
-    ("random segments, union of 352", dict(attention="radar", scorer="exact", pick="random")),
-    ("latest segments, union of 352", dict(attention="radar", scorer="exact", pick="last")),
-    ("lowest segments, union of 352", dict(attention="radar", scorer="exact", pick="bottom")),
     ("streaming, window 256", dict(attention="streaming", window=256)),
     ("streaming, window 768", dict(attention="streaming", window=768)),
     ("streaming, window 1024", dict(attention="streaming", window=1024)),
@@ -92,18 +89,19 @@ def beside(table, full, title):
     print("\n" + title)
     for r in table:
         d = [a - b for a, b in zip(r["nll"], full["nll"])]
-        name = f"{r['attention']}, k = {r['segments']}" if r["attention"] in ("paper", "code") else "radar, defaults" \
-            if r["scorer"] != "rf" else f"rf, n = {r['rf_features']}{', centred' if r['rf_center'] else ''}, b = {r['rf_temper']:g}"
+        name = f"{r['scorer'] if r['attention'] == 'radar' else r['attention']}, k = {r['segments'] or 'auto'}"
+        if r["scorer"] == "rf":
+            name += f", n = {r['rf_features'] or 1024}{', centred' if r['rf_center'] else ''}, b = {r['rf_temper']:g}"
+        if r["pick"] not in ("top", ""):
+            name += f", {r['pick']} segments"
         mean, se = mean_se(d)
         print(f"{name:60s} {r['attended_tokens_mean']:7.0f} {r['bytes_per_step'] / 1e6:8.1f} {mean:8.4f} +-{se:.4f}")
 
 
-features = pick(ppl, text=texts[0], scorer="rf", segment=16)
-beside(features, dense[texts[0]], "random features, segments of 16, union of 512, King James Bible")
 short = [r for r in rows("ppl") if r["length"] == 4096 and r["tokens"] == 256]
 whole = one(short, attention="dense")
 if whole:
-    beside([r for r in short if r is not whole], whole, "Radar as published, 256 tokens behind 3,840 of the King James Bible")
+    beside([r for r in short if r is not whole], whole, "256 tokens behind 3,840 of the King James Bible: Radar as published, strategies, n and k")
 
 print("\ntime of a decode step (one row at a time), ms, and loss")
 for r in rows("ppl"):

@@ -28,7 +28,6 @@ methods() { # methods TEXT
     evaluate ppl "${at[@]}" --scorer mean,rf --segment 32 --rf-form pair --rf-features 1024 --share head --dense-below 0 --budget 512
     evaluate ppl "${at[@]}" --scorer outlier,minmax,exact --share head --budget 512
     evaluate ppl "${at[@]}" --sketch-bits 1,4 --budget 352
-    evaluate ppl "${at[@]}" --scorer exact --pick random,bottom,last --budget 352
     evaluate ppl "${at[@]}" --attention streaming --window 256,768,1024
     evaluate ppl "${at[@]}" --attention h2o,snapkv,subgen --budget 512
 }
@@ -36,24 +35,26 @@ methods $texts/kjv.txt
 methods $texts/python.txt
 methods $texts/manual.txt
 
-# Radar as published, the n sweep, and what centring and tempering do for its features.
-kjv=(-f $texts/kjv.txt --length 8192 --tail 512)
+# Radar as published; its selection strategies; the n and k sweeps; what centring and tempering do for its features.
 short=(-f $texts/kjv.txt --length 4096 --tail 256)
 evaluate ppl "${short[@]}" --attention dense,radar
 evaluate ppl "${short[@]}" --preset paper,code --segments 8,64
-evaluate ppl "${kjv[@]}" --scorer rf --rf-features 64,256,1024 --dense-below 0 --budget 512
-evaluate ppl "${kjv[@]}" --scorer rf --rf-features 256 --rf-center --rf-temper 1,0.5 --dense-below 0 --budget 512
+evaluate ppl "${short[@]}" --scorer exact --pick random,bottom,last --segments 22
+evaluate ppl "${short[@]}" --scorer sketch,rf --segments 8,16,32,64 --dense-below 0
+evaluate ppl "${short[@]}" --scorer rf --rf-features 64,256,1024,2048 --dense-below 0 --segments 32
+evaluate ppl "${short[@]}" --scorer rf --rf-features 256 --rf-center --rf-temper 1,0.5 --dense-below 0 --segments 32
 
 # Time of a decode step and loss against the length of the context.
 evaluate ppl -f $texts/kjv.txt --length 1024,2048,4096,8192 --tail 64 --batch 1 --attention dense,radar --scorer sketch,mean --dense-below 0
 
 # Which segments are found: hit rates, recall, mass; the certificate against the truth; what attention looks like.
+kjv=(-f $texts/kjv.txt --length 8192)
 evaluate recall "${kjv[@]}" --tail 128 --every 8 --scorer sketch,mean,outlier,minmax,rf,exact --dense-below 0
 evaluate recall "${kjv[@]}" --tail 128 --every 8 --attention streaming --window 768
 for text in kjv python manual; do
     evaluate calibrate -f $texts/$text.txt --length 2048,4096,8192 --tail 128 --every 8 --dense-below 0
 done
-evaluate stats "${kjv[@]}" --tail 16
+evaluate stats "${kjv[@]}" --tail 64
 evaluate bound -f $texts/kjv.txt --length 4096
 
 # Facts hidden in long texts, and tasks that selection is known to fail on.

@@ -10,6 +10,11 @@ static size_t element_bytes(const radar_kvcache *kv) { return radar_dtype_block_
 static size_t segment_bytes(const radar_kvcache *kv) {
     return kv->block_bytes / RADAR_BLOCK_SEGMENTS;
 }
+size_t radar_kvcache_scored_bytes(const radar_kvcache *kv, const radar_scorer *scorer) {
+    if (!scorer) return 0;
+    return kv->block_bytes > 0 ? segment_bytes(kv)
+                               : RADAR_SEGMENT * (size_t)kv->D * element_bytes(kv);
+}
 static size_t longer(const radar_kvcache *kv, size_t segments) {
     return segments - (segments >> kv->levels);
 }

@@ -27,6 +27,8 @@ typedef struct radar_kvcache {
 } radar_kvcache;
 
 /* [this rank] Fills shards and sizes from be, layout, rank, layers, kv_heads, D, type, block_bytes, levels, context; reserves nothing yet. */
+/* [this rank] Bytes read to score one segment of a KV head: its summary, or its keys where the scorer keeps none; 0: no scorer. */
+size_t radar_kvcache_scored_bytes(const radar_kvcache *kv, const radar_scorer *scorer);
 radar_status radar_kvcache_plan(radar_kvcache *kv, radar_error *err);
 radar_status radar_kvcache_open(radar_kvcache *kv,
                                 radar_error *err); /* [this rank] reserves what was planned */

@@ -220,6 +220,8 @@ typedef struct radar_session_stats {
     const uint64_t *kv_bytes, *summary_bytes; /* [ranks] reserved; owned by the session */
     double exchange_s;     /* this rank's time in exchanges since the engine was opened */
     double exchange_bytes; /* received by this rank */
+    int64_t
+        segment_bytes; /* read to score one segment: its summary, or its keys where none is kept; 0: published Radar's own */
 } radar_session_stats;
 /* [all ranks] stats->size set by the caller. */
 radar_status radar_stats(radar_session *s, radar_session_stats *stats);

@@ -272,6 +272,7 @@ radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
     sum.coverage_mean = own->coverages ? own->coverage_sum / (double)own->coverages : 1;
     sum.coverage_min = own->coverages ? own->coverage_min : 1;
     sum.candidate_shards = own->candidate_shards;
+    sum.segment_bytes = (int64_t)radar_kvcache_scored_bytes(&s->kv, s->attention.scorer);
     for (int x = 0; x < RADAR_X_COUNT; x++) {
         sum.exchange_s += c->stats[x].seconds;
         sum.exchange_bytes += (double)c->stats[x].bytes;

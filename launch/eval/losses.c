@@ -41,11 +41,9 @@ static double step_bytes(const eval_context *c, const radar_session_stats *stats
     const radar_model_info *m = &c->job->info;
     const double layer_heads = (double)m->layers * m->kv_heads;
     const double element = strcmp(c->setting.kv_type, "f32") == 0 ? 4 : 2;
-    double summaries = 0; /* reserved, for the whole context: a segment has its share of it */
-    for (int r = 0; r < stats->ranks; r++) summaries += (double)stats->summary_bytes[r];
-    const double segment = summaries / (layer_heads * (double)stats->context / 16);
     return stats->attended_tokens_mean * 2 * m->head_dim * element * layer_heads +
-           segment * (double)stats->segments_scored / (double)radar_max64(stats->steps, 1);
+           (double)stats->segment_bytes * (double)stats->segments_scored /
+               (double)radar_max64(stats->steps, 1);
 }
 
 static double mean_of(double a, int64_t n_a, double b, int64_t n_b) {

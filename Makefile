@@ -2,6 +2,7 @@
 # make demo            fetch the demo model, decode a long text on 2 ranks with Radar and dense attention, compare
 # make test            everything that proves it right, in under 10 minutes (unit, MPI, command line, golden data)
 # make check-long      the quality figures of README.md on 8k tokens (tens of minutes)
+# make paper           the experiments of the Radar paper as rows and one page, build/paper/report.html
 # make peers           speed beside llama.cpp on this machine (builds it under build/peers)
 # make check-report  the page of radar report in headless Chromium, on a phone and a desk
 # make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
@@ -26,7 +27,7 @@ O := build/$(VARIANT)
 MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # What the machine offers is probed once per variant, by compiling; the file is kept.  Goals that only start others do without.
-STARTERS := demo test check-long check-report peers soak sanitize-unit deps model format check-format clean compile_commands.json
+STARTERS := demo test check-long check-report paper peers soak sanitize-unit deps model format check-format clean compile_commands.json
 ifneq ($(filter-out $(STARTERS),$(or $(MAKECMDGOALS),all)),)
 include $O/config.mk
 endif
@@ -50,7 +51,7 @@ UNIT := $(UNIT_SRC:tests/unit/%.c=$O/%)
 MPI_TESTS := $(MPI_SRC:tests/mpi/%.c=$O/mpi/%)
 BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 
-.PHONY: all programs test-programs unit bench test demo check-long check-report peers soak sanitize-unit deps model install format \
+.PHONY: all programs test-programs unit bench test demo check-long check-report paper peers soak sanitize-unit deps model install format \
         check-format clean
 all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
@@ -121,6 +122,11 @@ check-long:
 check-report:
 	$(AGAIN) all
 	@tests/bench/check_report.sh build/radar
+paper:
+	@launch/deps.sh build demo test
+	$(AGAIN) all
+	@launch/fetch_model.sh $(MODEL)
+	@tests/bench/paper.sh build/paper
 peers:
 	@launch/deps.sh build demo
 	$(AGAIN) all

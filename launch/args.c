@@ -84,7 +84,7 @@ static radar_status check_input(const launch_options *o, radar_error *err) {
     return RADAR_OK;
 }
 
-static radar_status check_together(const launch_options *o, radar_error *err) {
+radar_status launch_args_check(const launch_options *o, radar_error *err) {
     if (o->command == LAUNCH_REPORT)
         return o->folder != NULL ? RADAR_OK
                                  : radar_fail(err, RADAR_ERR_USAGE,
@@ -277,7 +277,7 @@ static radar_status parse_options(launch_options *opt, int argc, char **argv, ra
     if (optind < argc)
         return radar_fail(err, RADAR_ERR_USAGE, "unexpected '%s': a prompt is given with -p or -f",
                           argv[optind]);
-    return check_together(opt, err);
+    return launch_args_check(opt, err);
 }
 
 radar_status launch_args_parse(launch_options *opt, int argc, char **argv, radar_error *err) {

@@ -88,6 +88,9 @@ typedef struct launch_options {
 /* [this rank] argv is reordered (getopt), lists in it are cut at their commas; strings in *opt point into it. */
 radar_status launch_args_parse(launch_options *opt, int argc, char **argv, radar_error *err);
 
+/* [this rank] What does not go together, as parse checks it; again where a profile has brought options.  RADAR_ERR_USAGE. */
+radar_status launch_args_check(const launch_options *opt, radar_error *err);
+
 /* [this rank] The text of `radar -h`, or of `radar COMMAND -h`. */
 void launch_args_help(FILE *out, const launch_options *opt);
 

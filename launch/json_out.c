@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #include "launch/output.h"
 #include "runtime/sys.h"
@@ -21,8 +22,26 @@ void launch_json_real(launch_json *j, const char *key, double value) {
     launch_json_set(j, key, isfinite(value) ? json_real(value) : json_null());
 }
 
+json_t *launch_json_string(const char *text, size_t bytes) {
+    json_t *string = json_stringn(text != NULL ? text : "", bytes);
+    char *whole = string == NULL ? radar_alloc_array(bytes + 1, 3) : NULL;
+    size_t used = 0;
+    if (whole == NULL) return string;
+    for (size_t at = 0; at < bytes;) {
+        utf8proc_int32_t c;
+        const utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + at,
+                                                    (utf8proc_ssize_t)(bytes - at), &c);
+        memcpy(whole + used, n > 0 ? text + at : "\xef\xbf\xbd", n > 0 ? (size_t)n : 3);
+        used += n > 0 ? (size_t)n : 3;
+        at += n > 0 ? (size_t)n : 1;
+    }
+    string = json_stringn(whole, used);
+    radar_free(whole);
+    return string;
+}
+
 void launch_json_text(launch_json *j, const char *key, const char *text, size_t bytes) {
-    launch_json_set(j, key, json_stringn(text != NULL ? text : "", bytes));
+    launch_json_set(j, key, launch_json_string(text, bytes));
 }
 
 void launch_json_ids(launch_json *j, const char *key, const int32_t *token, size_t n) {

@@ -12,6 +12,8 @@ typedef struct launch_json {
     bool failed;
 } launch_json;
 
+/* Bytes that are no UTF-8 become U+FFFD: a name in another encoding is no reason to lose figures.  NULL: no memory. */
+json_t *launch_json_string(const char *text, size_t bytes);
 launch_json launch_json_open(void);
 void launch_json_set(launch_json *j, const char *key, json_t *value); /* takes value */
 void launch_json_int(launch_json *j, const char *key, int64_t value);

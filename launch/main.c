@@ -160,6 +160,8 @@ static void print_error(launch_job *job) {
     char place[32] = "";
     const bool named = job->world->rank == 0 || strncmp(job->err.text, "rank ", 5) == 0;
     if (!named) snprintf(place, sizeof place, "rank %d: ", job->world->rank);
+    for (char *at = job->err.text; *at != 0; at++)
+        if ((unsigned char)*at < ' ' || *at == 127) *at = '?'; /* of names in a file */
     launch_report_clear(&job->report);
     fprintf(stderr, "radar: %s%s\n", place, job->err.text);
 }

@@ -322,11 +322,12 @@ static void print_overview(FILE *out) {
                 launch_command_table[i].summary);
     fputs("\nradar COMMAND -h lists the options of a command; radar --version prints the version.\n"
           "Text goes to standard output, facts and progress to standard error.\n"
-          "Exit codes, the same on every rank: 0 ok, 64 usage, 65 bad data, 66 no input, 69 a rank "
-          "was lost, 70 internal error,\n"
-          "71 out of memory, 73 cannot create output, 74 input/output error, 75 stopped by a "
-          "signal, 76 ranks disagree,\n"
-          "78 impossible configuration.\n",
+          "Exit codes, the same on every rank: 0 ok, 1 a request failed (eval advise: no setting "
+          "does), 64 usage, 65 bad data,\n"
+          "66 no input, 69 a rank was lost, 70 internal error, 71 out of memory, 73 cannot create "
+          "output,\n"
+          "74 input/output error, 75 stopped by a signal, 76 ranks disagree, 78 impossible "
+          "configuration.\n",
           out);
 }
 

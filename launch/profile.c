@@ -177,8 +177,8 @@ radar_status launch_profile_apply(launch_job *job, launch_options *opt) {
         if (job->profile == NULL)
             radar_fail(&job->err, RADAR_ERR_DATA, "%s: line %d: %s", opt->profile, why.line,
                        why.text);
-        else
-            take_profile(job, opt);
+        else if (take_profile(job, opt) == RADAR_OK)
+            launch_args_check(opt, &job->err);
     }
     radar_free(text);
     return launch_agree(job);

@@ -20,7 +20,8 @@ static void print_left(const launch_report *r, int64_t total, double now) {
     double began = r->began, done = (double)r->done, all = (double)total;
     if (r->parts > 1) {
         fprintf(stderr, ", part %lld of %lld", (long long)r->part + 1, (long long)r->parts);
-        began = r->sweep_began, done = (double)r->part, all = (double)r->parts;
+        began = r->sweep_began, done = (double)r->made;
+        all = done + (double)(r->parts - r->part);
     }
     if (done <= 0 || done >= all) return;
     const int64_t left = (int64_t)((now - began) * (all - done) / done);
@@ -64,9 +65,10 @@ void launch_report_progress(launch_report *r, const char *what, int64_t done, in
     show(r, total, now);
 }
 
-void launch_report_sweep(launch_report *r, int64_t part, int64_t parts) {
+void launch_report_sweep(launch_report *r, int64_t part, int64_t parts, int64_t made) {
     if (r->parts == 0) r->sweep_began = radar_clock();
-    r->part = part;
+    r->part = part < parts ? part : parts - 1;
+    r->made = made;
     r->parts = parts;
 }
 

@@ -6,22 +6,22 @@
 #include <stdint.h>
 
 typedef struct launch_report {
-    bool speaks;         /* rank 0 without --quiet */
-    bool terminal;       /* stderr is one: a bar; else a line every 5 s */
-    bool bar;            /* a bar stands on the current line */
-    double began;        /* when the present phase began */
-    double shown;        /* when it was last shown */
-    int64_t done;        /* of the present phase */
-    char what[16];       /* its name */
-    int64_t part, parts; /* of a sweep; parts 0: none goes on */
+    bool speaks;               /* rank 0 without --quiet */
+    bool terminal;             /* stderr is one: a bar; else a line every 5 s */
+    bool bar;                  /* a bar stands on the current line */
+    double began;              /* when the present phase began */
+    double shown;              /* when it was last shown */
+    int64_t done;              /* of the present phase */
+    char what[16];             /* its name */
+    int64_t part, parts, made; /* of a sweep; parts 0: none goes on */
     double sweep_began;
 } launch_report;
 
 void launch_report_open(launch_report *r, bool speaks);
 /* total 0: unknown.  A phase begins when `what` changes or `done` falls. */
 void launch_report_progress(launch_report *r, const char *what, int64_t done, int64_t total);
-/* Part `part` of a sweep of `parts` is next: the time left is that of the sweep. */
-void launch_report_sweep(launch_report *r, int64_t part, int64_t parts);
+/* Part `part` of a sweep of `parts` is next, `made` parts took the time since its first call: the time left is that of the sweep. */
+void launch_report_sweep(launch_report *r, int64_t part, int64_t parts, int64_t made);
 /* One line of fact, after taking the bar away. */
 void launch_report_line(launch_report *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -51,10 +51,21 @@ static bool fresh_setting(eval_context *c, const launch_options *base, int64_t i
     return true;
 }
 
+/* What is made is made in memory first: never more than a session may hold. */
+static radar_status check_made(eval_context *c, int64_t length) {
+    const int64_t asked = c->setting.context, limit = asked > 0 ? asked : c->job->info.context;
+    if (length <= radar_min64(limit, INT32_MAX)) return RADAR_OK;
+    return radar_fail(&c->job->err, RADAR_ERR_CONFIG,
+                      "--length %lld: the context has room for %lld tokens; make it shorter, or "
+                      "give --ctx",
+                      (long long)length, (long long)radar_min64(limit, INT32_MAX));
+}
+
 static radar_status cut_text(eval_context *c) {
     const int64_t length = c->setting.length, whole = (int64_t)c->whole.n;
     c->text = c->whole;
-    if (length == LAUNCH_UNSET || c->kind->makes_text || whole == 0) return RADAR_OK;
+    if (length == LAUNCH_UNSET || whole == 0) return RADAR_OK;
+    if (c->kind->makes_text) return check_made(c, length);
     if (length > whole)
         return radar_fail(&c->job->err, RADAR_ERR_DATA,
                           "the text has %lld tokens, --length asks for %lld: give a longer text",
@@ -63,18 +74,22 @@ static radar_status cut_text(eval_context *c) {
     return RADAR_OK;
 }
 
-static void count_parts(eval_context *c, const launch_options *base, uint64_t *hash) {
-    for (int64_t i = 0; i < c->settings; i++)
-        if (fresh_setting(c, base, i, hash))
-            c->total += c->kind->parts != NULL ? c->kind->parts(c) : 1;
+/* What is wrong with the last setting is told before the first is computed. */
+static radar_status count_parts(eval_context *c, const launch_options *base, uint64_t *hash) {
+    radar_status st = RADAR_OK;
+    for (int64_t i = 0; i < c->settings && st == RADAR_OK; i++) {
+        if (!fresh_setting(c, base, i, hash)) continue;
+        c->total += c->kind->parts != NULL ? c->kind->parts(c) : 1;
+        st = cut_text(c);
+    }
+    return st;
 }
 
 static radar_status run_all(eval_context *c, const launch_options *base, uint64_t *hash) {
-    radar_status st = RADAR_OK;
-    count_parts(c, base, hash);
+    radar_status st = count_parts(c, base, hash);
     for (int64_t i = 0; i < c->settings && st == RADAR_OK; i++) {
         if (!fresh_setting(c, base, i, hash)) continue;
-        if (c->total > 1) launch_report_sweep(&c->job->report, c->done, c->total);
+        if (c->total > 1) launch_report_sweep(&c->job->report, c->done, c->total, c->made);
         st = cut_text(c);
         if (st == RADAR_OK) st = c->kind->run(c);
     }
@@ -85,9 +100,11 @@ static radar_status run_all(eval_context *c, const launch_options *base, uint64_
 static void reword_stop(eval_context *c, const launch_options *base) {
     launch_job *job = c->job;
     if (job->err.status != RADAR_ERR_STOPPED || base->out == NULL || job->err.text[0] == 0) return;
+    char by[32] = "";
+    const int number = (int)*job->world->signal; /* 0: another rank's */
+    if (number != 0) snprintf(by, sizeof by, " by signal %d", number);
     snprintf(job->err.text, sizeof job->err.text,
-             "stopped by signal %d; the rows so far are in %.300s: run it again to go on",
-             (int)*job->world->signal, base->out);
+             "stopped%s; the rows so far are in %.300s: run it again to go on", by, base->out);
 }
 
 /* Settings side by side are judged at the same positions: where any of them leaves something out, all begin late. */

@@ -31,8 +31,9 @@ typedef struct eval_context {
     eval_sink *sink;
     int64_t settings; /* of the sweep */
     eval_cache *cache;
-    double prefill_s;    /* of the last eval_prefilled: what was not there yet */
-    int64_t done, total; /* parts of the sweep, for the bar and the time left */
+    double prefill_s; /* of the last eval_prefilled: what was not there yet */
+    /* Parts of the sweep, for the bar and the time left; made: those of `done` that were not there from an earlier run. */
+    int64_t done, total, made;
 } eval_context;
 
 struct eval_kind {
@@ -85,7 +86,8 @@ void eval_mean(const double *x, int64_t n, double *mean, double *se);
 typedef struct eval_figures {
     int64_t steps, segments_scored;
     double attended, coverage, coverage_min;
-    /* Read in a step, over all layers and KV heads: K and V of the attended tokens, and the summaries that were scored. */
+    /* Read in a step, over all layers and KV heads: K and V of the attended tokens, and the summaries that were scored, or with
+     * scorer exact the keys.  What h2o, snapkv, subgen and Radar as published keep beside the cache is not in it. */
     double bytes;
 } eval_figures;
 /* [all ranks] f begins with {0}. */
@@ -100,6 +102,8 @@ bool eval_wanted(eval_context *c, const char *part);
 /* [all ranks] Writes it (rank 0 gives the row, others an empty one); a row that cannot be written ends the sweep with what is written
  * kept.  Takes the row. */
 radar_status eval_emit(eval_context *c, launch_json *row);
+/* [rank 0] Appends value to the array `key` beside the rows, or beside where they are, in the object of --json; takes value. */
+void eval_note(eval_context *c, const char *key, json_t *value);
 /* [rank 0] The rows on stdout, or the CSV beside the JSONL; what is written stays after an error too. */
 void eval_sink_close(eval_context *c);
 

@@ -3,10 +3,12 @@
  *
  * Cheapest is in bytes read per step, which is what a step costs where the cache is long.  Of each kind of summary the smallest
  * budget that keeps the loss is found by halving a ladder of budgets (loss falls with the budget), then facts decide: the budget
- * goes up until none is missed, or another kind has been cheaper. */
+ * goes up until none is missed, or another kind has been cheaper.  Every other option (--window, --share, ...) is as typed, in the
+ * search and in the advice.  The whole search is made again where rows of it are there; they are not written twice. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "launch/eval/eval.h"
@@ -211,14 +213,42 @@ static radar_status search(advise_state *a) {
 
 /* ---- what it comes to ---- */
 
+/* As a profile holds it; NULL: "". */
+static json_t *value_of(const launch_option_row *row, const char *text) {
+    if (text[0] == 0) return NULL;
+    if (row->kind == LAUNCH_SWITCH) return json_true();
+    if (row->kind == LAUNCH_REAL) return json_real(strtod(text, NULL));
+    if (row->kind == LAUNCH_CHOICE || strcmp(text, "auto") == 0) return json_string(text);
+    return json_integer((json_int_t)strtoll(text, NULL, 10));
+}
+
+/* Options that say how to attend and compute, here as in every other command; where and how fast is not measured. */
+static bool says_how(const launch_option_row *row) {
+    return row->kind != LAUNCH_TEXT && (row->in & LAUNCH_ADVISE) && (row->in & LAUNCH_GENERATE) &&
+           (row->in & LAUNCH_RUN) && !(row->in & LAUNCH_PLACE);
+}
+
+/* What was measured: what the search chose, and beside it what was typed or came from a preset or a profile. */
 static json_t *options_of(const advise_state *a) {
+    static const char *const always[] = {"attention", "scorer", "budget", "sketch-bits"};
     const launch_options *o = &a->c->setting;
-    json_t *options = json_pack("{s:s, s:s, s:I}", "attention", "radar", "scorer", o->scorer,
-                                "budget", (json_int_t)o->budget);
-    if (strcmp(o->scorer, "sketch") == 0)
-        json_object_set_new(options, "sketch-bits", json_integer((json_int_t)o->sketch_bits));
-    if (o->segment != 16)
-        json_object_set_new(options, "segment", json_integer((json_int_t)o->segment));
+    launch_options defaults = *o;
+    json_t *options = json_object();
+    for (size_t i = 0; i < launch_command_count; i++)
+        if (launch_command_table[i].scope == o->scope)
+            launch_options_default(&defaults, &launch_command_table[i]);
+    for (size_t i = 0; i < launch_option_count; i++) {
+        const launch_option_row *row = &launch_option_table[i];
+        char text[64], standard[64];
+        if (!says_how(row) || !eval_uses(o, row->name)) continue;
+        launch_option_text(o, row, text, sizeof text);
+        launch_option_text(&defaults, row, standard, sizeof standard);
+        bool told = strcmp(text, standard) != 0;
+        for (size_t k = 0; k < sizeof always / sizeof always[0]; k++)
+            told = told || strcmp(row->name, always[k]) == 0;
+        json_t *value = told ? value_of(row, text) : NULL;
+        if (value != NULL) json_object_set_new(options, row->name, value);
+    }
     return options;
 }
 
@@ -230,21 +260,39 @@ static void paste(char *text, size_t room, json_t *options) {
     text[0] = 0;
     json_object_foreach(options, name, value) {
         if (used >= room) return;
-        if (json_is_string(value))
-            used += (size_t)snprintf(text + used, room - used, "%s--%s %s", used ? " " : "", name,
-                                     json_string_value(value));
-        else
-            used += (size_t)snprintf(text + used, room - used, "%s--%s %lld", used ? " " : "", name,
-                                     (long long)json_integer_value(value));
+        char word[64] = "";
+        if (json_is_string(value)) snprintf(word, sizeof word, " %s", json_string_value(value));
+        if (json_is_real(value)) snprintf(word, sizeof word, " %.9g", json_real_value(value));
+        if (json_is_integer(value))
+            snprintf(word, sizeof word, " %lld", (long long)json_integer_value(value));
+        used += (size_t)snprintf(text + used, room - used, "%s--%s%s", used ? " " : "", name, word);
     }
+}
+
+/* In the object of --json. */
+static void note_advice(const advise_state *a, const char *text, json_t *options) {
+    const advise_try *t = &a->best;
+    json_t *advice = json_object();
+    json_object_set_new(advice, "paste", json_string(text));
+    json_object_set(advice, "options", options);
+    json_object_set_new(advice, "above_dense", json_real(t->above));
+    json_object_set_new(advice, "above_se", json_real(t->se));
+    json_object_set_new(advice, "allowed", json_real(a->allowed));
+    json_object_set_new(advice, "bytes_per_step", json_real(t->bytes));
+    json_object_set_new(advice, "bytes_per_step_dense", json_real(a->dense_bytes));
+    json_object_set_new(advice, "facts", json_integer(a->found_all));
+    json_object_set_new(advice, "missed", json_integer(t->missed));
+    eval_note(a->c, "advice", advice);
 }
 
 static radar_status write_profile(const advise_state *a, const char *path, json_t *options) {
     launch_job *job = a->c->job;
     char hex[24];
     snprintf(hex, sizeof hex, "%016" PRIx64, job->info.fingerprint);
-    json_t *profile = json_pack("{s:s, s:s, s:s, s:O}", "fingerprint", hex, "model", job->info.name,
-                                "text", a->c->text_name, "options", options);
+    json_t *profile =
+        json_pack("{s:s, s:o, s:o, s:O}", "fingerprint", hex, "model",
+                  launch_json_string(job->info.name, strlen(job->info.name)), "text",
+                  launch_json_string(a->c->text_name, strlen(a->c->text_name)), "options", options);
     char *text = profile != NULL ? json_dumps(profile, JSON_INDENT(2)) : NULL;
     launch_output *out = radar_alloc(sizeof *out);
     if (text == NULL || out == NULL) {
@@ -278,7 +326,7 @@ static radar_status print_advice(const advise_state *a, const char *text) {
 /* [rank 0] */
 static radar_status conclude(advise_state *a) {
     launch_job *job = a->c->job;
-    char text[256];
+    char text[1024];
     if (!a->best.valid)
         return radar_fail(&job->err, RADAR_ERR_REQUEST,
                           "no setting keeps the loss within %g %% of dense attention's %.4f and "
@@ -288,7 +336,10 @@ static radar_status conclude(advise_state *a) {
     json_t *options = options_of(a);
     paste(text, sizeof text, options);
     radar_status st = a->base.output != NULL ? write_profile(a, a->base.output, options) : RADAR_OK;
-    if (st == RADAR_OK && !a->base.json) st = print_advice(a, text);
+    if (st == RADAR_OK && a->base.json)
+        note_advice(a, text, options);
+    else if (st == RADAR_OK)
+        st = print_advice(a, text);
     json_decref(options);
     return st;
 }
@@ -313,6 +364,7 @@ static radar_status open_all(advise_state *a) {
 }
 
 static radar_status run_advise(eval_context *c) {
+    const int64_t part = c->done, made = c->made; /* its rows are one part of the sweep */
     advise_state a = {.c = c, .base = c->setting};
     radar_status st = open_all(&a);
     if (st == RADAR_OK) st = measure_dense(&a);
@@ -320,6 +372,7 @@ static radar_status run_advise(eval_context *c) {
     if (st == RADAR_OK && c->job->world->rank == 0) conclude(&a);
     if (st == RADAR_OK) st = launch_agree(c->job);
     c->setting = a.base;
+    c->done = part + 1, c->made = made + 1;
     radar_free(a.dense);
     radar_free(a.own);
     return st;

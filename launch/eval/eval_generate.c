@@ -32,7 +32,9 @@ static int32_t beginning(launch_job *job) {
 
 static radar_status open_all(generate_state *e) {
     launch_job *job = e->c->job;
+    const int64_t asked = job->opt->context;
     e->n = job->opt->n;
+    if (e->n < 0) e->n = (asked > 0 ? asked : job->info.context) - 1; /* one begins the text */
     if (e->n < 4)
         return radar_fail(&job->err, RADAR_ERR_USAGE, "-n %lld: make at least 4 tokens",
                           (long long)e->n);

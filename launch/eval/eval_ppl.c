@@ -12,6 +12,7 @@ enum { BUCKET = 256, LOSSES_MOST = 8192 };
 
 typedef struct ppl_state {
     eval_context *c;
+    bool wanted;            /* its row is not there yet */
     int64_t first, last, n; /* scored positions, their number */
     double *loss;           /* rank 0 */
     int64_t taken;
@@ -188,13 +189,15 @@ static radar_status finish(ppl_state *e) {
         if (first) print_alone(job, e);
         return launch_agree(job);
     }
+    if (!e->wanted) return RADAR_OK;
     launch_json row = first ? make_row(e) : (launch_json){0};
     return eval_emit(e->c, &row);
 }
 
 static radar_status run_ppl(eval_context *c) {
-    ppl_state e = {.c = c};
-    if (!eval_wanted(c, "")) return RADAR_OK;
+    ppl_state e = {.c = c, .wanted = eval_wanted(c, "")};
+    const bool files = c->setting.nll != NULL || c->setting.logits != NULL;
+    if (!e.wanted && !files) return RADAR_OK;
     radar_status st = choose_positions(&e);
     if (st == RADAR_OK) st = open_all(&e);
     if (st == RADAR_OK) st = compute(&e);

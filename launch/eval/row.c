@@ -1,6 +1,7 @@
 /* A row of figures: what names it, the settings in it, and the command that makes it again. */
 #include <ctype.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include <xxhash.h>
@@ -10,9 +11,13 @@
 
 /* ---- the key ---- */
 
+static uint64_t text_hash(const eval_context *c) {
+    return XXH3_64bits(c->text.n > 0 ? c->text.token : (const int32_t *)"",
+                       c->text.n * sizeof *c->text.token);
+}
+
 uint64_t eval_key(const eval_context *c, const char *part) {
-    const uint64_t text = XXH3_64bits(c->text.n > 0 ? c->text.token : (const int32_t *)"",
-                                      c->text.n * sizeof *c->text.token);
+    const uint64_t text = text_hash(c);
     char all[512];
     const int n = snprintf(all, sizeof all, "%s|%016" PRIx64 "|%016" PRIx64 "|%016" PRIx64 "|%s|%s",
                            c->kind->name, c->job->info.fingerprint, text,
@@ -104,11 +109,40 @@ static void set_used(launch_json *j, const launch_options *o, const char *key, c
     set_word(j, key, eval_uses(o, option) ? word : "");
 }
 
+static bool is_attention(const launch_options *o, const char *name) {
+    return strcmp(o->attention, name) == 0;
+}
+static bool is_published(const launch_options *o) {
+    return is_attention(o, "paper") || is_attention(o, "code");
+}
+
+/* Tokens of one chosen segment at the end of a text of that length; of `code`, whose segments stay until the context has doubled,
+ * the most they can be. */
+static int64_t segment_tokens(const launch_options *o, int64_t length) {
+    if (is_published(o)) {
+        const int64_t stored = length - o->window - o->sinks;
+        return radar_max64(1, (int64_t)sqrt((double)radar_max64(stored, 1)) /
+                                  (is_attention(o, "code") ? 4 : 1));
+    }
+    if (!eval_uses(o, "segment")) return 16;
+    if (o->segment != LAUNCH_AUTO) return o->segment;
+    const int64_t longest = o->stripe & -o->stripe; /* a segment lies in one stripe */
+    int64_t tokens = 16;
+    while (tokens < longest && length >= 32 * tokens * tokens) tokens *= 2;
+    return tokens;
+}
+
 /* Tokens of chosen segments per query head that the options come to, at this length. */
 static int64_t budget_tokens(const launch_options *o, int64_t length) {
-    if (o->segments != LAUNCH_UNSET) return 16 * o->segments;
-    if (o->budget != LAUNCH_AUTO) return o->budget;
-    return length >= 65536 ? 1024 : 512;
+    enum { LEAST = 8, PUBLISHED = 64 }; /* segments */
+    const int64_t segment = segment_tokens(o, length);
+    if (o->segments != LAUNCH_UNSET) return o->segments * segment;
+    if (is_published(o) && o->budget == LAUNCH_AUTO) return PUBLISHED * segment;
+    const int64_t budget = o->budget != LAUNCH_AUTO
+                               ? o->budget
+                               : (length >= 65536 && !is_attention(o, "subgen") ? 1024 : 512);
+    if (!is_attention(o, "radar")) return budget;
+    return radar_max64(LEAST, budget / segment) * segment;
 }
 
 static int64_t or_none(int64_t value) { return value == LAUNCH_UNSET ? 0 : value; }
@@ -167,8 +201,11 @@ launch_json eval_row(const eval_context *c, const char *part) {
     snprintf(hex, sizeof hex, "%016" PRIx64, job->info.fingerprint);
     set_word(&j, "fingerprint", hex);
     set_word(&j, "text", c->text_name);
-    const int64_t length =
-        c->setting.length != LAUNCH_UNSET ? c->setting.length : (int64_t)c->text.n;
+    snprintf(hex, sizeof hex, "%016" PRIx64, text_hash(c));
+    set_word(&j, "text_hash", hex);
+    const int64_t whole = (int64_t)c->text.n,
+                  most = c->kind->makes_text ? radar_min64(whole, job->info.context) : whole,
+                  length = c->setting.length != LAUNCH_UNSET ? c->setting.length : most;
     launch_json_int(&j, "length", length);
     set_attention(&j, job->opt, length);
     set_machine(&j, job);

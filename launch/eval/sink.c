@@ -22,6 +22,7 @@ struct eval_sink {
     char path[PATH_MOST]; /* of the JSONL; "" without --out */
     int fd;               /* -1: none */
     json_t *rows;         /* for stdout */
+    json_t *notes;        /* beside them in the object of --json; may be NULL */
 };
 
 /* ---- keys ---- */
@@ -138,8 +139,7 @@ static radar_status open_file(eval_context *c) {
     eval_sink *s = c->sink;
     radar_error *err = &c->job->err;
     const char *dir = c->setting.out;
-    if (strlen(dir) > PATH_MOST - 64)
-        return radar_fail(err, RADAR_ERR_CREATE, "--out: the path is too long");
+    if (strlen(dir) > 4000) return radar_fail(err, RADAR_ERR_CREATE, "--out: the path is too long");
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
         return radar_fail(err, RADAR_ERR_CREATE,
                           "%s: cannot be created: %s; name a place that can be written", dir,
@@ -157,6 +157,14 @@ static radar_status open_file(eval_context *c) {
     return read_file(c);
 }
 
+/* [rank 0] A file that is not ours to write stays as it is, and so does the table beside it. */
+static void take_file(eval_context *c) {
+    eval_sink *s = c->sink;
+    if (open_file(c) == RADAR_OK || s->fd < 0) return;
+    close(s->fd);
+    s->fd = -1;
+}
+
 radar_status eval_sink_open(eval_context *c) {
     launch_job *job = c->job;
     c->sink = radar_alloc(sizeof *c->sink);
@@ -166,7 +174,7 @@ radar_status eval_sink_open(eval_context *c) {
         c->sink->fd = -1;
         if (job->world->rank == 0) {
             c->sink->rows = json_array();
-            if (c->setting.out != NULL) open_file(c);
+            if (c->setting.out != NULL) take_file(c);
         }
     }
     return launch_agree(job) == RADAR_OK ? share_keys(c) : job->err.status;
@@ -217,8 +225,19 @@ radar_status eval_emit(eval_context *c, launch_json *row) {
     *row = (launch_json){0};
     c->done++;
     s->written++;
-    if (c->total > 1) launch_report_sweep(&job->report, c->done, c->total);
+    c->made++;
+    if (c->total > 1) launch_report_sweep(&job->report, c->done, c->total, c->made);
     return launch_agree(job);
+}
+
+void eval_note(eval_context *c, const char *key, json_t *value) {
+    eval_sink *s = c->sink;
+    if (s->notes == NULL) s->notes = json_object();
+    json_t *list = json_object_get(s->notes, key);
+    if (list == NULL && json_object_set_new(s->notes, key, json_array()) == 0)
+        list = json_object_get(s->notes, key);
+    if (json_array_append_new(list, value) != 0)
+        radar_fail(&c->job->err, RADAR_ERR_MEMORY, "no memory for %s", key);
 }
 
 /* ---- the end ---- */
@@ -232,6 +251,8 @@ static void show_rows(eval_context *c) {
     }
     launch_json j = launch_json_open();
     launch_json_set(&j, "rows", json_incref(c->sink->rows));
+    if (c->sink->notes != NULL && json_object_update(j.object, c->sink->notes) != 0)
+        j.failed = true;
     launch_json_print(job, &j);
 }
 
@@ -243,6 +264,7 @@ static void tell_files(eval_context *c, const char *csv) {
     launch_json_text(&j, "csv", csv, strlen(csv));
     launch_json_int(&j, "written", s->written);
     launch_json_int(&j, "there", s->there);
+    if (s->notes != NULL && json_object_update(j.object, s->notes) != 0) j.failed = true;
     launch_json_print(c->job, &j);
 }
 
@@ -268,6 +290,7 @@ void eval_sink_close(eval_context *c) {
     else if (s->rows != NULL && s->written > 0 && c->job->err.status == RADAR_OK)
         show_rows(c);
     json_decref(s->rows);
+    json_decref(s->notes);
     radar_free(s->key);
     radar_free(s);
     c->sink = NULL;

@@ -25,12 +25,12 @@ static const struct {
 } uses[] = {
     {"scorer", "radar", NULL},
     {"budget", "radar h2o snapkv subgen paper code", NULL},
-    {"segments", "radar paper code", NULL},
+    {"segments", "radar h2o snapkv paper code", NULL},
     {"segment", "radar", "mean rf"},
     {"dense-below", "radar paper code", NULL},
     {"window", "radar streaming h2o snapkv subgen paper code", NULL},
-    {"sinks", "radar streaming h2o snapkv subgen paper code", NULL},
-    {"share", "radar paper code", NULL},
+    {"sinks", "radar streaming subgen paper code", NULL},
+    {"share", "radar h2o snapkv paper code", NULL},
     {"pick", "radar paper code", NULL},
     {"select", "radar", NULL},
     {"restream", "streaming", NULL},
@@ -44,13 +44,21 @@ static const struct {
     {"scorer-seed", "radar subgen paper code", "sketch rf"},
 };
 
-/* What draws the random features and signs that eval bound looks at, whatever the attention. */
-static bool draws(const char *option) {
-    return strcmp(option, "rf-features") == 0 || strcmp(option, "scorer-seed") == 0;
+/* What the kind itself looks at, whatever the attention: what draws bound's features and signs, the window of stats. */
+static bool kind_uses(int scope, const char *option) {
+    if (scope == LAUNCH_STATS) return strcmp(option, "window") == 0;
+    return scope == LAUNCH_BOUND &&
+           (strcmp(option, "rf-features") == 0 || strcmp(option, "scorer-seed") == 0);
+}
+
+/* Radar as published scores by its features, or as an oracle: no other scorer is known to it. */
+static bool is_oracle(const launch_options *setting) {
+    return among("paper code", setting->attention) && strcmp(setting->scorer, "exact") == 0;
 }
 
 bool eval_uses(const launch_options *setting, const char *option) {
-    if (setting->scope == LAUNCH_BOUND && draws(option)) return true;
+    if (kind_uses(setting->scope, option)) return true;
+    if (strcmp(option, "scorer") == 0 && is_oracle(setting)) return true;
     for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++) {
         if (strcmp(uses[i].option, option) != 0) continue;
         if (!among(uses[i].attentions, setting->attention)) return false;

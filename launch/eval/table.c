@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launch/output.h"
 #include "runtime/sys.h"
@@ -35,7 +36,7 @@ static bool differs(const json_t *rows, const char *key) {
 }
 
 static bool unsaid(const char *key) {
-    static const char *const said_otherwise[] = {"key", "part", "budget_tokens"};
+    static const char *const said_otherwise[] = {"key", "part", "budget_tokens", "text_hash"};
     for (size_t i = 0; i < sizeof said_otherwise / sizeof said_otherwise[0]; i++)
         if (strcmp(key, said_otherwise[i]) == 0) return true;
     return false;
@@ -174,6 +175,7 @@ radar_status eval_table_csv(const char *csv, const char *jsonl, radar_error *err
             launch_output_close(c.out, err);
             if (err->status == RADAR_OK && rename(fresh, csv) != 0)
                 radar_fail(err, RADAR_ERR_IO, "%s: cannot be replaced: %s", csv, strerror(errno));
+            if (err->status != RADAR_OK) unlink(fresh);
         }
     }
     json_decref(c.header);

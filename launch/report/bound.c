@@ -133,7 +133,8 @@ double figure_bound(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
 }
 
 double figure_sketch(markup *m, const eval_rows *all, char note[FIGURE_NOTE]) {
-    static const char formula[] = "|q||k| 2^-b";
+    static const char formula[] = "|q||k - m| 2^-b / \xe2\x88\x9a"
+                                  "d";
     const row_list *rows = &all->of[ROW_BOUND];
     bound_work *w = radar_alloc(sizeof *w);
     note[0] = 0;

@@ -41,9 +41,9 @@ const report_figure report_figure_list[] = {
      "were read. Bright places without a mark were missed.",
      EVAL("recall", "--scorer sketch,mean"), figure_heat, NULL},
     {NULL, "Hit rates",
-     "Recall of the best k segments, whether the best one and the best three are among the chosen, "
-     "and the share "
-     "of the softmax mass that was read beside what the best choice reads.",
+     "Recall of the best k segments, whether the heaviest one has the best score (hit@1) or one of "
+     "the three best (hit@3), and the share of the softmax mass that was read beside what the best "
+     "choice reads.",
      EVAL("recall", "--scorer sketch,mean,rf,exact"), NULL, table_hits},
     {"scores", "Distribution of attention weights",
      "Most keys have weights near zero (left), most of the mass is in a few (right): the gap "
@@ -74,7 +74,8 @@ const report_figure report_figure_list[] = {
      "What more chosen segments per query head gain. Bars: one standard error.",
      EVAL("ppl", "--attention dense,radar --segments 16,32,64"), figure_loss_segments, NULL},
     {"calibrate", "Coverage: estimated against true",
-     "Each mark is a step: the share of the softmax mass that was read, as the run itself "
+     "Each mark is a query head at a step: the share of the softmax mass that was read, as the run "
+     "itself "
      "estimates it, over the share measured "
      "with every key. On the diagonal the estimate is right.",
      EVAL("calibrate", "--scorer sketch"), figure_calibrate, NULL},
@@ -86,7 +87,8 @@ const report_figure report_figure_list[] = {
      "estimate and more of them hardly help.",
      "radar eval bound -m MODEL -f TEXT --out DIR", figure_bound, NULL},
     {"sketch", "The sketch's error by bits",
-     "Measured error of q.k beside the formula |q||k| 2^-b: each bit halves it.",
+     "Measured error of q.k beside the formula |q||k - m| 2^-b / \xe2\x88\x9a"
+     "d, m the mean of the key's block: each bit halves it.",
      "radar eval bound -m MODEL -f TEXT --out DIR", figure_sketch, NULL},
     {NULL, "Free generation",
      "Text generated without a prompt. Distinct n: share of n-token runs that are different; "

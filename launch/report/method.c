@@ -11,7 +11,7 @@ typedef struct setting {
 
 static const setting settings[] = {
     {"model", "*", "%s"},
-    {"scorer", "|quest|", "%s"},
+    {"scorer", "|quest|paper|code|", "%s"},
     {"sketch_bits", "|sketch|", "%s bits"},
     {"outliers", "|outlier|", "%s outliers"},
     {"rf_form", "|rf|paper|code|", "%s"},

@@ -34,19 +34,21 @@ static void add_values(markup *m, const eval_rows *rows, const char *what, const
     enum { VALUES = 8 };
     const char *seen[VALUES];
     int n = 0;
+    bool more = false;
     for (int k = 0; k < ROW_KINDS; k++)
         for (int i = 0; i < rows->of[k].n; i++) {
             const char *text = row_text(&rows->of[k].row[i], key);
             int at = 0;
             if (text == NULL || text[0] == 0) continue;
             while (at < n && strcmp(seen[at], text) != 0) at++;
+            more = more || (at == n && n == VALUES);
             if (at < n || n == VALUES) continue;
             seen[n++] = text;
             markup_add(m, n == 1 ? "<p>" : ", ");
             markup_add(m, n == 1 ? what : "");
             markup_text(m, text);
         }
-    if (n > 0) markup_add(m, n == VALUES ? " and others</p>\n" : "</p>\n");
+    if (n > 0) markup_add(m, more ? " and others</p>\n" : "</p>\n");
 }
 
 static void add_head(markup *m, const eval_rows *rows, const char *folder) {

@@ -135,7 +135,7 @@ bool table_stats(markup *m, const eval_rows *all) {
                                        "|k|\xc2\xb2 / \xe2\x88\x9a"
                                        "d",
                                        "|k|\xc2\xb2 / \xe2\x88\x9a"
-                                       "d, centred on the block",
+                                       "d, centred on the mean",
                                        "spread of a query's logits (sd)",
                                        "effective tokens",
                                        "mass on the first token",

@@ -26,6 +26,11 @@ static bool same(const eval_row *a, const eval_row *b, const char *key) {
     return x == y || (x != NULL && y != NULL && json_equal(x, y));
 }
 
+/* Both say it, and not the same. */
+static bool other(const eval_row *a, const eval_row *b, const char *key) {
+    return row_value(a, key) != NULL && row_value(b, key) != NULL && !same(a, b, key);
+}
+
 /* First scored position: "first", else where the first of the bins by position begins. */
 static double first_position(const eval_row *row) {
     const double first = row_real(row, "first");
@@ -41,7 +46,10 @@ const eval_row *dense_of(const row_list *rows, const eval_row *row) {
             continue;
         const double its = first_position(dense);
         const bool here = its == first || (isnan(its) && isnan(first));
-        if (here && same(dense, row, "fingerprint") && same(dense, row, "part")) return dense;
+        if (here && same(dense, row, "fingerprint") && same(dense, row, "part") &&
+            !other(dense, row, "text_hash") && !other(dense, row, "kv_type") &&
+            !other(dense, row, "precision"))
+            return dense;
     }
     return NULL;
 }

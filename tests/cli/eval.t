@@ -55,8 +55,12 @@ refused "--out in a folder that is not there" 73 'no/such' "${ppl[@]}" --out "$D
 refused "--out below a file" 73 '300.json' "${ppl[@]}" --out "$D/300.json/x"
 mkdir "$D/bad" && printf '{"no":"key"}\n{"key":"12"}\n' >"$D/bad/ppl.jsonl"
 refused "--out with another file's lines" 65 'line 1 is no row' "${ppl[@]}" --out "$D/bad"
-[ "$(wc -l <"$D/bad/ppl.jsonl")" = 2 ]
+[ "$(wc -l <"$D/bad/ppl.jsonl")" = 2 ] && [ ! -e "$D/bad/ppl.csv" ]
 ok $? "nothing of it is lost"
+
+refused "the last of several lengths, before the first is computed" 65 'asks for 301' "${ppl[@]}" --length 260,301 --out "$D/late"
+[ ! -s "$D/late/ppl.jsonl" ]
+ok $? "nothing of it was computed"
 
 # ---- a sweep ----
 sweep=("${ppl[@]}" --attention dense,streaming,radar --window 64 --budget 64,128 --out "$D/sweep")
@@ -103,14 +107,55 @@ code=$?
 judge "a signal ends a sweep" 75 'run it again to go on'
 rows "and keeps its rows" "$D/stopped/ppl.jsonl" '0 < len(rows) < 400'
 
+# A full disk in the middle of a row, here a limit on the size of files; two runs at once.
+full=("${ppl[@]}" --attention streaming --window "$(seq -s, 1 12)" --out "$D/full")
+(ulimit -f 8 && exec "$RADAR" "${full[@]}" >"$D/out" 2>"$D/err" </dev/null)
+code=$?
+judge "a full disk ends a sweep" 74 'ppl.jsonl: write failed'
+exec 9>>"$D/full/ppl.jsonl"
+flock 9
+rm -f "$D/full/ppl.csv"
+refused "another run is there" 73 'another run is writing it' "${full[@]}"
+[ ! -e "$D/full/ppl.csv" ]
+ok $? "and is left alone"
+exec 9>&-
+accepted "with room it goes on" "${full[@]}" --json
+holds "where it was" "0 < v['there'] < 12 and v['there'] + v['written'] == 12"
+rows "with whole rows" "$D/full/ppl.jsonl" '[r["window"] for r in rows] == list(range(1, 13))'
+
 # Two ranks give the same rows.
 try launch/mpirun.sh 2 "$RADAR" "${sweep[@]}" --out "$D/ranks"
 ok "$code" "a sweep on two ranks"
 rows "ranks change no figure" "$D/ranks/ppl.jsonl" "same(rows, load('$D/whole.jsonl'), ('summary_bytes',)) and all(r['ranks'] == 2 for r in rows)"
-try launch/mpirun.sh 2 "$RADAR" "${sweep[@]}"
+try launch/mpirun.sh 2 "$RADAR" "${sweep[@]}" --json
+holds "two ranks leave out what is there" "v['written'] == 0 and v['there'] == 4"
 rows "nor what is there already" "$D/sweep/ppl.jsonl" "same(rows, load('$D/whole.jsonl'))"
 try launch/mpirun.sh 2 "$RADAR" "${ppl[@]}" --out "$D/300.json/x"
 judge "--out that cannot be made, on two ranks" 73 '300.json'
+
+# What an attention looks at tells its settings apart.
+accepted "h2o by segments" "${ppl[@]}" --attention h2o --window 32 --segments 2,4 --json
+holds "a segment is 16 tokens of budget" "[r['attended_tokens_mean'] for r in v['rows']] == [64, 96] and [r['budget_tokens'] for r in v['rows']] == [32, 64]"
+accepted "h2o by head" "${ppl[@]}" --attention h2o --window 32 --budget 32 --share group,head --json
+holds "heads with lists of their own read more together" "[r['share'] for r in v['rows']] == ['group', 'head'] and v['rows'][0]['nll_mean'] != v['rows'][1]['nll_mean']"
+accepted "Radar as published, and its oracle" "${ppl[@]}" --preset paper --window 64 --segments 2 --scorer sketch,exact,rf --json
+holds "are two settings" "[r['scorer'] for r in v['rows']] == ['', 'exact'] and v['rows'][0]['nll_mean'] != v['rows'][1]['nll_mean'] and v['rows'][0]['budget_tokens'] == 2 * 15"
+accepted "longer segments" "${ppl[@]}" --window 64 --scorer mean --segment 16,32 --budget 64 --json
+holds "bytes of a scored segment, whatever its length" "len({round((r['bytes_per_step'] - r['attended_tokens_mean'] * 2 * 64 * 2 * 90) / (r['segments_scored'] / r['tokens'])) for r in v['rows']}) == 1"
+holds "eight segments at least" "[r['budget_tokens'] for r in v['rows']] == [128, 256]"
+accepted "the oracle of a scorer" "${ppl[@]}" --window 64 --scorer exact,mean --json
+holds "reads keys to score" "all(abs(r['bytes_per_step'] - r['attended_tokens_mean'] * 23040 - r['segments_scored'] / 49 * b) < 1 for r, b in zip(v['rows'][:1], [16 * 64 * 2]))"
+
+# Files beside a row that is there already.
+accepted "losses of one setting" "${ppl[@]}" --attention dense --out "$D/losses" --nll "$D/nll"
+rm "$D/nll"
+accepted "asked for again" "${ppl[@]}" --attention dense --out "$D/losses" --nll "$D/nll" --json
+holds "the row is there" "v['written'] == 0 and v['there'] == 1"
+[ "$(wc -c <"$D/nll")" = 196 ]
+ok $? "the losses are written"
+cp "$D/300.json" "$D/$(printf 'caf\351.json')"
+accepted "a name that is no UTF-8" eval ppl -m "$MODEL" --ids "$D/$(printf 'caf\351.json')" --attention dense,streaming --from 290 --quiet -t 1 --json
+holds "loses no figures" "[r['text'] for r in v['rows']] == 2 * ['caf\ufffd.json']"
 
 # ---- on stdout ----
 accepted "rows as JSON" "${ppl[@]}" --attention dense,streaming --window 64 --json
@@ -146,6 +191,10 @@ profile "$fingerprint" '{"window":"48"}'
 refused "an ill-typed option in a profile" 65 "'window' has a value of another type" "${ppl[@]}" --profile "$D/profile.json"
 profile "$fingerprint" '{"window":0}'
 refused "a value out of range in a profile" 65 'profile.json: --window' "${ppl[@]}" --profile "$D/profile.json"
+profile "$fingerprint" '{"shards":3}'
+refused "what does not go together in a profile" 64 '--shards 3' "${ppl[@]}" --profile "$D/profile.json"
+profile "$fingerprint" '{"a\nb":3}'
+refused "a name of two lines in a profile" 65 "'a?b' is not known" "${ppl[@]}" --profile "$D/profile.json"
 profile "$fingerprint" '{"out":"x"}'
 refused "a place in a profile" 65 "'out' is not known" "${ppl[@]}" --profile "$D/profile.json"
 printf '{' >"$D/profile.json"
@@ -170,6 +219,21 @@ accepted "generate" eval generate -m "$MODEL" -n 48 --temp 0 --attention dense,s
 rows "generate: figures of what was made" "$D/kinds/generate.jsonl" 'len(rows) == 2 and all(len(r["ids"]) == r["tokens"] == 48 and
     abs(r["distinct_1"] - len(set(r["ids"])) / 48) < 1e-9 and abs(r["repetition"] - (1 - len({tuple(r["ids"][i:i + 4]) for i in range(45)}) / 45)) < 1e-9
     and 0 <= r["longest_repeat"] < 48 and r["nll_dense"] > 0 for r in rows)'
+accepted "generate until the context is full" eval generate -m "$TINY" -n -1 --ctx 40 --attention dense --json --quiet
+holds "39 tokens behind the first" "v['rows'][0]['tokens'] == 39"
+refused "needle in a text that no context holds" 78 'room for 8192' eval needle -m "$MODEL" -f "$D/text.txt" --length 480,4000000000 --quiet
+refused "ruler likewise" 78 'room for 600' eval ruler -m "$MODEL" -f "$D/text.txt" --length 601 --ctx 600 --quiet
+advise=(eval advise -m "$MODEL" -f "$D/text.txt" --length 480 --tail 16 --dense-below 100000 --window 32 -t 1 --quiet)
+accepted "advise where all settings read everything" "${advise[@]}" --json -o "$D/advice.json"
+holds "the cheapest kind at its least budget, and what was typed beside it" "[(a['options'], a['missed'], a['above_dense']) for a in v['advice']] ==
+    [({'attention': 'radar', 'scorer': 'mean', 'budget': 128, 'segment': 32, 'dense-below': 100000, 'window': 32}, 0, 0)]
+    and v['advice'][0]['facts'] > 0 and v['advice'][0]['paste'] == '--attention radar --scorer mean --budget 128 --segment 32 --dense-below 100000 --window 32'
+    and all(r['within'] and r['above_dense'] == 0 for r in v['rows'])"
+accepted "its profile" "${ppl[@]:0:8}" -t 1 --quiet --profile "$D/advice.json" --out "$D/advised"
+rows "holds elsewhere" "$D/advised/ppl.jsonl" 'rows[0]["scorer"] == "mean" and rows[0]["segment"] == 32 and rows[0]["window"] == 32 and rows[0]["attended_tokens_mean"] == 275'
+try launch/mpirun.sh 2 "$RADAR" "${advise[@]}" --out "$D/advised2"
+[ "$code" = 0 ] && grep -q -x -- '--attention radar --scorer mean --budget 128 --segment 32 --dense-below 100000 --window 32' "$D/out"
+ok $? "advise on two ranks is the same, on a line to paste"
 try launch/mpirun.sh 2 "$RADAR" eval needle "${made[@]}" --depths 2 --questions 3 --out "$D/kinds2"
 rows "needle on two ranks is the same" "$D/kinds2/needle.jsonl" "same(rows, load('$D/kinds/needle.jsonl'))"
 done_testing

@@ -188,6 +188,24 @@ static void losses_are_paired_with_dense(void **state) {
     rows_close(&rows);
 }
 
+/* Files of one name, caches of two types: each with its own dense. */
+static void dense_is_of_the_same_tokens_and_cache(void **state) {
+    (void)state;
+    eval_rows rows = {0};
+    const row_list *ppl = &rows.of[ROW_PPL];
+    tally t = {0};
+    add_row(&rows, ROW_PPL,
+            "{\"attention\":\"dense\",\"text\":\"t\",\"length\":8,\"first\":4,\"text_hash\":\"a\","
+            "\"kv_type\":\"f16\",\"nll\":[1,1]}");
+    add_row(&rows, ROW_PPL, PPL("\"text_hash\":\"b\",\"kv_type\":\"f16\",", "[2,2]"));
+    add_row(&rows, ROW_PPL, PPL("\"text_hash\":\"a\",\"kv_type\":\"f32\",", "[2,2]"));
+    add_row(&rows, ROW_PPL, PPL("\"text_hash\":\"a\",\"kv_type\":\"f16\",", "[2,2]"));
+    assert_false(tally_above_dense(&t, ppl, &ppl->row[1]));
+    assert_false(tally_above_dense(&t, ppl, &ppl->row[2]));
+    assert_true(tally_above_dense(&t, ppl, &ppl->row[3]));
+    rows_close(&rows);
+}
+
 static void losses_without_tokens_are_paired_by_their_means(void **state) {
     (void)state;
     eval_rows rows = {0};
@@ -536,6 +554,7 @@ int main(void) {
         cmocka_unit_test(long_text_is_cut_between_letters),
         cmocka_unit_test(exponent_of_a_power_law),
         cmocka_unit_test(losses_are_paired_with_dense),
+        cmocka_unit_test(dense_is_of_the_same_tokens_and_cache),
         cmocka_unit_test(losses_without_tokens_are_paired_by_their_means),
         cmocka_unit_test(the_mean_is_of_all_tokens_where_losses_are_cut),
         cmocka_unit_test(names_say_what_differs),

@@ -67,7 +67,7 @@ typedef struct radar_plan {
     int n_missed, max_missed;
     radar_fold *fold;
     int n_folds, max_folds;
-    void *scratch; /* the policy's own */
+    void *scratch; /* the policy's own; zero when a session is set to it */
     size_t scratch_bytes;
 } radar_plan;
 

@@ -3,7 +3,8 @@
  * Every function is marked [all ranks] (every rank of the engine's communicator calls it, in the same order, with the same options)
  * or [this rank].  One thread uses an engine at a time; MPI is initialised by the caller, MPI_THREAD_FUNNELED is enough; OpenMP
  * stays inside.  Nothing here prints, exits or keeps global state.  After an error other than RADAR_ERR_USAGE, RADAR_ERR_CONFIG,
- * RADAR_ERR_DATA and RADAR_ERR_STOPPED a session can only be closed.
+ * RADAR_ERR_DATA and RADAR_ERR_STOPPED a session can only be closed; so can one opened for an attention that keeps a memory of its
+ * own (all but "radar", "dense" and "streaming") after a pass that met values that are not finite.
  *
  * Strings and arrays passed in are copied or only used during the call.  Sizes are in the unit their name says. */
 #ifndef RADAR_H
@@ -166,7 +167,8 @@ radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
 const float *radar_logits(const radar_session *s);
 int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cache */
 /* [all ranks] Forgets everything from position on, also a token that was sampled and not computed yet, so that another continuation can
- * follow: give it with radar_score or radar_prefill, the logits are gone too.  0 <= position <= radar_position(s). */
+ * follow: give it with radar_score or radar_prefill, the logits are gone too.  0 <= position <= radar_position(s).  An attention that
+ * has to see the prompt ("h2o", "snapkv", "subgen") goes back to where the prefill ended or to 0: elsewhere RADAR_ERR_CONFIG. */
 radar_status radar_rewind(radar_session *s, int64_t position);
 /* [all ranks] From the next token on, attend as `attention` says: the one the session was opened with, "dense" or "streaming"; figures start anew. */
 radar_status radar_session_set_attention(radar_session *s, const char *attention);
@@ -214,7 +216,7 @@ typedef struct radar_session_stats {
     int64_t scored_bytes;        /* of summaries, or keys, read for that */
     double attended_tokens_mean; /* tokens read per step, mean over layers and KV heads */
     /* estimated share of the softmax mass attended, over steps, layers, query heads; 1 where nothing was left out and where the
-     * attention makes no estimate (streaming) */
+     * attention makes no estimate (all but radar) */
     double coverage_mean, coverage_min;
     int candidate_shards; /* the most shards that had candidates in one selection */
     int ranks;

@@ -139,7 +139,7 @@ static radar_status read_logits(radar_session *s, int rows, radar_logits_reader 
         n = (int)radar_min64(s->e->ws.logit_rows, rows - first);
         radar_status st = radar_head(s->e, first, n);
         if (st != RADAR_OK) {
-            s->broken = true;
+            s->broken = st != RADAR_ERR_DATA;
             return st;
         }
         each(user, s->position - rows + first, n, s->e->ws.logits);
@@ -188,9 +188,11 @@ radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float
 const float *radar_logits(const radar_session *s) { return s->logits; }
 int64_t radar_position(const radar_session *s) { return s->position; }
 
-/* Whether what the policy remembers can go back too. */
+/* Whether what the policy remembers can go back too.  What comes from the cache may reach beyond rows of another attention, so
+ * state_position bounds it only where every row had to be seen. */
 static bool rewind_state(radar_session *s, int64_t position) {
-    if (!s->policy_state || position >= s->state_position) return true;
+    if (!s->policy_state) return true;
+    if (s->own_policy->sees_prompt && position >= s->state_position) return true;
     return s->own_policy->rewind(s->policy_state, position);
 }
 
@@ -233,6 +235,8 @@ radar_status radar_session_set_attention(radar_session *s, const char *attention
     if (st != RADAR_OK) return st;
     s->attention.policy = policy;
     s->counts = (radar_counts){0};
+    memset(s->plan.scratch, 0,
+           s->plan.scratch_bytes); /* another policy finds no traces of this one */
     return RADAR_OK;
 }
 

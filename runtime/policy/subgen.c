@@ -18,12 +18,18 @@
 #define AUTO_BUDGET 512
 #define MOST_HEAD 256 /* D of any model */
 
+/* One layer, as far as it has come. */
+typedef struct progress {
+    int64_t seen; /* rows [0, seen) have been pushed */
+    bool decoded; /* rows have been decoded since the prompt: `before` is filled */
+} progress;
+
 /* The same on every rank but for the lists below. */
 typedef struct state {
     int layers, kv_heads, D;
     radar_dtype type;
-    int64_t prefill_end;  /* the first decoded row, while decoded[] */
-    bool *decoded;        /* [layers] rows have been decoded since the prompt: `before` is filled */
+    int64_t prefill_end;  /* the first decoded row, while decoded */
+    progress *layer;      /* [layers] */
     radar_subgen *now;    /* [layers, G] */
     radar_subgen *before; /* [layers, G] as the prompt left them */
     char *memory;         /* of both */
@@ -69,7 +75,7 @@ static void subgen_room(const radar_kvcache *kv, const radar_attention *a, int n
 static void subgen_close(void *memory) {
     state *st = memory;
     if (!st) return;
-    radar_free(st->decoded);
+    radar_free(st->layer);
     radar_free(st->now);
     radar_free(st->memory);
     radar_free(st->key_weight);
@@ -79,22 +85,25 @@ static void subgen_close(void *memory) {
     radar_free(st);
 }
 
-/* False when there is no memory; *bytes: what the estimators take. */
+/* A rank of a short context may hold no token at all.  False when there is no memory; *bytes: what the estimators take, all of it
+ * written to at once. */
 static bool reserve(state *st, const radar_kvcache *kv, const radar_subgen_shape *shape,
                     size_t *bytes) {
-    size_t heads = (size_t)kv->layers * (size_t)kv->kv_heads, G = (size_t)kv->kv_heads, weights;
+    size_t heads = (size_t)kv->layers * (size_t)kv->kv_heads, G = (size_t)kv->kv_heads, weights,
+           available = radar_memory_available();
     if (!radar_mul(radar_subgen_bytes(shape), 2 * heads, bytes) ||
         !radar_mul(2 * G, st->rank_tokens, &weights))
         return false;
-    st->decoded = radar_alloc_array((size_t)kv->layers, sizeof *st->decoded);
+    if (available > 0 && *bytes > available) return false;
+    st->layer = radar_alloc_array((size_t)kv->layers, sizeof *st->layer);
     st->now = radar_alloc_array(2 * heads, sizeof *st->now);
     st->memory = radar_alloc(*bytes);
-    st->key_weight = radar_alloc_array(weights, sizeof *st->key_weight);
-    st->touched = radar_alloc_array(G * (size_t)most_samples(shape, kv), sizeof *st->touched);
+    st->key_weight = radar_alloc_array(weights + 1, sizeof *st->key_weight);
+    st->touched = radar_alloc_array(G * (size_t)most_samples(shape, kv) + 1, sizeof *st->touched);
     st->listed = radar_alloc_array(st->rank_tokens / RADAR_SEGMENT / 64 + RADAR_MAX_SHARDS + 1,
                                    sizeof *st->listed);
     st->mask = radar_alloc_array(st->rank_tokens / RADAR_SEGMENT + 1, sizeof *st->mask);
-    return st->decoded && st->now && st->memory && st->key_weight && st->touched && st->listed &&
+    return st->layer && st->now && st->memory && st->key_weight && st->touched && st->listed &&
            st->mask;
 }
 
@@ -133,11 +142,12 @@ static bool subgen_rewind(void *memory, int64_t position) {
     int heads = st->layers * st->kv_heads;
     if (position == 0) {
         for (int i = 0; i < heads; i++) radar_subgen_reset(&st->now[i]);
-        memset(st->decoded, 0, (size_t)st->layers * sizeof *st->decoded);
+        memset(st->layer, 0, (size_t)st->layers * sizeof *st->layer);
         return true;
     }
-    if (!st->decoded[0] || position != st->prefill_end) return false;
+    if (!st->layer[0].decoded || position != st->prefill_end) return false;
     for (int i = 0; i < heads; i++) radar_subgen_copy(&st->now[i], &st->before[i]);
+    for (int i = 0; i < st->layers; i++) st->layer[i].seen = position;
     return true;
 }
 
@@ -160,18 +170,21 @@ static void push_row(state *st, const radar_select *s, int row, int head) {
 
 /* The first decoded row keeps what the prompt left: where rewind can go back to. */
 static void note_phase(state *st, const radar_select *s) {
-    if (!s->prefill && !st->decoded[s->layer]) {
+    if (!s->prefill && !st->layer[s->layer].decoded) {
         int first = s->layer * st->kv_heads;
         for (int i = first; i < first + st->kv_heads; i++)
             radar_subgen_copy(&st->before[i], &st->now[i]);
         st->prefill_end = s->position[0];
     }
-    st->decoded[s->layer] = !s->prefill;
+    st->layer[s->layer].decoded = !s->prefill;
 }
 
 static radar_status subgen_attended(radar_select *s) {
     state *st = s->state;
+    progress *p = &st->layer[s->layer];
+    if (s->position[0] != p->seen) return RADAR_OK; /* after rows of another attention: of no use */
     note_phase(st, s);
+    p->seen += s->n_rows;
     for (int row = 0; row < s->n_rows; row++)
         for (int head = 0; head < st->kv_heads; head++) push_row(st, s, row, head);
     return RADAR_OK;

@@ -58,6 +58,7 @@ job "streaming, restream, sinks in several shards" --attention streaming --restr
 job "subgen" --attention subgen
 job "subgen, few clusters, bf16 cache" --attention subgen --budget 64 --kv-type bf16
 job "dense" --attention dense
+for attention in h2o snapkv subgen; do job "$attention, ranks without a token" --attention $attention --budget 96 --stripe 256; done
 for share in group head; do
     job "h2o, share $share" --attention h2o --budget 96 --share $share
     job "snapkv, share $share" --attention snapkv --budget 96 --observe 24 --share $share

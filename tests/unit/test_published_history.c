@@ -171,11 +171,50 @@ static void a_decoder_gives_the_same_bits_row_by_row_and_after_a_rewind(void **s
     assert_int_equal(radar_alloc_live(), 0);
 }
 
+static void score_under(radar_session *s, const char *attention, const int32_t *ids, int64_t end,
+                        float *logits) {
+    int64_t from = radar_position(s);
+    assert_int_equal(radar_session_set_attention(s, attention), RADAR_OK);
+    assert_int_equal(radar_score(s, ids + from, (size_t)(end - from), logits), RADAR_OK);
+}
+
+/* Rows behind those of another attention are forgotten too when the session goes back, whatever comes in their place. */
+static void rows_behind_another_attention_are_taken_back(void **state) {
+    (void)state;
+    const char *const names[] = {"paper", "code"};
+    const int64_t from = PROMPT + 1, on = TEXT - 10;
+    static float first[TEXT * VOCAB], want[10 * VOCAB], got[10 * VOCAB];
+    int32_t ids[TEXT], other[TEXT];
+    radar_engine *e = open_engine(1);
+    fill_text(ids);
+    for (int i = 0; i < TEXT; i++) other[i] = i < from ? ids[i] : (ids[i] + 50) % VOCAB;
+    for (int i = 0; i < 2; i++) {
+        radar_session_options opt = options_of(names[i]);
+        radar_session *s, *fresh;
+        assert_int_equal(radar_session_open(&s, e, &opt), RADAR_OK);
+        assert_int_equal(radar_session_open(&fresh, e, &opt), RADAR_OK);
+        assert_int_equal(radar_prefill(s, ids, PROMPT), RADAR_OK);
+        score_under(s, "dense", ids, from, first);
+        score_under(s, names[i], ids, TEXT, first);
+        assert_int_equal(radar_rewind(s, from), RADAR_OK);
+        score_under(s, "dense", other, on, first);
+        score_under(s, names[i], other, TEXT, got);
+        assert_int_equal(radar_prefill(fresh, ids, PROMPT), RADAR_OK);
+        score_under(fresh, "dense", other, on, first);
+        score_under(fresh, names[i], other, TEXT, want);
+        assert_memory_equal(got, want, sizeof got);
+        radar_session_close(s);
+        radar_session_close(fresh);
+    }
+    radar_engine_close(e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_together_and_rows_taken_back_change_no_bit),
         cmocka_unit_test(more_than_one_shard_is_refused),
         cmocka_unit_test(a_decoder_gives_the_same_bits_row_by_row_and_after_a_rewind),
+        cmocka_unit_test(rows_behind_another_attention_are_taken_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

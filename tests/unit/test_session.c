@@ -141,6 +141,58 @@ static void a_session_is_set_to_its_own_or_a_simple_attention(void **state) {
     radar_engine_close(e);
 }
 
+/* Both work in the session's scratch: neither finds what the other left there. */
+static void an_attention_in_between_leaves_no_trace(void **state) {
+    (void)state;
+    radar_engine *e = engine_of(TINY);
+    size_t bytes = (size_t)(TOKENS - PREFILL) * (size_t)vocab_of(e) * sizeof(float);
+    int32_t token[TOKENS];
+    fill(token, vocab_of(e));
+    radar_session_options opt = options("radar", "sketch");
+    opt.restream = 1;
+    radar_session *s = session_of(e, &opt);
+    assert_int_equal(radar_prefill(s, token, PREFILL), RADAR_OK);
+    float *before = scored(e, s, token);
+    assert_int_equal(radar_session_set_attention(s, "streaming"), RADAR_OK);
+    float *other = scored(e, s, token);
+    assert_memory_not_equal(before, other, bytes);
+    assert_int_equal(radar_session_set_attention(s, "radar"), RADAR_OK);
+    float *after = scored(e, s, token);
+    assert_memory_equal(before, after, bytes);
+    free(before), free(other), free(after);
+    radar_session_close(s);
+    radar_engine_close(e);
+}
+
+/* A prompt behind rows of another attention is not taken up, so that going back to before them finds the state of then. */
+static void a_prompt_behind_a_gap_is_not_remembered(void **state) {
+    (void)state;
+    static const char *const sees[] = {"h2o", "snapkv", "subgen"};
+    enum { GAP = PREFILL - 100 };
+    radar_engine *e = engine_of(TINY);
+    size_t bytes = (size_t)(TOKENS - PREFILL) * (size_t)vocab_of(e) * sizeof(float);
+    int32_t token[TOKENS];
+    fill(token, vocab_of(e));
+    for (int i = 0; i < 3; i++) {
+        radar_session_options opt = options(sees[i], "sketch");
+        radar_session *s = session_of(e, &opt), *fresh = session_of(e, &opt);
+        assert_int_equal(radar_prefill(fresh, token, PREFILL), RADAR_OK);
+        assert_int_equal(radar_prefill(s, token, GAP), RADAR_OK);
+        assert_int_equal(radar_session_set_attention(s, "dense"), RADAR_OK);
+        assert_int_equal(radar_score(s, token, 20, NULL), RADAR_OK);
+        assert_int_equal(radar_prefill(s, token, 100), RADAR_OK);
+        assert_int_equal(radar_rewind(s, GAP), RADAR_OK);
+        assert_int_equal(radar_session_set_attention(s, sees[i]), RADAR_OK);
+        assert_int_equal(radar_prefill(s, token + GAP, PREFILL - GAP), RADAR_OK);
+        float *a = scored(e, fresh, token), *b = scored(e, s, token);
+        assert_memory_equal(a, b, bytes);
+        free(a), free(b);
+        radar_session_close(s);
+        radar_session_close(fresh);
+    }
+    radar_engine_close(e);
+}
+
 /* What has to see the prompt is refused behind one and taken before it; Radar as published is made from the cache at any position. */
 static void an_attention_with_a_memory_is_taken_where_it_can_be(void **state) {
     (void)state;
@@ -257,13 +309,42 @@ static void values_that_are_not_finite_are_refused_by_place(void **state) {
     }
 }
 
+/* Logits that are no numbers: the tokens before them stay, and the session can go back. */
+static void a_head_that_fails_leaves_the_session_usable(void **state) {
+    (void)state;
+    char folder[] = "/tmp/radar-odd-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    spoiled_model(folder, "model.norm.weight", NAN);
+    radar_engine *e = engine_of(folder);
+    radar_session_options opt = options("radar", "sketch");
+    radar_session *s = session_of(e, &opt);
+    int32_t token[TOKENS];
+    float *logits = malloc(2 * (size_t)vocab_of(e) * sizeof *logits);
+    fill(token, vocab_of(e));
+    assert_int_equal(radar_prefill(s, token, 5), RADAR_ERR_DATA);
+    assert_non_null(strstr(radar_last_error(e), "position 4: values that are not finite"));
+    assert_non_null(strstr(radar_last_error(e), "after the head;"));
+    assert_int_equal(radar_score(s, token + 5, 2, logits), RADAR_ERR_DATA);
+    assert_int_equal(radar_position(s), 7);
+    assert_int_equal(radar_rewind(s, 3), RADAR_OK);
+    assert_int_equal(radar_prefill(s, token + 3, 2), RADAR_ERR_DATA);
+    assert_int_equal(radar_position(s), 5);
+    free(logits);
+    radar_session_close(s);
+    radar_engine_close(e);
+    remove_model(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reconfigured_session_equals_a_fresh_one),
         cmocka_unit_test(a_refused_setting_changes_nothing),
         cmocka_unit_test(a_session_is_set_to_its_own_or_a_simple_attention),
+        cmocka_unit_test(an_attention_in_between_leaves_no_trace),
+        cmocka_unit_test(a_prompt_behind_a_gap_is_not_remembered),
         cmocka_unit_test(an_attention_with_a_memory_is_taken_where_it_can_be),
         cmocka_unit_test(values_that_are_not_finite_are_refused_by_place),
+        cmocka_unit_test(a_head_that_fails_leaves_the_session_usable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

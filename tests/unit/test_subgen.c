@@ -232,6 +232,8 @@ static void *failing_alloc(size_t bytes) {
     return allocations_left-- > 0 ? real_alloc(bytes) : NULL;
 }
 
+static size_t one_gigabyte(void) { return (size_t)1 << 30; }
+
 static void what_does_not_fit_is_refused(void **state) {
     (void)state;
     radar_attention a = numbers;
@@ -250,6 +252,12 @@ static void what_does_not_fit_is_refused(void **state) {
     assert_int_equal(subgen->open(&opened, &shape, &err), RADAR_ERR_MEMORY);
     assert_null(opened);
     if (!strstr(err.text, "--budget")) fail_msg("%s", err.text);
+    size_t (*available)(void) = radar_sys_table.available;
+    radar_sys_table.available = one_gigabyte;
+    a.budget = (int64_t)1 << 25; /* more than there is, and less than the system would promise */
+    err = (radar_error){0};
+    assert_int_equal(subgen->open(&opened, &shape, &err), RADAR_ERR_MEMORY);
+    radar_sys_table.available = available;
     a.budget = 1; /* one cluster, one value */
     assert_int_equal(subgen->open(&opened, &shape, &err), RADAR_OK);
     subgen->close(opened);
@@ -268,6 +276,31 @@ static void what_does_not_fit_is_refused(void **state) {
     assert_int_equal(radar_alloc_live(), 0);
 }
 
+/* A context of one stripe lies on one rank alone; the others take part all the same. */
+static void a_rank_may_hold_no_token(void **state) {
+    (void)state;
+    radar_attention a = numbers;
+    radar_error err = {0};
+    for (int rank = 0; rank < 4; rank++) {
+        radar_kvcache kv = {.layout = {.shards = 4, .stripe = 64, .ranks = 4},
+                            .rank = rank,
+                            .layers = L,
+                            .kv_heads = G,
+                            .D = DIM,
+                            .type = RADAR_F16,
+                            .context = 64};
+        const radar_policy_shape shape = {&kv, &a, H};
+        const radar_policy *subgen = radar_policy_find("subgen");
+        void *opened = NULL;
+        assert_int_equal(radar_kvcache_plan(&kv, NULL), RADAR_OK);
+        assert_int_equal(kv.rank_tokens, rank == 0 ? 64 : 0);
+        if (subgen->open(&opened, &shape, &err) != RADAR_OK)
+            fail_msg("rank %d: %s", rank, err.text);
+        subgen->close(opened);
+    }
+    assert_int_equal(radar_alloc_live(), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(outputs_are_those_of_the_formula),
@@ -275,6 +308,7 @@ int main(void) {
         cmocka_unit_test(rewinds_to_the_prompts_end_and_to_nothing),
         cmocka_unit_test(draws_follow_the_seed),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(a_rank_may_hold_no_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

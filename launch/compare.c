@@ -87,7 +87,7 @@ static radar_status answer(launch_job *job, const compare_state *c, compare_side
         ended = ended || radar_is_eos(job->engine, token);
         if (!ended && launch_text_push(job, &side->answer, token, &fresh) != RADAR_OK)
             job->stop = true;
-        launch_report_progress(&job->report, side->attention, i + 1, c->made);
+        launch_progress_show(&job->progress, side->attention, i + 1, c->made);
     }
     side->decode_s = radar_clock() - began;
     launch_text_end(job, &side->answer, &fresh);
@@ -136,7 +136,7 @@ static void print_answers(const compare_state *c) {
 
 static radar_status print_table(launch_job *job, const compare_state *c) {
     const compare_side *a = &c->side[0], *b = &c->side[1];
-    launch_report_clear(&job->report);
+    launch_progress_clear(&job->progress);
     printf("%zu tokens of text, %lld prefilled once in %.1f s on %d rank%s\n", c->text.n,
            (long long)c->base, c->prefill_s, a->stats.ranks, a->stats.ranks > 1 ? "s" : "");
     printf("%-34s%12s%12s\n", "", a->attention, b->attention);

@@ -75,7 +75,7 @@ static int on_progress(void *user, const char *what, int64_t done, int64_t total
     launch_job *job = user;
     /* How far decoding and scoring have come, the commands know better. */
     if (strcmp(what, "load") == 0 || strcmp(what, "prefill") == 0)
-        launch_report_progress(&job->report, what, done, total);
+        launch_progress_show(&job->progress, what, done, total);
     return job->stop || *job->world->signal != 0;
 }
 
@@ -112,8 +112,9 @@ radar_status launch_context(launch_job *job, int64_t prompt, int64_t more, int64
                           (long long)limit, given ? "" : " tokens",
                           prompt <= limit ? " for an answer" : "", (long long)(prompt + more));
     if (given && asked > trained)
-        launch_report_line(
-            &job->report, "warning: --ctx %lld is beyond the %lld tokens the model was trained for",
+        launch_progress_line(
+            &job->progress,
+            "warning: --ctx %lld is beyond the %lld tokens the model was trained for",
             (long long)asked, (long long)trained);
     *context = asked == LAUNCH_UNSET ? radar_min64(prompt + more, limit) : limit;
     return RADAR_OK;
@@ -131,12 +132,12 @@ static radar_status report_session(launch_job *job, const radar_session_options 
         if (stats.kv_bytes[r] > kv_most) kv_most = stats.kv_bytes[r];
         if (stats.summary_bytes[r] > summary_most) summary_most = stats.summary_bytes[r];
     }
-    launch_report_line(&job->report, "model: %s (%s, %d layers, %s)", m->name, m->family, m->layers,
-                       launch_bytes(file, (double)m->file_bytes));
-    launch_report_line(&job->report, "ranks: %d, backend %s, %d shards", stats.ranks, m->backend,
-                       (int)job->opt->shards);
-    launch_report_line(
-        &job->report,
+    launch_progress_line(&job->progress, "model: %s (%s, %d layers, %s)", m->name, m->family,
+                         m->layers, launch_bytes(file, (double)m->file_bytes));
+    launch_progress_line(&job->progress, "ranks: %d, backend %s, %d shards", stats.ranks,
+                         m->backend, (int)job->opt->shards);
+    launch_progress_line(
+        &job->progress,
         "context: %lld tokens in %lld segments; KV (%s) %s a rank, summaries %s a rank",
         (long long)stats.context, (long long)radar_ceil_div(stats.context, 16), s->kv_type,
         launch_bytes(kv, (double)kv_most), launch_bytes(summary, (double)summary_most));

@@ -8,7 +8,7 @@
 #include <signal.h>
 
 #include "launch/args.h"
-#include "launch/report.h"
+#include "launch/progress.h"
 #include "runtime/base.h"
 #include "runtime/radar.h"
 
@@ -29,7 +29,7 @@ struct launch_world {
 typedef struct launch_job {
     const launch_world *world;
     const launch_options *opt;
-    launch_report report;
+    launch_progress progress;
     radar_error err;
     bool stop; /* this rank asks all ranks to stop: its own error is in err */
     radar_engine *engine;
@@ -42,7 +42,7 @@ typedef struct launch_job {
 typedef radar_status launch_command_fn(launch_job *job);
 launch_command_fn launch_run, launch_eval, launch_compare; /* [all ranks] */
 launch_command_fn launch_tokenize, launch_detokenize, launch_inspect,
-    launch_make_report; /* rank 0 alone, without an exchange */
+    launch_report; /* rank 0 alone, without an exchange */
 
 /* ---- job.c ---- */
 

@@ -146,7 +146,7 @@ static radar_status run_command(launch_job *job) {
     case LAUNCH_INSPECT:
         return first ? launch_inspect(job) : RADAR_OK;
     case LAUNCH_REPORT:
-        return first ? launch_make_report(job) : RADAR_OK;
+        return first ? launch_report(job) : RADAR_OK;
     case LAUNCH_HELP:
     case LAUNCH_VERSION:
         return print_text(job);
@@ -162,7 +162,7 @@ static void print_error(launch_job *job) {
     if (!named) snprintf(place, sizeof place, "rank %d: ", job->world->rank);
     for (char *at = job->err.text; *at != 0; at++)
         if ((unsigned char)*at < ' ' || *at == 127) *at = '?'; /* of names in a file */
-    launch_report_clear(&job->report);
+    launch_progress_clear(&job->progress);
     fprintf(stderr, "radar: %s%s\n", place, job->err.text);
 }
 
@@ -174,7 +174,8 @@ int main(int argc, char **argv) {
     world_open(&world, &argc, &argv, &job.err);
     watch_signals();
     if (job.err.status == RADAR_OK) launch_args_parse(&opt, argc, argv, &job.err);
-    launch_report_open(&job.report, world.rank == 0 && job.err.status == RADAR_OK && !opt.quiet);
+    launch_progress_open(&job.progress,
+                         world.rank == 0 && job.err.status == RADAR_OK && !opt.quiet);
     if (launch_agree(&job) == RADAR_OK && launch_same_options(&job) == RADAR_OK &&
         launch_profile_apply(&job, &opt) == RADAR_OK) {
         launch_preset_apply(&opt);

@@ -61,7 +61,7 @@ static radar_status prefill(launch_job *job, run_state *r) {
 
 static radar_status show_text(launch_job *job, run_state *r, size_t fresh) {
     if (job->opt->json || fresh == 0) return RADAR_OK;
-    launch_report_clear(&job->report);
+    launch_progress_clear(&job->progress);
     const radar_status st =
         launch_output_write(r->out, r->text.data + r->text.used - fresh, fresh, &job->err);
     return st == RADAR_OK ? launch_output_flush(r->out, &job->err) : st;
@@ -78,7 +78,7 @@ static void emit(launch_job *job, run_state *r, int32_t token) {
     if (st != RADAR_OK) job->stop = true;
     /* Where the text scrolls by on the same screen it is its own progress. */
     if (job->opt->json || !isatty(STDOUT_FILENO))
-        launch_report_progress(&job->report, "decode", r->made, r->limit);
+        launch_progress_show(&job->progress, "decode", r->made, r->limit);
 }
 
 static radar_status decode(launch_job *job, run_state *r) {
@@ -124,15 +124,15 @@ static radar_status print_json(launch_job *job, const run_state *r,
 
 static void report_end(launch_job *job, const run_state *r) {
     const double rate = tokens_per_second(r);
-    launch_report_line(&job->report, "prefill: %zu tokens, %.2f s, %.1f tok/s", r->prompt.n,
-                       r->prefill_s, (double)r->prompt.n / r->prefill_s);
+    launch_progress_line(&job->progress, "prefill: %zu tokens, %.2f s, %.1f tok/s", r->prompt.n,
+                         r->prefill_s, (double)r->prompt.n / r->prefill_s);
     if (rate > 0)
-        launch_report_line(
-            &job->report,
+        launch_progress_line(
+            &job->progress,
             "decode: %lld tokens, %.2f ms/token, %.1f tok/s, %.1f %% of the time in exchanges",
             (long long)r->made, 1000.0 / rate, rate, 100.0 * r->decode_exchange_s / r->decode_s);
     else
-        launch_report_line(&job->report, "decode: %lld tokens", (long long)r->made);
+        launch_progress_line(&job->progress, "decode: %lld tokens", (long long)r->made);
 }
 
 /* [rank 0] The last bytes out. */

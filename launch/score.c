@@ -132,7 +132,7 @@ radar_status launch_score_rows(launch_job *job, const int32_t *token, int64_t fi
         if (st != RADAR_OK)
             launch_library_failed(job, st);
         else
-            launch_report_progress(&job->report, "score", at + n - first, end - first);
+            launch_progress_show(&job->progress, "score", at + n - first, end - first);
     }
     score->seconds -= r.own_s;
     return launch_agree(job);

@@ -89,7 +89,7 @@ static radar_status run_all(eval_context *c, const launch_options *base, uint64_
     radar_status st = count_parts(c, base, hash);
     for (int64_t i = 0; i < c->settings && st == RADAR_OK; i++) {
         if (!fresh_setting(c, base, i, hash)) continue;
-        if (c->total > 1) launch_report_sweep(&c->job->report, c->done, c->total, c->made);
+        if (c->total > 1) launch_progress_sweep(&c->job->progress, c->done, c->total, c->made);
         st = cut_text(c);
         if (st == RADAR_OK) st = c->kind->run(c);
     }

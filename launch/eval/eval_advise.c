@@ -206,7 +206,7 @@ static radar_status search(advise_state *a) {
         if (st == RADAR_OK) st = climb(a, f, rung, rungs, tried);
         for (int i = 0; i < rungs && st == RADAR_OK; i++)
             if (tried[i].valid) st = emit(a, f, i, &tried[i]);
-        launch_report_progress(&a->c->job->report, "advise", f + 1, FAMILIES);
+        launch_progress_show(&a->c->job->progress, "advise", f + 1, FAMILIES);
     }
     return st;
 }
@@ -311,11 +311,11 @@ static radar_status write_profile(const advise_state *a, const char *path, json_
 static radar_status print_advice(const advise_state *a, const char *text) {
     launch_job *job = a->c->job;
     const advise_try *t = &a->best;
-    launch_report_clear(&job->report);
+    launch_progress_clear(&job->progress);
     if (printf("%s\n", text) < 0 || fflush(stdout) != 0)
         return radar_fail(&job->err, RADAR_ERR_IO, "stdout: write failed");
-    launch_report_line(
-        &job->report,
+    launch_progress_line(
+        &job->progress,
         "loss %.4f +- %.4f above dense's %.4f (allowed %.4f), %lld of %lld facts that "
         "dense finds missed, %.1f MB read per step for dense's %.1f",
         t->above, t->se, a->dense_mean, a->allowed, (long long)t->missed, (long long)a->found_all,

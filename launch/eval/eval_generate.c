@@ -56,7 +56,7 @@ static radar_status generate(generate_state *e) {
     for (int64_t i = 1; i <= e->n; i++) {
         const radar_status step = radar_step(job->session, &e->token[i]);
         if (step != RADAR_OK) return launch_library_failed(job, step);
-        launch_report_progress(&job->report, "generate", i, e->n);
+        launch_progress_show(&job->progress, "generate", i, e->n);
     }
     e->seconds = radar_clock() - began;
     return eval_figures_add(e->c, &e->figures);

@@ -45,9 +45,9 @@ static eval_facts wanted(eval_context *c) {
     f.questions = o->questions != LAUNCH_UNSET ? (int)o->questions : f.depths;
     const int64_t tokens = radar_ceil_div(f.questions, f.depths) * f.length;
     if (tokens > (int64_t)c->whole.n)
-        launch_report_line(&c->job->report,
-                           "note: %s has %zu tokens, %lld are wanted: it is repeated", c->text_name,
-                           c->whole.n, (long long)tokens);
+        launch_progress_line(&c->job->progress,
+                             "note: %s has %zu tokens, %lld are wanted: it is repeated",
+                             c->text_name, c->whole.n, (long long)tokens);
     return f;
 }
 

@@ -113,7 +113,7 @@ static radar_status print_json(launch_job *job, const ppl_state *e) {
 
 static radar_status print_line(launch_job *job, const ppl_state *e) {
     const double mean = e->score.nll / (double)e->n;
-    launch_report_clear(&job->report);
+    launch_progress_clear(&job->progress);
     if (printf("perplexity %.4f (%.5f nats a token over %lld tokens, positions %lld to %lld, %s "
                "attention)\n",
                exp(mean), mean, (long long)e->n, (long long)e->first, (long long)e->last,
@@ -126,8 +126,8 @@ static radar_status print_line(launch_job *job, const ppl_state *e) {
 static void print_alone(launch_job *job, const ppl_state *e) {
     if ((job->opt->json ? print_json(job, e) : print_line(job, e)) != RADAR_OK) return;
     const double rows = (double)e->n;
-    launch_report_line(
-        &job->report,
+    launch_progress_line(
+        &job->progress,
         "scored: %.0f tokens, %.2f ms/token, %.1f tok/s, %.0f tokens read a step, coverage %.4f",
         rows, 1000 * e->score.seconds / rows, rows / e->score.seconds,
         e->stats.attended_tokens_mean, e->stats.coverage_mean);

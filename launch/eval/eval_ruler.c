@@ -83,7 +83,7 @@ static radar_status run_task(ruler_state *e) {
     e->prefill_s = e->seconds = 0;
     for (int i = 0; i < e->samples && st == RADAR_OK; i++) {
         st = run_sample(e, i);
-        launch_report_progress(&c->job->report, e->task->name, i + 1, e->samples);
+        launch_progress_show(&c->job->progress, e->task->name, i + 1, e->samples);
     }
     if (st != RADAR_OK) return st;
     launch_json row = c->job->world->rank == 0 ? make_row(e) : (launch_json){0};

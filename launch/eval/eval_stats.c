@@ -69,7 +69,7 @@ static radar_status look_at_keys(looking *s, launch_job *job) {
                                s->weight);
             }
         }
-        launch_report_progress(&job->report, "keys", l + 1, s->L);
+        launch_progress_show(&job->progress, "keys", l + 1, s->L);
     }
     return RADAR_OK;
 }

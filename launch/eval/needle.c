@@ -100,7 +100,7 @@ static radar_status ask_all(needle_state *e, const eval_task *t) {
         f->fact[f->asked++] = (eval_fact){.depth = depth_of(i, t->n_probes),
                                           .nll = r.nll / DIGITS,
                                           .exact = r.found == r.references};
-        launch_report_progress(&c->job->report, "needle", f->asked, f->questions);
+        launch_progress_show(&c->job->progress, "needle", f->asked, f->questions);
     }
     f->seconds += radar_clock() - began;
     return st == RADAR_OK ? eval_figures_add(c, &f->figures) : st;

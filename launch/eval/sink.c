@@ -89,9 +89,9 @@ static radar_status take_line(eval_context *c, const char *line, size_t bytes, i
 /* What an interrupted write left behind the last whole line goes. */
 static radar_status drop_tail(eval_context *c, int64_t good) {
     eval_sink *s = c->sink;
-    launch_report_line(&c->job->report,
-                       "warning: %s: its last line was cut off in an earlier run; it is dropped",
-                       s->path);
+    launch_progress_line(&c->job->progress,
+                         "warning: %s: its last line was cut off in an earlier run; it is dropped",
+                         s->path);
     if (ftruncate(s->fd, good) == 0) return RADAR_OK;
     return radar_fail(&c->job->err, RADAR_ERR_IO, "%s: cannot be cut: %s", s->path,
                       strerror(errno));
@@ -226,7 +226,7 @@ radar_status eval_emit(eval_context *c, launch_json *row) {
     c->done++;
     s->written++;
     c->made++;
-    if (c->total > 1) launch_report_sweep(&job->report, c->done, c->total, c->made);
+    if (c->total > 1) launch_progress_sweep(&job->progress, c->done, c->total, c->made);
     return launch_agree(job);
 }
 
@@ -244,7 +244,7 @@ void eval_note(eval_context *c, const char *key, json_t *value) {
 
 static void show_rows(eval_context *c) {
     launch_job *job = c->job;
-    launch_report_clear(&job->report);
+    launch_progress_clear(&job->progress);
     if (!c->setting.json) {
         eval_table_print(job, c->sink->rows, c->kind->columns);
         return;
@@ -278,8 +278,8 @@ static void close_files(eval_context *c) {
     if (err.status != RADAR_OK) radar_fail(&c->job->err, err.status, "%s", err.text);
     close(s->fd);
     if (c->setting.json && c->job->err.status == RADAR_OK) tell_files(c, csv);
-    launch_report_line(&c->job->report, "%lld rows written to %s, %lld were there",
-                       (long long)s->written, s->path, (long long)s->there);
+    launch_progress_line(&c->job->progress, "%lld rows written to %s, %lld were there",
+                         (long long)s->written, s->path, (long long)s->there);
 }
 
 void eval_sink_close(eval_context *c) {

@@ -25,7 +25,7 @@ static const struct {
 } uses[] = {
     {"scorer", "radar", NULL},
     {"budget", "radar h2o snapkv subgen paper code", NULL},
-    {"segments", "radar h2o snapkv paper code", NULL},
+    {"segments", "radar h2o snapkv subgen paper code", NULL},
     {"segment", "radar", "mean rf"},
     {"dense-below", "radar paper code", NULL},
     {"window", "radar streaming h2o snapkv subgen paper code", NULL},

@@ -57,8 +57,8 @@ static radar_status compute(eval_context *c, const eval_span *span) {
         const size_t n = (size_t)radar_min64(batch, span->end - at);
         const radar_status st = radar_score(job->session, c->text.token + at, n, NULL);
         if (st != RADAR_OK) return launch_library_failed(job, st);
-        launch_report_progress(&job->report, "observe", at + (int64_t)n - span->first,
-                               span->end - span->first);
+        launch_progress_show(&job->progress, "observe", at + (int64_t)n - span->first,
+                             span->end - span->first);
     }
     return launch_agree(job);
 }

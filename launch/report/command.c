@@ -49,9 +49,9 @@ radar_status report_write(const markup *m, const char *path, radar_error *err) {
     return st;
 }
 
-static void warn(void *user, const char *text) { launch_report_line(user, "warning: %s", text); }
+static void warn(void *user, const char *text) { launch_progress_line(user, "warning: %s", text); }
 
-radar_status launch_make_report(launch_job *job) {
+radar_status launch_report(launch_job *job) {
     const launch_options *o = job->opt;
     const char *path = o->output != NULL ? o->output : "report.html";
     eval_rows rows;
@@ -59,13 +59,14 @@ radar_status launch_make_report(launch_job *job) {
     if (o->svg != NULL && report_figure_named(o->svg) == NULL)
         return radar_fail(&job->err, RADAR_ERR_USAGE,
                           "--svg '%.40s': not known; use one of " REPORT_FIGURES, o->svg);
-    radar_status st = rows_read(&rows, o->folder, warn, &job->report, &job->err);
+    radar_status st = rows_read(&rows, o->folder, warn, &job->progress, &job->err);
     if (st == RADAR_OK)
         st = o->svg != NULL ? report_svg(&m, &rows, o->svg, &job->err)
                             : report_page(&m, &rows, o->folder, &job->err);
     if (st == RADAR_OK) st = report_write(&m, path, &job->err);
     if (st == RADAR_OK && strcmp(path, "-") != 0)
-        launch_report_line(&job->report, "%s: %d rows, %zu bytes", path, rows_count(&rows), m.used);
+        launch_progress_line(&job->progress, "%s: %d rows, %zu bytes", path, rows_count(&rows),
+                             m.used);
     markup_close(&m);
     rows_close(&rows);
     return st;

@@ -2,7 +2,7 @@
  * denominator and samples of values for its numerator (subgen_state.h).
  *
  * Source: Zandieh et al., arXiv:2402.06082.  As in the paper's experiments the latest `window` tokens are exact on both sides;
- * here the first `sinks` are too, and no part of the estimate.  What is kept is `budget` tokens (auto: 512): half of them
+ * here the first `sinks` are too, and no part of the estimate.  What is kept is the budget at the context's end: half of it
  * key samples, 4 for each of budget / 8 clusters, half of them value samples.
  * A sampled token is attended with weights: c n_i / t in the denominator when it was sampled c times in cluster i,
  * c mu / (s |v|^2) in the numerator when it holds c value slots, 0 on a side where it was not sampled.
@@ -11,11 +11,10 @@
  * and finish (arrange.h) divides by it: the row is then no number, as the estimate is. */
 #include <string.h>
 
-#include "runtime/policy.h"
+#include "runtime/attention.h"
 #include "runtime/policy/subgen_state.h"
 #include "runtime/sys.h"
 
-#define AUTO_BUDGET 512
 #define MOST_HEAD 256 /* D of any model */
 
 /* One layer, as far as it has come. */
@@ -43,7 +42,7 @@ typedef struct state {
 } state;
 
 static radar_subgen_shape shape_of(const radar_kvcache *kv, const radar_attention *a) {
-    int64_t budget = a->budget >= 0 ? a->budget : AUTO_BUDGET;
+    int64_t budget = radar_attention_budget(a, kv->context - 1);
     int64_t clusters = budget / 2 / RADAR_SUBGEN_SAMPLES;
     return (radar_subgen_shape){
         .D = kv->D,

@@ -9,7 +9,7 @@
 
 #include "launch/args.h"
 #include "launch/output.h"
-#include "launch/report.h"
+#include "launch/progress.h"
 #include "launch/score.h"
 #include "runtime/sys.h"
 

@@ -1,4 +1,4 @@
-#include "launch/report.h"
+#include "launch/progress.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,13 +10,13 @@
 enum { BAR_WIDTH = 30 };
 static const double bar_period = 0.1, line_period = 5.0; /* seconds */
 
-void launch_report_open(launch_report *r, bool speaks) {
-    *r = (launch_report){.speaks = speaks, .terminal = isatty(STDERR_FILENO) == 1};
+void launch_progress_open(launch_progress *r, bool speaks) {
+    *r = (launch_progress){.speaks = speaks, .terminal = isatty(STDERR_FILENO) == 1};
     r->began = r->shown = radar_clock();
 }
 
 /* ", part 3 of 12, 4:05 left": of the sweep if there is one, else of the present phase. */
-static void print_left(const launch_report *r, int64_t total, double now) {
+static void print_left(const launch_progress *r, int64_t total, double now) {
     double began = r->began, done = (double)r->done, all = (double)total;
     if (r->parts > 1) {
         fprintf(stderr, ", part %lld of %lld", (long long)r->part + 1, (long long)r->parts);
@@ -28,7 +28,7 @@ static void print_left(const launch_report *r, int64_t total, double now) {
     fprintf(stderr, ", %lld:%02lld left", (long long)left / 60, (long long)left % 60);
 }
 
-static void show(launch_report *r, int64_t total, double now) {
+static void show(launch_progress *r, int64_t total, double now) {
     const double seconds = now - r->began;
     const double rate = seconds > 0 ? (double)r->done / seconds : 0;
     if (!r->terminal) {
@@ -48,11 +48,11 @@ static void show(launch_report *r, int64_t total, double now) {
     r->bar = true;
 }
 
-void launch_report_progress(launch_report *r, const char *what, int64_t done, int64_t total) {
+void launch_progress_show(launch_progress *r, const char *what, int64_t done, int64_t total) {
     if (!r->speaks) return;
     const double now = radar_clock();
     if (done < r->done || strncmp(r->what, what, sizeof r->what - 1) != 0) {
-        launch_report_clear(r);
+        launch_progress_clear(r);
         snprintf(r->what, sizeof r->what, "%s", what);
         r->began = now;
         /* A bar shows at once that something goes on; a log hears only of what takes long. */
@@ -65,21 +65,21 @@ void launch_report_progress(launch_report *r, const char *what, int64_t done, in
     show(r, total, now);
 }
 
-void launch_report_sweep(launch_report *r, int64_t part, int64_t parts, int64_t made) {
+void launch_progress_sweep(launch_progress *r, int64_t part, int64_t parts, int64_t made) {
     if (r->parts == 0) r->sweep_began = radar_clock();
     r->part = part < parts ? part : parts - 1;
     r->made = made;
     r->parts = parts;
 }
 
-void launch_report_clear(launch_report *r) {
+void launch_progress_clear(launch_progress *r) {
     if (r->bar) fputs("\r\033[K", stderr);
     r->bar = false;
 }
 
-void launch_report_line(launch_report *r, const char *format, ...) {
+void launch_progress_line(launch_progress *r, const char *format, ...) {
     if (!r->speaks) return;
-    launch_report_clear(r);
+    launch_progress_clear(r);
     va_list args;
     va_start(args, format);
     vfprintf(stderr, format, args);

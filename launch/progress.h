@@ -1,11 +1,11 @@
-/* report.h - what a person sees on stderr: progress, facts at the start, one line at the end.  Rank 0 speaks. */
-#ifndef RADAR_LAUNCH_REPORT_H
-#define RADAR_LAUNCH_REPORT_H
+/* progress.h - what a person sees on stderr: progress, facts at the start, one line at the end.  Rank 0 speaks. */
+#ifndef RADAR_LAUNCH_PROGRESS_H
+#define RADAR_LAUNCH_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct launch_report {
+typedef struct launch_progress {
     bool speaks;               /* rank 0 without --quiet */
     bool terminal;             /* stderr is one: a bar; else a line every 5 s */
     bool bar;                  /* a bar stands on the current line */
@@ -15,18 +15,18 @@ typedef struct launch_report {
     char what[16];             /* its name */
     int64_t part, parts, made; /* of a sweep; parts 0: none goes on */
     double sweep_began;
-} launch_report;
+} launch_progress;
 
-void launch_report_open(launch_report *r, bool speaks);
+void launch_progress_open(launch_progress *r, bool speaks);
 /* total 0: unknown.  A phase begins when `what` changes or `done` falls. */
-void launch_report_progress(launch_report *r, const char *what, int64_t done, int64_t total);
+void launch_progress_show(launch_progress *r, const char *what, int64_t done, int64_t total);
 /* Part `part` of a sweep of `parts` is next, `made` parts took the time since its first call: the time left is that of the sweep. */
-void launch_report_sweep(launch_report *r, int64_t part, int64_t parts, int64_t made);
+void launch_progress_sweep(launch_progress *r, int64_t part, int64_t parts, int64_t made);
 /* One line of fact, after taking the bar away. */
-void launch_report_line(launch_report *r, const char *format, ...)
+void launch_progress_line(launch_progress *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Takes the bar away, so that other output starts on an empty line. */
-void launch_report_clear(launch_report *r);
+void launch_progress_clear(launch_progress *r);
 /* "1.5 MB" into text; returns text. */
 #define LAUNCH_BYTES_TEXT 24
 const char *launch_bytes(char text[LAUNCH_BYTES_TEXT], double bytes);

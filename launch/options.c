@@ -203,7 +203,7 @@ const launch_option_row launch_option_table[] = {
            "snapkv: last queries of the prompt that vote"),
     CHOICE("select", select, SETTING, "global|local", NULL, NULL,
            "global: the best of the context; local: the best of each shard"),
-    NUMBER("rf-features", 0, rf_features, SETTING, 1, 1048576, "16 per dimension of a head",
+    NUMBER("rf-features", 0, rf_features, SETTING, 1, 8192, "16 per dimension of a head",
            "random directions of --scorer rf"),
     CHOICE("rf-form", rf_form, SETTING, "plain|pair", NULL, NULL,
            "one feature per direction, or one each way"),

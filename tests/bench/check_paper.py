@@ -101,7 +101,7 @@ def beside(table, full, title):
 short = [r for r in rows("ppl") if r["length"] == 4096 and r["tokens"] == 256]
 whole = one(short, attention="dense")
 if whole:
-    beside([r for r in short if r is not whole], whole, "256 tokens behind 3,840 of the King James Bible: Radar as published, strategies, n and k")
+    beside([r for r in short if r is not whole], whole, "256 tokens behind 3,840 of the manual: Radar as published, strategies, n and k")
 
 print("\ntime of a decode step (one row at a time), ms, and loss")
 for r in rows("ppl"):

@@ -36,7 +36,7 @@ methods $texts/python.txt
 methods $texts/manual.txt
 
 # Radar as published; its selection strategies; the n and k sweeps; what centring and tempering do for its features.
-short=(-f $texts/kjv.txt --length 4096 --tail 256)
+short=(-f $texts/manual.txt --length 4096 --tail 256)
 evaluate ppl "${short[@]}" --attention dense,radar
 evaluate ppl "${short[@]}" --preset paper,code --segments 8,64
 evaluate ppl "${short[@]}" --scorer exact --pick random,bottom,last --segments 22
@@ -70,6 +70,6 @@ evaluate ruler -f tests/golden/kjv-60k.txt --length 4096 --attention dense,radar
 # Free generation without a prompt.
 evaluate generate -n 1024 --temp 1 --attention dense,streaming,radar --scorer sketch,mean --budget 128 --dense-below 0
 
-tests/bench/check_paper.py "$folder" | tee "$folder/tables.txt"
 "$radar" report "$folder" -o "$folder/report.html"
 echo "$(($(date +%s) - began)) s: $folder/report.html" >&2
+tests/bench/check_paper.py "$folder" | tee "$folder/tables.txt"

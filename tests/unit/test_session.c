@@ -284,7 +284,7 @@ static void remove_model(const char *folder) {
     remove(folder);
 }
 
-/* The first position and layer are named; what was computed before stays usable. */
+/* The first position and layer are named, again when it is tried again. */
 static void values_that_are_not_finite_are_refused_by_place(void **state) {
     (void)state;
     static const float odd[] = {NAN, INFINITY};

@@ -98,7 +98,7 @@ def beside(table, full, title):
         print(f"{name:60s} {r['attended_tokens_mean']:7.0f} {r['bytes_per_step'] / 1e6:8.1f} {mean:8.4f} +-{se:.4f}")
 
 
-short = [r for r in rows("ppl") if r["length"] == 4096 and r["tokens"] == 256]
+short = [r for r in rows("ppl") if r["text"] == texts[2] and r["length"] == 4096 and r["tokens"] == 256]
 whole = one(short, attention="dense")
 if whole:
     beside([r for r in short if r is not whole], whole, "256 tokens behind 3,840 of the manual: Radar as published, strategies, n and k")

@@ -45,7 +45,7 @@ evaluate ppl "${short[@]}" --scorer rf --rf-features 64,256,1024,2048 --dense-be
 evaluate ppl "${short[@]}" --scorer rf --rf-features 256 --rf-center --rf-temper 1,0.5 --dense-below 0 --segments 32
 
 # Time of a decode step and loss against the length of the context.
-evaluate ppl -f $texts/kjv.txt --length 1024,2048,4096,8192 --tail 64 --batch 1 --attention dense,radar --scorer sketch,mean --dense-below 0
+evaluate ppl -f $texts/kjv.txt --length 1000,2000,4000,8000 --tail 64 --batch 1 --attention dense,radar --scorer sketch,mean --dense-below 0
 
 # Which segments are found: hit rates, recall, mass; the certificate against the truth; what attention looks like.
 kjv=(-f $texts/kjv.txt --length 8192)

@@ -6,10 +6,14 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=$1
 mkdir -p "$folder"
-source=$(python3 -c 'import argparse; print(argparse.__file__)')
-# whole lines only: the first one of the cut is dropped
-tail -c 35000 tests/golden/kjv-60k.txt | tail -n +2 >"$folder/kjv.txt"
-head -c 48000 "$source" | head -n -1 >"$folder/python.txt"
 manual=$(perl -e 'for (@INC) { if (-e "$_/pod/perldiag.pod") { print "$_/pod/perldiag.pod"; last } }')
-tail -c 60000 "$manual" | tail -n +2 | head -c 40000 | head -n -1 >"$folder/manual.txt"
+python3 - "$folder" "$manual" <<'P'
+import argparse, sys
+folder, manual = sys.argv[1:]
+parts = {"kjv": ("tests/golden/kjv-60k.txt", -35000, None), "python": (argparse.__file__, 0, 48000), "manual": (manual, -60000, -20000)}
+for name, (path, begin, end) in parts.items():
+    text = open(path, "rb").read()[begin:end]
+    text = text if begin == 0 else text[text.index(b"\n") + 1:]  # whole lines only
+    open(f"{folder}/{name}.txt", "wb").write(text[:text.rindex(b"\n") + 1])
+P
 sha256sum "$folder"/{kjv,python,manual}.txt

@@ -9,6 +9,7 @@
 
 #include "launch/launch.h"
 #include "launch/output.h"
+#include "launch/report/method.h"
 #include "launch/report/page.h"
 #include "runtime/sys.h"
 
@@ -60,6 +61,7 @@ radar_status launch_report(launch_job *job) {
         return radar_fail(&job->err, RADAR_ERR_USAGE,
                           "--svg '%.40s': not known; use one of " REPORT_FIGURES, o->svg);
     radar_status st = rows_read(&rows, o->folder, warn, &job->progress, &job->err);
+    for (int k = 0; k < ROW_KINDS && st == RADAR_OK; k++) method_compare(&rows.of[k]);
     if (st == RADAR_OK)
         st = o->svg != NULL ? report_svg(&m, &rows, o->svg, &job->err)
                             : report_page(&m, &rows, o->folder, &job->err);

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "launch/report/method.h"
 #include "runtime/sys.h"
 
 const char *const row_kind_name[ROW_KINDS] = {"ppl",      "recall",    "needle", "ruler",
@@ -189,7 +188,6 @@ radar_status rows_read(eval_rows *rows, const char *folder, rows_warn_fn *warn_f
         return radar_fail(err, RADAR_ERR_NO_INPUT,
                           "%s: no rows in it; make some: radar eval ppl -m MODEL -f TEXT --out %s",
                           folder, folder);
-    for (int k = 0; k < ROW_KINDS; k++) method_compare(&rows->of[k]);
     return RADAR_OK;
 }
 

@@ -84,8 +84,8 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     radar_engine_options e = RADAR_ENGINE_OPTIONS_DEFAULT;
     e.model = o->model, e.tokenizer = o->tokenizer;
     e.backend = o->backend, e.precision = o->precision, e.isa = o->isa;
-    e.threads = (int)o->threads, e.shards = (int)o->shards, e.stripe = (int)o->stripe,
-    e.chunk = (int)o->chunk;
+    e.threads = o->threads > 0 ? (int)o->threads : job->world->cores, e.shards = (int)o->shards,
+    e.stripe = (int)o->stripe, e.chunk = (int)o->chunk;
     e.progress = on_progress, e.user = job;
     char why[512] = "";
     const radar_status st = radar_engine_open(

@@ -20,6 +20,7 @@ struct launch_world {
     radar_mpi_comm alone;                /* this rank by itself, without MPI */
     volatile const sig_atomic_t *signal; /* nonzero: the signal that asks this rank to stop */
     double started;                      /* radar_clock at the start of the process */
+    int cores; /* threads of this rank unless typed: the cores it is bound to, shared with ranks bound to the same */
     /* [all ranks] data of rank 0 to all. */
     void (*broadcast)(const launch_world *w, void *data, size_t bytes);
     /* [all ranks] the largest value of all, and the lowest rank that brought it. */

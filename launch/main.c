@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mpi.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,9 +88,28 @@ static void self_largest(const launch_world *w, int *value, int *rank) {
     *rank = w->rank;
 }
 
+/* Cores for each of the ranks that may use the same ones: more threads than cores wait for each other at every barrier. */
+static int fair_cores(MPI_Comm all) {
+    enum { MOST = 1024 };
+    static cpu_set_t set[MOST];
+    cpu_set_t own;
+    MPI_Comm machine;
+    int n = 1, alike = 0;
+    CPU_ZERO(&own);
+    if (sched_getaffinity(0, sizeof own, &own) != 0) return radar_cores();
+    MPI_Comm_split_type(all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+    MPI_Comm_size(machine, &n);
+    if (n <= MOST) MPI_Allgather(&own, sizeof own, MPI_BYTE, set, sizeof own, MPI_BYTE, machine);
+    for (int i = 0; i < n && n <= MOST; i++) alike += CPU_EQUAL(&own, &set[i]) != 0;
+    MPI_Comm_free(&machine);
+    const int each = radar_cores() / (alike > 0 ? alike : 1);
+    return each > 0 ? each : 1;
+}
+
 static radar_status world_open(launch_world *w, int *argc, char ***argv, radar_error *err) {
     *w =
         (launch_world){.size = 1, .comm = MPI_COMM_NULL, .alone = MPI_COMM_NULL, .signal = &caught};
+    w->cores = radar_cores();
     w->started = radar_clock();
     w->broadcast = self_broadcast;
     w->largest = self_largest;
@@ -104,6 +124,7 @@ static radar_status world_open(launch_world *w, int *argc, char ***argv, radar_e
     MPI_Comm_size(w->comm, &w->size);
     w->broadcast = mpi_broadcast;
     w->largest = mpi_largest;
+    w->cores = fair_cores(w->comm);
     if (level < MPI_THREAD_FUNNELED)
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "this MPI offers no MPI_THREAD_FUNNELED; use one built with threads");

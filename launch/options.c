@@ -220,7 +220,8 @@ const launch_option_row launch_option_table[] = {
     NUMBER("ctx", 'c', context, DECODES | LAUNCH_PLACE, 0, LAUNCH_MOST, "what the job needs",
            "tokens of KV capacity; 0: the model's context"),
     NUMBER("threads", 't', threads, ALL | LAUNCH_PER_RANK | LAUNCH_PLACE, 0, 4096, NULL,
-           "threads per rank; 0: the cores the rank may use"),
+           "threads per rank; 0: the cores the rank may use, shared evenly with ranks bound to the "
+           "same"),
     CHOICE("backend", backend, DECODES | LAUNCH_PLACE, "auto|cpu", "cuda", NULL,
            "where it is computed"),
     CHOICE("precision", precision, DECODES, "fast|exact", NULL, NULL,

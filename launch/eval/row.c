@@ -181,7 +181,7 @@ static void set_machine(launch_json *j, const launch_job *job) {
     launch_json_int(j, "stripe", o->stripe);
     launch_json_int(j, "batch", o->batch);
     launch_json_int(j, "ranks", job->world->size);
-    launch_json_int(j, "threads", o->threads > 0 ? o->threads : radar_cores());
+    launch_json_int(j, "threads", o->threads > 0 ? o->threads : job->world->cores);
     set_word(j, "version", RADAR_VERSION);
     char *command = eval_command(o, job->world->size);
     if (command == NULL) j->failed = true;

@@ -35,6 +35,10 @@ truncate -s +32 "$D/other.gguf"
 together "ranks see different models" 76 'model' launch/mpirun.sh 1 "${job[@]}" : -np 1 "${job[@]}" -m "$D/other.gguf"
 mpi 1 "${job[@]}" -t 1 : -np 1 "${job[@]}" -t 2
 ok "$code" "threads may differ"
+mpi 2 "$RADAR" run -m "$MODEL" --ids "$D/ids.json" -n 2 --ignore-eos
+cores=$(nproc) each=$((cores > 1 ? cores / 2 : 1))
+[ "$code" = 0 ] && grep -Eq "[ ,]$each threads?[,)]" "$D/err"
+ok $? "2 ranks that are bound to nothing share the cores"
 mpi 3 "$RADAR" tokenize -m "$MODEL" -p hello
 [ "$code" = 0 ] && [ "$(wc -l <"$D/out")" = 1 ]
 ok $? "tokenize under mpirun prints once"

@@ -44,6 +44,13 @@ static inline char *radar_kv_summaries(const radar_kv_view *kv, int32_t unit) {
                                     (kv->block_bytes / RADAR_BLOCK_SEGMENTS);
 }
 
+/* Tokens of a segment at `first` (one bit each) that a query at `position` sees: none behind it. */
+static inline uint32_t radar_attended(uint32_t tokens, int64_t first, int64_t position) {
+    int64_t n = position - first + 1;
+    if (n <= 0) return 0;
+    return tokens & (n >= RADAR_SEGMENT ? 0xffffu : (1u << n) - 1);
+}
+
 /* append: token i (of n) has key k + i * stride and value v + i * stride, [D] f32 each, and goes to slot[i];
  * values are rounded to the nearest of `type`.  Slots of one call are distinct. */
 

@@ -57,11 +57,8 @@ int64_t radar_plan_tokens(const radar_select *s, int i, size_t first_item, int64
     int64_t tokens = 0;
     for (size_t j = first_item; j < s->plan->n_items; j++) {
         radar_item item = s->plan->item[j];
-        int64_t visible = position + 1 - radar_kv_position(&view, item.segment);
-        uint32_t mask = visible >= RADAR_SEGMENT ? item.tokens
-                        : visible <= 0           ? 0
-                                                 : item.tokens & ((1u << visible) - 1);
-        tokens += __builtin_popcount(mask);
+        int64_t first = radar_kv_position(&view, item.segment);
+        tokens += __builtin_popcount(radar_attended(item.tokens, first, position));
     }
     return tokens;
 }

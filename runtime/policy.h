@@ -139,6 +139,7 @@ static inline uint32_t radar_tokens_within(int64_t first, int64_t begin, int64_t
         if (first + i >= begin && first + i < end) mask |= 1u << i;
     return mask;
 }
+
 /* Appends to the plan's items those of global segments [begin, end) that lie in own shard i, all tokens attended. */
 void radar_plan_range(radar_plan *plan, const radar_kvcache *kv, int i, int64_t begin, int64_t end);
 /* Adds one attention task: queries [first, first + n) of KV head `head` in own shard i, items [first_item, plan->n_items). */

@@ -15,13 +15,6 @@ static void reset(const radar_attend_task *task) {
     }
 }
 
-/* Tokens of a segment at `first` that a query at `position` attends, one bit each. */
-static inline uint32_t attended(uint32_t tokens, int64_t first, int64_t position) {
-    int64_t n = position - first + 1;
-    if (n <= 0) return 0;
-    return tokens & (n >= RADAR_SEGMENT ? 0xffffu : (1u << n) - 1);
-}
-
 /* ---- plain C ---- */
 
 /* out may be s. */
@@ -36,7 +29,8 @@ static void plain_update(const radar_attend_task *task, const radar_item *item, 
     const void *v = radar_segment_of(kv->v, kv, item->segment);
     float *partial = task->partial + (size_t)j * task->partial_stride,
           *o = partial + RADAR_PARTIAL_O;
-    uint32_t mask = attended(item->tokens, radar_kv_position(kv, item->segment), task->position[j]);
+    uint32_t mask =
+        radar_attended(item->tokens, radar_kv_position(kv, item->segment), task->position[j]);
     float s[RADAR_SEGMENT];
     if (!mask) return;
     radar_segment_logits(s, kv->type, radar_segment_of(kv->k, kv, item->segment), kv->D,
@@ -186,7 +180,7 @@ static int next_item(const pass *p, int i, uint32_t *mask) {
         for (int j = 0; j < p->n; j++) {
             mask[j] = first + RADAR_SEGMENT - 1 <= p->first
                           ? t->item[i].tokens & 0xffff
-                          : attended(t->item[i].tokens, first, t->position[p->begin + j]);
+                          : radar_attended(t->item[i].tokens, first, t->position[p->begin + j]);
             any |= mask[j];
         }
         if (any) break;

@@ -31,20 +31,13 @@ static void begin_pass(pass *p, int begin) {
     }
 }
 
-/* Tokens of a segment at `first` that a query at `position` attends, one bit each. */
-static inline uint32_t attended(uint32_t tokens, int64_t first, int64_t position) {
-    int64_t n = position - first + 1;
-    if (n <= 0) return 0;
-    return tokens & (n >= RADAR_SEGMENT ? 0xffffu : (1u << n) - 1);
-}
-
 /* ---- plain C ---- */
 
 static void plain_add(const pass *p, const radar_item *item, int j) {
     const radar_weigh_task *t = p->task;
     float s[RADAR_SEGMENT], *weight = t->weight + (size_t)item->segment * RADAR_SEGMENT;
-    uint32_t mask =
-        attended(item->tokens, radar_kv_position(&t->kv, item->segment), t->position[p->begin + j]);
+    uint32_t mask = radar_attended(item->tokens, radar_kv_position(&t->kv, item->segment),
+                                   t->position[p->begin + j]);
     if (!mask) return;
     radar_segment_logits(s, t->kv.type, radar_segment_of(t->kv.k, &t->kv, item->segment), t->kv.D,
                          t->q + (size_t)(p->begin + j) * t->q_stride);
@@ -67,7 +60,7 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 add_some(__m512 weight, const pass *p, radar_
     uint32_t mask[RADAR_QUERY_BLOCK], any = 0;
     __m512 x[RADAR_QUERY_BLOCK];
     for (int i = 0; i < Q; i++)
-        any |= mask[i] = attended(item->tokens, first, t->position[p->begin + j + i]);
+        any |= mask[i] = radar_attended(item->tokens, first, t->position[p->begin + j + i]);
     if (!any) return weight;
     radar_segment_logits_avx512(x, type, radar_segment_of(t->kv.k, &t->kv, item->segment), t->kv.D,
                                 q, t->q_stride, Q);

@@ -3,7 +3,16 @@
  * The unit is the segment of 16 tokens.  Keys of a segment are stored dimension by dimension, so that one vector
  * register holds one dimension of 16 keys and a tile of logits needs no shuffle; values token by token:
  *   k [S, D, 16]   v [S, 16, D]   in `type`        summary [blocks, block_bytes]   (a block = 4 segments = 64 tokens)
- * A slot is the index of a token in this storage: segment * 16 + token.  Slots of later positions come later. */
+ * A slot is the index of a token in this storage: segment * 16 + token.  Slots of later positions come later.
+ *
+ * q8 keeps tokens of sealed blocks as int8 with one scale each, and the others, until their block is sealed, as f16:
+ *   key    z = H (k - mu), mu the mean of the block's 64 keys, H the rotation of rotate.h with fixed signs;  z = k_scale q
+ *   k [S, D / 4, 16, 4] int8: dword t of group d holds dimensions 4 d .. 4 d + 3 of token t     k_scale f16 [S, 16]
+ *   v [S, 4, D, 4] int8: dword d of group t holds dimension d of tokens 4 t .. 4 t + 3          v_scale f16 [S, 16]
+ *   centre [S / 4] of radar_kv_centre_bytes: {int8 mu[D], f32 scale of mu}
+ * q . k = q . mu + (H q) . z.  D is a multiple of 16.  Storage segments from tail_begin on lie in the tail, as f16 in the order of
+ * the other types, at segment % tail_segments: what a query reads of a token depends on where tail_begin stands, which is a
+ * function of position (kvcache.h). */
 #ifndef RADAR_KV_H
 #define RADAR_KV_H
 
@@ -17,9 +26,13 @@
 #define RADAR_BLOCK_SEGMENTS (RADAR_BLOCK / RADAR_SEGMENT)
 
 typedef struct radar_kv_view {
-    radar_dtype type; /* RADAR_F32, RADAR_F16 or RADAR_BF16 */
+    radar_dtype type; /* RADAR_F32, RADAR_F16, RADAR_BF16, or RADAR_Q8 */
     int D;
     void *k, *v;
+    uint16_t *k_scale, *v_scale; /* q8 only, as are the next three */
+    void *centre;
+    uint16_t *tail_k, *tail_v;
+    int32_t tail_begin, tail_segments;
     void *summary; /* NULL when the scorer stores nothing or the policy needs none */
     size_t block_bytes;
     /* summaries of longer segments, for kinds that merge: level 1 = 2 segments of 16 tokens [S / 2], level 2 = 4 [S / 4], ... one

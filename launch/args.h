@@ -77,9 +77,10 @@ typedef struct launch_options {
     const char *backend, *isa, *precision, *kv_type;
     int64_t context, threads, shards, stripe, chunk;
     /* attention */
-    const char *profile, *preset, *attention, *scorer, *share, *pick, *select, *rf_form;
+    const char *profile, *preset, *attention, *scorer, *share, *pick, *select, *rf_form, *scan,
+        *prefill;
     int64_t budget, segments, segment, dense_below, window, sinks, rf_features;
-    int64_t sketch_bits, outliers, observe;
+    int64_t sketch_bits, outliers, observe, dense_prefill;
     bool rf_center, restream;
     double rf_temper;
     uint64_t scorer_seed;

@@ -153,6 +153,7 @@ radar_session_options launch_session_options(const launch_options *o, int64_t co
     s.rf_form = o->rf_form;
     s.budget = o->budget, s.dense_below = o->dense_below, s.window = o->window, s.sinks = o->sinks;
     s.segment = o->segment, s.sketch_bits = o->sketch_bits, s.outliers = o->outliers;
+    s.scan = o->scan, s.prefill = o->prefill, s.dense_prefill = o->dense_prefill;
     s.rf_center = o->rf_center, s.rf_temper = o->rf_temper;
     s.restream = o->restream, s.observe = o->observe;
     s.segments = o->segments == LAUNCH_UNSET ? 0 : o->segments;

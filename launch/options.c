@@ -212,6 +212,14 @@ const launch_option_row launch_option_table[] = {
     REAL("rf-temper", rf_temper, SETTING, 1e-6, 1, "rank by the mass of X times the logits"),
     NUMBER("sketch-bits", 0, sketch_bits, SETTING, 1, 4, NULL,
            "bits a dimension of --scorer sketch: 1, 2 or 4"),
+    CHOICE("scan", scan, SETTING, "full", "progressive", NULL,
+           "full: all candidates by all their bits; progressive: by one bit first, the best of "
+           "those by both, "
+           "the best of these by their keys"),
+    CHOICE("prefill", prefill, SETTING, "dense", "radar", NULL,
+           "how the prompt attends; radar: blocks of its tokens choose segments together"),
+    OR_AUTO("dense-prefill", dense_prefill, SETTING, 0,
+            "--prefill radar: the first tokens, which attend densely"),
     NUMBER("outliers", 0, outliers, SETTING, 1, 7, NULL,
            "keys that --scorer outlier keeps beside the mean of the rest"),
     SEED("scorer-seed", 0, scorer_seed, SETTING,
@@ -252,8 +260,8 @@ void launch_options_default(launch_options *o, const launch_command_row *command
                           .seed = 1};
     o->backend = "auto", o->precision = "fast", o->kv_type = "f16";
     o->attention = "radar", o->scorer = "sketch", o->share = "group", o->pick = "top",
-    o->select = "global", o->rf_form = "plain";
-    o->budget = o->dense_below = LAUNCH_AUTO;
+    o->select = "global", o->rf_form = "plain", o->scan = "full", o->prefill = "dense";
+    o->budget = o->dense_below = o->dense_prefill = LAUNCH_AUTO;
     o->segments = o->rf_features = o->from = o->context = LAUNCH_UNSET;
     o->length = o->tail = o->layer = o->head = o->questions = LAUNCH_UNSET;
     o->within = 1;

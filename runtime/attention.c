@@ -198,8 +198,10 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
                                   const char *isa, radar_error *err) {
     static const char *const shares[] = {"group", "head", NULL},
                              *const picks[] = {"top", "bottom", "random", "last", NULL},
-                             *const selects[] = {"global", "local", NULL};
-    int share = 0, pick = 0, local = 0;
+                             *const selects[] = {"global", "local", NULL},
+                             *const scans[] = {"full", "progressive", NULL},
+                             *const prefills[] = {"dense", "radar", NULL};
+    int share = 0, pick = 0, local = 0, scan = 0, prefill = 0;
     radar_status st;
     *a = (radar_attention){.window = opt->window,
                            .sinks = opt->sinks,
@@ -211,11 +213,15 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
                            .rf_features = opt->rf_features,
                            .restream = opt->restream != 0,
                            .dense_below = opt->dense_below,
+                           .dense_prefill = opt->dense_prefill,
                            .pick_seed = opt->scorer_seed};
     RADAR_TRY(st, radar_attention_policy(&a->policy, opt->attention, err), fail);
     RADAR_TRY(st, choose(&share, "share", opt->share, shares, err), fail);
     RADAR_TRY(st, choose(&pick, "pick", opt->pick, picks, err), fail);
     RADAR_TRY(st, choose(&local, "select", opt->select, selects, err), fail);
+    RADAR_TRY(st, choose(&scan, "scan", opt->scan, scans, err), fail);
+    RADAR_TRY(st, choose(&prefill, "prefill", opt->prefill, prefills, err), fail);
+    RADAR_TRY(st, check_range("dense-prefill", opt->dense_prefill, -1, MOST_TOKENS, err), fail);
     RADAR_TRY(st, check_range("window", opt->window, 1, MOST_TOKENS, err), fail);
     RADAR_TRY(st, check_range("sinks", opt->sinks, 0, MOST_TOKENS, err), fail);
     RADAR_TRY(st, check_range("budget", opt->budget, -1, MOST_TOKENS, err), fail);
@@ -234,6 +240,8 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
     a->share_head = share == 1;
     a->pick = (radar_pick)pick;
     a->select_local = local == 1;
+    a->progressive = scan == 1;
+    a->sparse_prefill = prefill == 1;
     if (a->policy->needs_summaries) RADAR_TRY(st, open_scorer(a, opt, D, isa, err), fail);
     RADAR_TRY(st, check_segment(a, err), fail);
     return RADAR_OK;

@@ -27,6 +27,9 @@ typedef struct radar_attention {
     bool restream;       /* streaming: positions counted within what is kept */
     bool share_head;     /* each query head attends to its own list */
     bool select_local;
+    bool progressive;      /* scores by the high bit plane first */
+    bool sparse_prefill;   /* blocks of the prompt's queries choose segments together */
+    int64_t dense_prefill; /* of those, the first tokens that attend densely; -1 = auto */
     radar_pick pick;
     uint64_t pick_seed;
     int64_t max_keep; /* most units a query head can choose, at any position of the context */

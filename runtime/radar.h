@@ -53,7 +53,7 @@ typedef struct radar_engine_options {
 typedef struct radar_session_options {
     size_t size;         /* sizeof(radar_session_options) */
     int64_t context;     /* tokens of KV capacity, reserved at once; 0 = the model's maximum */
-    const char *kv_type; /* "f16", "f32", "bf16" */
+    const char *kv_type; /* "f16", "f32", "bf16", "q8" */
     /* "radar", "dense", "streaming", "h2o", "snapkv", "subgen"; "paper", "code": Radar as published */
     const char *attention;
     const char *scorer; /* "sketch", "mean", "outlier", "minmax", "rf", "exact" */
@@ -73,11 +73,17 @@ typedef struct radar_session_options {
     /* "global": the k best of the context; "local": the ceil(1.5 k / N) best of each shard, one exchange less */
     const char *select;
     int64_t sketch_bits; /* sketch: bits a dimension; 1, 2 or 4 */
-    int64_t outliers;    /* outlier: keys kept beside the mean of the rest, 1 to 7 */
-    int64_t rf_features; /* rf: directions; 0 = 16 D */
-    const char *rf_form; /* rf: "plain", "pair" */
-    int rf_center;       /* rf: features of the keys' distance from their block's mean */
-    double rf_temper;    /* rf: rank by the mass of b times the logits, 0 < b <= 1 */
+    /* "full": all candidates by all their bits; "progressive" (sketch of 2 bits): all by their high bit plane, the best of those by
+     * both, the best of these by their keys */
+    const char *scan;
+    /* "dense", or "radar": blocks of the prompt's queries choose segments together */
+    const char *prefill;
+    int64_t dense_prefill; /* prefill "radar": the first tokens, which attend densely; -1 = auto */
+    int64_t outliers;      /* outlier: keys kept beside the mean of the rest, 1 to 7 */
+    int64_t rf_features;   /* rf: directions; 0 = 16 D */
+    const char *rf_form;   /* rf: "plain", "pair" */
+    int rf_center;         /* rf: features of the keys' distance from their block's mean */
+    double rf_temper;      /* rf: rank by the mass of b times the logits, 0 < b <= 1 */
     int restream;    /* streaming: positions counted within what is kept, as StreamingLLM does */
     int64_t observe; /* snapkv: the last queries of the prompt that vote */
     uint64_t scorer_seed; /* signs, directions, random picks, samples */
@@ -90,7 +96,8 @@ typedef struct radar_session_options {
 #define RADAR_SESSION_OPTIONS_DEFAULT \
     { \
         sizeof(radar_session_options), 0, "f16", "radar", "sketch", -1, 0, 16, -1, 256, 4, \
-            "group", "top", "global", 2, 3, 0, "plain", 0, 1.0, 0, 32, 1, 1, 0.0, 40, 0.95, 0.05 \
+            "group", "top", "global", 2, "full", "dense", -1, 3, 0, "plain", 0, 1.0, 0, 32, 1, 1, \
+            0.0, 40, 0.95, 0.05 \
     }
 
 /* ---- engine ---- */
@@ -207,6 +214,30 @@ radar_status radar_session_observe(radar_session *s, radar_observer *each, void 
  * on every rank; value may be NULL. */
 radar_status radar_session_read(radar_session *s, int layer, int kv_head, int64_t first, int64_t n,
                                 float *key, float *value);
+
+/* Keys (after RoPE) and values of positions [first, first + n) of one layer and KV head to be written, [n, D] each; it must write the
+ * same on every rank and not depend on how the positions are cut into calls. */
+typedef void radar_filler(void *user, int layer, int kv_head, int64_t first, int64_t n, float *key,
+                          float *value);
+/* [all ranks] Appends n positions whose keys and values are made up, not computed: for measuring speed at depth.  What follows is
+ * decoded from there like any other context; the logits are gone. */
+radar_status radar_session_fill(radar_session *s, size_t n, radar_filler *each, void *user);
+
+/* What forward passes spent on one kind of work since the engine was opened or radar_profile_reset. */
+typedef struct radar_phase {
+    const char *name; /* "matmul Q4_1", "scan", "top-k", "attend", "exchange X1", "sample", ... */
+    double seconds;   /* of this rank's clock */
+    double
+        bytes; /* weights, summaries, keys and values read; received, of exchanges; 0 where not counted */
+    int64_t calls;
+} radar_phase;
+/* [this rank] *phase is owned by the engine and valid until the next pass.  The phases and what lies between them (the last one,
+ * "other") add up to the time of the passes. */
+void radar_profile(radar_engine *e, const radar_phase **phase, size_t *n);
+void radar_profile_reset(radar_engine *e); /* [this rank] */
+/* [all ranks] Bytes a second that this backend's threads read memory that no cache holds with: the median of some passes over
+ * `bytes` of it; 0 where there is no memory for it. */
+double radar_read_bandwidth(radar_engine *e, size_t bytes);
 
 typedef struct radar_session_stats {
     size_t size;

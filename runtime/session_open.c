@@ -91,17 +91,19 @@ fail:
 
 static uint64_t session_hash(const radar_session_options *opt) {
     char text[640];
-    int n = snprintf(
-        text, sizeof text,
-        "%lld|%s|%s|%s|%lld|%lld|%lld|%lld|%lld|%lld|%s|%s|%s|%lld|%lld|%lld|%s|%d|%a|%d|%lld|%llu|"
-        "%llu|%a|%lld|%a|%a",
-        (long long)opt->context, opt->kv_type, opt->attention, opt->scorer, (long long)opt->budget,
-        (long long)opt->segments, (long long)opt->segment, (long long)opt->dense_below,
-        (long long)opt->window, (long long)opt->sinks, opt->share, opt->pick, opt->select,
-        (long long)opt->sketch_bits, (long long)opt->outliers, (long long)opt->rf_features,
-        opt->rf_form, opt->rf_center, opt->rf_temper, opt->restream, (long long)opt->observe,
-        (unsigned long long)opt->scorer_seed, (unsigned long long)opt->seed, opt->temperature,
-        (long long)opt->top_k, opt->top_p, opt->min_p);
+    int n = snprintf(text, sizeof text,
+                     "%lld|%s|%s|%s|%lld|%lld|%lld|%lld|%lld|%lld|%s|%s|%s|%lld|%s|%s|%lld|%lld|%"
+                     "lld|%s|%d|%a|%d|%lld|%llu|"
+                     "%llu|%a|%lld|%a|%a",
+                     (long long)opt->context, opt->kv_type, opt->attention, opt->scorer,
+                     (long long)opt->budget, (long long)opt->segments, (long long)opt->segment,
+                     (long long)opt->dense_below, (long long)opt->window, (long long)opt->sinks,
+                     opt->share, opt->pick, opt->select, (long long)opt->sketch_bits, opt->scan,
+                     opt->prefill, (long long)opt->dense_prefill, (long long)opt->outliers,
+                     (long long)opt->rf_features, opt->rf_form, opt->rf_center, opt->rf_temper,
+                     opt->restream, (long long)opt->observe, (unsigned long long)opt->scorer_seed,
+                     (unsigned long long)opt->seed, opt->temperature, (long long)opt->top_k,
+                     opt->top_p, opt->min_p);
     return XXH3_64bits(text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
 }
 

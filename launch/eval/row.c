@@ -161,6 +161,9 @@ static void set_attention(launch_json *j, const launch_options *o, int64_t lengt
     set_used(j, o, "pick", "pick", o->pick);
     set_used(j, o, "select", "select", o->select);
     launch_json_int(j, "sketch_bits", o->sketch_bits);
+    set_used(j, o, "scan", "scan", o->scan);
+    set_word(j, "prefill", o->prefill);
+    launch_json_int(j, "dense_prefill", o->dense_prefill);
     launch_json_int(j, "outliers", o->outliers);
     launch_json_int(j, "rf_features", or_none(o->rf_features));
     set_used(j, o, "rf_form", "rf-form", o->rf_form);

@@ -41,6 +41,7 @@ static const struct {
     {"rf-temper", "radar", "rf"},
     {"sketch-bits", "radar", "sketch"},
     {"outliers", "radar", "outlier"},
+    {"scan", "radar", "sketch"},
     {"scorer-seed", "radar subgen paper code", "sketch rf"},
 };
 

@@ -7,11 +7,12 @@
 #include "launch/report/tally.h"
 
 static const char *const setting_keys[] = {
-    "attention", "scorer",      "preset",  "budget",    "segments",  "segment",
-    "window",    "sinks",       "share",   "pick",      "select",    "sketch_bits",
-    "outliers",  "rf_features", "rf_form", "rf_center", "rf_temper", "restream",
-    "observe",   "dense_below", "kv_type", "precision", "seed",      "scorer_seed",
-    "shards",    "stripe",      "ranks",   "threads"};
+    "attention", "scorer",    "preset",        "budget",   "segments",    "segment",
+    "window",    "sinks",     "share",         "pick",     "select",      "sketch_bits",
+    "scan",      "prefill",   "dense_prefill", "outliers", "rf_features", "rf_form",
+    "rf_center", "rf_temper", "restream",      "observe",  "dense_below", "kv_type",
+    "precision", "seed",      "scorer_seed",   "shards",   "stripe",      "ranks",
+    "threads"};
 enum { SETTING_KEYS = sizeof setting_keys / sizeof setting_keys[0] };
 
 static void cell_of(markup *m, const json_t *v) {

@@ -11,6 +11,7 @@
 #include "runtime/model/model.h"
 #include "runtime/policy.h"
 #include "runtime/probe.h"
+#include "runtime/profile.h"
 #include "runtime/radar.h"
 #include "runtime/sampler.h"
 #include "runtime/text/tokenizer.h"
@@ -49,6 +50,7 @@ struct radar_engine {
     radar_tokenizer *tokenizer; /* rank 0: opened with the engine; other ranks: when asked for */
     bool tokenizer_missing;     /* the model brings none */
     radar_backend *be;
+    radar_profiler profiler;
     radar_workspace ws;
     int64_t inner_block;            /* columns at which every layer's down may be cut */
     int64_t inner_begin, inner_end; /* own columns of down */

@@ -223,18 +223,23 @@ typedef void radar_filler(void *user, int layer, int kv_head, int64_t first, int
  * decoded from there like any other context; the logits are gone. */
 radar_status radar_session_fill(radar_session *s, size_t n, radar_filler *each, void *user);
 
-/* What forward passes spent on one kind of work since the engine was opened or radar_profile_reset. */
+/* What forward passes, and the sampling after them, spent on one kind of work since radar_profile_reset. */
 typedef struct radar_phase {
-    const char *name; /* "matmul Q4_1", "scan", "top-k", "attend", "exchange X1", "sample", ... */
-    double seconds;   /* of this rank's clock */
+    /* "matmul Q4_1" (one for each type of weights), "small ops" (norms, rope, gates, sums), "append", "seal", "query" (prepared for the
+     * scorer), "scan", "top-k", "attend", "weigh", "merge", "coverage" (mass of what was not chosen), "exchange X1 qkv", ...,
+     * "sample", "other" */
+    const char *name;
+    double seconds; /* of this rank's clock; exchanges: waiting for the other ranks included */
     double
-        bytes; /* weights, summaries, keys and values read; received, of exchanges; 0 where not counted */
-    int64_t calls;
+        bytes; /* weights, summaries, keys and values read; exchanges: received; 0: not counted */
+    int64_t calls; /* of "other": forward passes */
 } radar_phase;
-/* [this rank] *phase is owned by the engine and valid until the next pass.  The phases and what lies between them (the last one,
- * "other") add up to the time of the passes. */
+/* [this rank] *phase is owned by the engine and valid until the next call of radar_profile or radar_profile_reset; *n is 0 before
+ * the first pass after a reset.  Only phases that occurred are listed.  They and what lies between them, the last one, "other",
+ * add up to the time of radar_prefill, radar_step and radar_score without the caller's own functions. */
 void radar_profile(radar_engine *e, const radar_phase **phase, size_t *n);
-void radar_profile_reset(radar_engine *e); /* [this rank] */
+/* [this rank] Starts a profile, or starts it anew.  It costs about 1 % of a small model's step; without this call nothing is timed. */
+void radar_profile_reset(radar_engine *e);
 /* [all ranks] Bytes a second that this backend's threads read memory that no cache holds with: the median of some passes over
  * `bytes` of it; 0 where there is no memory for it. */
 double radar_read_bandwidth(radar_engine *e, size_t bytes);

@@ -55,7 +55,9 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
                              const radar_policy *policy, radar_counts *counts) {
     const bool seen = policy == s->own_policy || counts == NULL;
     const radar_batch batch = {s, token, s->position, n, policy, counts};
+    radar_profile_begin(&s->e->profiler);
     radar_status st = radar_forward(s->e, &batch, 1);
+    radar_profile_end(&s->e->profiler, 1);
     if (st == RADAR_OK) {
         if (seen && s->state_position == s->position) s->state_position += n;
         s->position += n;
@@ -68,12 +70,18 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
     return st;
 }
 
+/* Logits of rows [first, first + n) of the last pass into the workspace. */
+static radar_status head(radar_session *s, int first, int n) {
+    radar_profile_begin(&s->e->profiler);
+    radar_status st = radar_head(s->e, first, n);
+    radar_profile_end(&s->e->profiler, 0);
+    if (st != RADAR_OK && st != RADAR_ERR_DATA) s->broken = true;
+    return st;
+}
+
 static radar_status last_logits(radar_session *s, int row) {
-    radar_status st = radar_head(s->e, row, 1);
-    if (st != RADAR_OK) {
-        s->broken = st != RADAR_ERR_DATA;
-        return st;
-    }
+    radar_status st = head(s, row, 1);
+    if (st != RADAR_OK) return st;
     memcpy(s->logits, s->e->ws.logits, (size_t)s->e->model->config.vocab * sizeof *s->logits);
     s->logits_valid = true;
     return RADAR_OK;
@@ -113,6 +121,17 @@ fail:
     return st;
 }
 
+static radar_status sample(radar_session *s, int32_t *token) {
+    radar_profiler *p = &s->e->profiler;
+    radar_profile_begin(p);
+    double began = radar_clock();
+    radar_status st = radar_sample(token, &s->sampler, s->position, s->logits,
+                                   s->e->model->config.vocab, s->sampler_scratch, &s->e->err);
+    radar_profile_note(p, RADAR_PHASE_SAMPLE, began);
+    radar_profile_end(p, 0);
+    return st;
+}
+
 radar_status radar_step(radar_session *s, int32_t *token) {
     radar_status st;
     RADAR_TRY(st, radar_session_begin(s), fail);
@@ -122,10 +141,7 @@ radar_status radar_step(radar_session *s, int32_t *token) {
                         "radar_step: nothing to continue; give a prompt of at least one token");
         goto fail;
     }
-    RADAR_TRY(st,
-              radar_sample(token, &s->sampler, s->position, s->logits, s->e->model->config.vocab,
-                           s->sampler_scratch, &s->e->err),
-              fail);
+    RADAR_TRY(st, sample(s, token), fail);
     s->pending = *token;
     radar_report(s->e, "decode", s->position, s->kv.context);
 fail:
@@ -137,11 +153,8 @@ static radar_status read_logits(radar_session *s, int rows, radar_logits_reader 
     size_t vocab = (size_t)s->e->model->config.vocab;
     for (int first = 0, n; first < rows; first += n) {
         n = (int)radar_min64(s->e->ws.logit_rows, rows - first);
-        radar_status st = radar_head(s->e, first, n);
-        if (st != RADAR_OK) {
-            s->broken = st != RADAR_ERR_DATA;
-            return st;
-        }
+        radar_status st = head(s, first, n);
+        if (st != RADAR_OK) return st;
         each(user, s->position - rows + first, n, s->e->ws.logits);
         memcpy(s->logits, s->e->ws.logits + (size_t)(n - 1) * vocab, vocab * sizeof *s->logits);
     }

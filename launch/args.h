@@ -62,7 +62,7 @@ typedef struct launch_options {
     /* output */
     const char *logits, *nll;
     const char *folder, *output, *svg; /* report DIR -o FILE --svg NAME */
-    bool json, quiet;
+    bool json, quiet, profile_steps;
     /* generation */
     int64_t n;
     bool ignore_eos;

@@ -127,6 +127,9 @@ const launch_option_row launch_option_table[] = {
            "the page, or the picture; - is standard output"),
     STRING("svg", 0, svg, REPORT, "NAME", "the whole page",
            "one picture alone, as SVG on white: " REPORT_FIGURES),
+    SWITCH(
+        "profile-steps", profile_steps, RUN | LAUNCH_PLACE,
+        "where the time of a decode step goes: a table on standard error, \"profile\" of --json"),
     SWITCH("quiet", quiet, ALL | REPORT | LAUNCH_PLACE, "only errors on standard error"),
     HEADING("Generation"),
     NUMBER("predict", 'n', n, RUN | COMPARE | GENERATE, -1, LAUNCH_MOST, NULL,

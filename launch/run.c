@@ -7,6 +7,7 @@
 #include "launch/json_out.h"
 #include "launch/launch.h"
 #include "launch/output.h"
+#include "launch/phases.h"
 #include "launch/text.h"
 #include "runtime/sys.h"
 
@@ -18,6 +19,7 @@ typedef struct run_state {
     int64_t limit, made;         /* tokens to make at most, made so far */
     bool ended;                  /* by an end-of-text token */
     double start_s, prefill_s, decode_s, decode_exchange_s;
+    launch_phases phases; /* of the decode steps; n 0: not asked for */
 } run_state;
 
 static radar_status open_output(launch_job *job, launch_output **out, const char *path) {
@@ -85,6 +87,7 @@ static radar_status decode(launch_job *job, run_state *r) {
     radar_session_stats before, after;
     radar_status st = launch_stats(job, &before);
     if (st != RADAR_OK) return st;
+    if (job->opt->profile_steps) radar_profile_reset(job->engine);
     const double began = radar_clock();
     while (r->made < r->limit && !r->ended) {
         int32_t token = 0;
@@ -96,6 +99,7 @@ static radar_status decode(launch_job *job, run_state *r) {
     }
     r->decode_s = radar_clock() - began;
     if (launch_agree(job) != RADAR_OK) return job->err.status;
+    if (job->opt->profile_steps) r->phases = launch_phases_read(job);
     st = launch_stats(job, &after);
     r->decode_exchange_s = after.exchange_s - before.exchange_s;
     return st;
@@ -119,6 +123,7 @@ static radar_status print_json(launch_job *job, const run_state *r,
     launch_json_stats(&j, stats);
     launch_json_real(&j, "decode_exchange_s", r->decode_exchange_s);
     launch_json_real(&j, "start_s", r->start_s);
+    if (job->opt->profile_steps) launch_json_phases(&j, &r->phases);
     return launch_json_print(job, &j);
 }
 
@@ -133,6 +138,7 @@ static void report_end(launch_job *job, const run_state *r) {
             (long long)r->made, 1000.0 / rate, rate, 100.0 * r->decode_exchange_s / r->decode_s);
     else
         launch_progress_line(&job->progress, "decode: %lld tokens", (long long)r->made);
+    launch_phases_print(job, &r->phases);
 }
 
 /* [rank 0] The last bytes out. */

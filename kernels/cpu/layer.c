@@ -32,22 +32,35 @@ RADAR_AVX512 static void gate_avx512(float *gate, const float *up, int64_t n) {
     }
 }
 
+static void gate_piece(bool avx512, float *gate, const float *up, int64_t n) {
+    if (avx512)
+        gate_avx512(gate, up, n);
+    else
+        gate_plain(gate, up, n);
+}
+
 void radar_cpu_gate(radar_backend *be, float *gate, const float *up, int64_t n) {
-    bool avx512 = radar_cpu_of(be)->isa.avx512, parallel = n >= 2 * PIECE;
-#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads) if (parallel)
-    for (int64_t i = 0; i < n; i += PIECE) {
-        int64_t count = radar_min64(PIECE, n - i);
-        if (avx512)
-            gate_avx512(gate + i, up + i, count);
-        else
-            gate_plain(gate + i, up + i, count);
+    bool avx512 = radar_cpu_of(be)->isa.avx512;
+    if (n < 2 * PIECE) {
+        gate_piece(avx512, gate, up, n);
+        return;
     }
+#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads)
+    for (int64_t i = 0; i < n; i += PIECE)
+        gate_piece(avx512, gate + i, up + i, radar_min64(PIECE, n - i));
+}
+
+static void add_piece(float *x, const float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i++) x[i] += y[i];
 }
 
 void radar_cpu_add(radar_backend *be, float *x, const float *y, int64_t n) {
-    bool parallel = n >= 4 * PIECE;
-#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads) if (parallel)
-    for (int64_t i = 0; i < n; i++) x[i] += y[i];
+    if (n < 4 * PIECE) {
+        add_piece(x, y, n);
+        return;
+    }
+#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads)
+    for (int64_t i = 0; i < n; i += PIECE) add_piece(x + i, y + i, radar_min64(PIECE, n - i));
 }
 
 /* Exponents of all ones: compared as integers, so that a row is one branchless loop. */

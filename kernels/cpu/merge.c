@@ -6,6 +6,8 @@
 #include "kernels/cpu/segment.h"
 #include "kernels/cpu/vmath.h"
 
+#define PARALLEL_FROM 64 /* partials; fewer are not worth waking the other threads */
+
 /* Factors of a and b, and m; false when neither has a key. */
 RADAR_TEMPLATE bool factors(float *fa, float *fb, float *m, float ma, float mb) {
     *m = ma > mb ? ma : mb;
@@ -35,11 +37,11 @@ RADAR_AVX512 static void merge_avx512(float *a, const float *b, int D) { merge_o
 void radar_cpu_merge(radar_backend *be, float *a, const float *b, int64_t n, int D) {
     const radar_cpu *cpu = radar_cpu_of(be);
     int64_t size = RADAR_PARTIAL(D);
-#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static) if (n >= 64)
-    for (int64_t i = 0; i < n; i++) {
-        if (cpu->isa.avx512)
-            merge_avx512(a + i * size, b + i * size, D);
-        else
-            merge_plain(a + i * size, b + i * size, D);
+    void (*merge)(float *, const float *, int) = cpu->isa.avx512 ? merge_avx512 : merge_plain;
+    if (n < PARALLEL_FROM) {
+        for (int64_t i = 0; i < n; i++) merge(a + i * size, b + i * size, D);
+        return;
     }
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static)
+    for (int64_t i = 0; i < n; i++) merge(a + i * size, b + i * size, D);
 }

@@ -6,6 +6,8 @@
 #include "kernels/cpu/sum16.h"
 #include "kernels/cpu/vmath.h"
 
+#define PARALLEL_FROM 8192 /* units; fewer are not worth waking the other threads */
+
 static void sum_missed(const radar_missed_task *task) {
     float m = -INFINITY, lane[16] = {0};
     for (int i = 0; i < task->n_items; i++) {
@@ -47,11 +49,13 @@ RADAR_AVX512 static void sum_missed_avx512(const radar_missed_task *task) {
 
 void radar_cpu_missed(radar_backend *be, const radar_missed_task *task, int n_tasks) {
     const radar_cpu *cpu = radar_cpu_of(be);
-#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static)
-    for (int i = 0; i < n_tasks; i++) {
-        if (cpu->isa.avx512)
-            sum_missed_avx512(&task[i]);
-        else
-            sum_missed(&task[i]);
+    void (*sum)(const radar_missed_task *) = cpu->isa.avx512 ? sum_missed_avx512 : sum_missed;
+    int64_t units = 0;
+    for (int i = 0; i < n_tasks; i++) units += task[i].n;
+    if (units < PARALLEL_FROM) {
+        for (int i = 0; i < n_tasks; i++) sum(&task[i]);
+        return;
     }
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static)
+    for (int i = 0; i < n_tasks; i++) sum(&task[i]);
 }

@@ -40,18 +40,25 @@ RADAR_AVX512 static void norm_avx512(float *out, const float *x, const float *we
     }
 }
 
+static void norm_row(radar_isa isa, float *out, const float *x, const float *weight, float eps,
+                     int width) {
+    if (isa.avx512)
+        norm_avx512(out, x, weight, eps, width);
+    else if (isa.fma)
+        norm_fma(out, x, weight, eps, width);
+    else
+        norm_plain(out, x, weight, eps, width);
+}
+
 void radar_cpu_norm(radar_backend *be, float *out, const float *x, const float *weight, float eps,
                     int64_t n, int width) {
     radar_isa isa = radar_cpu_of(be)->isa;
-    bool parallel = n * width >= PARALLEL_FROM;
-#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads) if (parallel)
-    for (int64_t i = 0; i < n; i++) {
-        const float *row = x + i * width;
-        if (isa.avx512)
-            norm_avx512(out + i * width, row, weight, eps, width);
-        else if (isa.fma)
-            norm_fma(out + i * width, row, weight, eps, width);
-        else
-            norm_plain(out + i * width, row, weight, eps, width);
+    if (n * width < PARALLEL_FROM) {
+        for (int64_t i = 0; i < n; i++)
+            norm_row(isa, out + i * width, x + i * width, weight, eps, width);
+        return;
     }
+#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads)
+    for (int64_t i = 0; i < n; i++)
+        norm_row(isa, out + i * width, x + i * width, weight, eps, width);
 }

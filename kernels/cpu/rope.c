@@ -13,20 +13,24 @@ static void rotate(float *x, const float *c, const float *s, int pairs, int step
     }
 }
 
+static void rotate_row(float *x, const float *cos_sin, radar_rope_style style, int heads, int D,
+                       int pairs) {
+    bool half = style == RADAR_ROPE_HALF;
+    for (int h = 0; h < heads; h++)
+        rotate(x + (size_t)h * (size_t)D, cos_sin, cos_sin + pairs, pairs, half ? 1 : 2,
+               half ? pairs : 1);
+}
+
 void radar_cpu_rope(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style,
                     int M, int heads, int D, int rotary) {
-    int pairs = rotary / 2;
-    bool half = style == RADAR_ROPE_HALF;
-    bool parallel = (int64_t)M * heads * D >= PARALLEL_FROM;
-#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads) if (parallel)
-    for (int m = 0; m < M; m++) {
-        const float *c = cos_sin + (size_t)m * (size_t)rotary, *s = c + pairs;
-        for (int h = 0; h < heads; h++) {
-            float *head = x + ((size_t)m * (size_t)heads + (size_t)h) * (size_t)D;
-            if (half)
-                rotate(head, c, s, pairs, 1, pairs);
-            else
-                rotate(head, c, s, pairs, 2, 1);
-        }
+    size_t row = (size_t)heads * (size_t)D, angles = (size_t)rotary;
+    if ((int64_t)M * heads * D < PARALLEL_FROM) {
+        for (int m = 0; m < M; m++)
+            rotate_row(x + (size_t)m * row, cos_sin + (size_t)m * angles, style, heads, D,
+                       rotary / 2);
+        return;
     }
+#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads)
+    for (int m = 0; m < M; m++)
+        rotate_row(x + (size_t)m * row, cos_sin + (size_t)m * angles, style, heads, D, rotary / 2);
 }

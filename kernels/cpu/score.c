@@ -59,7 +59,13 @@ void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_
 void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                      size_t q_stride, int n) {
     const radar_cpu *cpu = radar_cpu_of(be);
-#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static) if (n >= 16)
+    if (n < 16) { /* not worth waking the other threads */
+        for (int i = 0; i < n; i++)
+            scorer->kind->query(scorer, (char *)out + (size_t)i * scorer->query_bytes,
+                                q + (size_t)i * q_stride);
+        return;
+    }
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static)
     for (int i = 0; i < n; i++)
         scorer->kind->query(scorer, (char *)out + (size_t)i * scorer->query_bytes,
                             q + (size_t)i * q_stride);

@@ -54,11 +54,17 @@ void radar_plan_task(const radar_select *s, int head, int i, int first, int n, s
 
 int64_t radar_plan_tokens(const radar_select *s, int i, size_t first_item, int64_t position) {
     radar_kv_view view = radar_kvcache_view(s->kv, s->layer, 0, i);
+    size_t end = s->plan->n_items;
     int64_t tokens = 0;
-    for (size_t j = first_item; j < s->plan->n_items; j++) {
-        radar_item item = s->plan->item[j];
+    for (; end > first_item; end--) { /* items ascend: only the last ones can lie behind the row */
+        radar_item item = s->plan->item[end - 1];
         int64_t first = radar_kv_position(&view, item.segment);
+        if (first + RADAR_SEGMENT - 1 <= position) break;
         tokens += __builtin_popcount(radar_attended(item.tokens, first, position));
+    }
+    for (size_t j = first_item; j < end; j++) {
+        uint32_t mask = s->plan->item[j].tokens & 0xffff;
+        tokens += mask == 0xffff ? RADAR_SEGMENT : __builtin_popcount(mask);
     }
     return tokens;
 }

@@ -17,6 +17,16 @@ typedef struct row_choice {
     int keep; /* units of them, per query head; 0 = attend everything */
 } row_choice;
 
+/* Where a row's candidates, and what follows them, lie in own shard i: storage segments [begin, end), [end, stop). */
+typedef struct row_part {
+    int32_t begin, end, stop;
+} row_part;
+
+/* Where a chosen unit lies. */
+typedef struct chosen_unit {
+    int32_t shard, segment; /* the first of its storage segments */
+} chosen_unit;
+
 /* The scratch of one call, cut from the plan's memory by lay_out(). */
 typedef struct work {
     int group, n_lists; /* query heads per KV head; lists per KV head: 1, or one per query head */
@@ -24,8 +34,9 @@ typedef struct work {
     int64_t scores;                  /* that a row has room for: of all own shards */
     int keep;                        /* the largest of the rows */
     uint64_t *bits;                  /* [context / 16] chosen units of one list */
-    int32_t *chosen;                 /* the same, ascending */
+    chosen_unit *chosen;             /* the same, ascending */
     row_choice *row;                 /* [rows] */
+    row_part *part;                  /* [rows, shards] */
     char *query;                     /* [rows, H, query_bytes] prepared */
     float *score;                    /* [rows, H, scores] */
     uint64_t *key;                   /* [rows, H, scores] */
@@ -66,6 +77,7 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
             1); /* first: stays in its place, and zero between calls, whatever the number of rows */
     TAKE(chosen, all);
     TAKE(row, rows);
+    TAKE(part, rows * shards);
     TAKE(query, heads * a->scorer->query_bytes);
     TAKE(score, heads * scores);
     TAKE(key, heads * scores);
@@ -99,12 +111,16 @@ static float *scores_of(const radar_select *s, const work *w, int row, int head,
            w->first[i];
 }
 
+static const row_part *part_of(const radar_select *s, const work *w, int row, int i) {
+    return &w->part[(size_t)row * (size_t)s->kv->n_shards + (size_t)i];
+}
+
 /* Candidates of a row in own shard i: storage indices [begin, end) in units. */
 static void units_of(const radar_select *s, const work *w, int row, int i, int32_t *begin,
                      int32_t *end) {
-    const row_choice *c = &w->row[row];
-    *begin = radar_storage_segment(s->kv, i, c->begin) / c->unit;
-    *end = radar_storage_segment(s->kv, i, c->end) / c->unit;
+    const row_part *part = part_of(s, w, row, i);
+    *begin = part->begin / w->row[row].unit;
+    *end = part->end / w->row[row].unit;
 }
 
 /* What is read to score one unit: its summary, or its keys. */
@@ -246,29 +262,32 @@ static void mark_head(radar_select *s, work *w, int row, int head) {
 }
 
 /* Empties the bits of units [begin, end) into w->chosen, ascending. */
-static int collect(work *w, int64_t begin, int64_t end) {
+static int collect(const radar_layout *l, work *w, int64_t begin, int64_t end, int32_t unit) {
     int n = 0;
     for (int64_t word = begin / 64; word <= (end - 1) / 64; word++) {
-        for (uint64_t rest = w->bits[word]; rest; rest &= rest - 1)
-            w->chosen[n++] = (int32_t)(word * 64 + __builtin_ctzll(rest));
+        for (uint64_t rest = w->bits[word]; rest; rest &= rest - 1) {
+            int64_t position = (word * 64 + __builtin_ctzll(rest)) * unit * RADAR_SEGMENT;
+            w->chosen[n++] = (chosen_unit){radar_shard_of(l, position),
+                                           (int32_t)(radar_slot_of(l, position) / RADAR_SEGMENT)};
+        }
         w->bits[word] = 0;
     }
     return n;
 }
 
+static void list_range(radar_plan *plan, int32_t begin, int32_t end) {
+    for (int32_t at = begin; at < end; at++) plan->item[plan->n_items++] = (radar_item){at, 0xffff};
+}
+
 static void list_shard(radar_select *s, const work *w, int row, int i, int n_chosen) {
-    const radar_kvcache *kv = s->kv;
-    int shard = kv->first_shard + i;
+    const row_part *part = part_of(s, w, row, i);
+    int shard = s->kv->first_shard + i;
     int32_t unit = w->row[row].unit;
-    radar_plan_range(s->plan, kv, i, 0, w->row[row].begin);
-    for (int j = 0; j < n_chosen; j++) {
-        int64_t position = (int64_t)w->chosen[j] * unit * RADAR_SEGMENT;
-        if (radar_shard_of(&kv->layout, position) != shard) continue;
-        int32_t at = (int32_t)(radar_slot_of(&kv->layout, position) / RADAR_SEGMENT);
-        for (int32_t k = 0; k < unit; k++)
-            s->plan->item[s->plan->n_items++] = (radar_item){at + k, 0xffff};
-    }
-    radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_number(s->position[row]) + 1);
+    list_range(s->plan, 0, part->begin);
+    for (int j = 0; j < n_chosen; j++)
+        if (w->chosen[j].shard == shard)
+            list_range(s->plan, w->chosen[j].segment, w->chosen[j].segment + unit);
+    list_range(s->plan, part->end, part->stop);
 }
 
 static void note_missed(radar_select *s, const work *w, int row, int head, int i,
@@ -290,7 +309,7 @@ static void note_missed(radar_select *s, const work *w, int row, int head, int i
 /* Query heads [head, head + n) of one KV head attend to what has been marked for them. */
 static void list_heads(radar_select *s, work *w, int row, int head, int n) {
     const row_choice *c = &w->row[row];
-    int n_chosen = collect(w, c->begin / c->unit, c->end / c->unit);
+    int n_chosen = collect(&s->kv->layout, w, c->begin / c->unit, c->end / c->unit, c->unit);
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
         list_shard(s, w, row, i, n_chosen);
@@ -303,7 +322,7 @@ static void list_heads(radar_select *s, work *w, int row, int head, int n) {
 static void list_dense(radar_select *s, const work *w, int row) {
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
-        radar_plan_range(s->plan, s->kv, i, 0, radar_segment_number(s->position[row]) + 1);
+        list_range(s->plan, 0, part_of(s, w, row, i)->stop);
         for (int g = 0; g < s->kv->kv_heads; g++)
             radar_plan_task(s, g, i, row * w->group, w->group, first_item);
         s->counts->attended_tokens +=
@@ -332,6 +351,15 @@ static void count_candidate_shards(radar_select *s, const row_choice *c) {
     if (n > s->counts->candidate_shards) s->counts->candidate_shards = n;
 }
 
+static void locate(const radar_select *s, work *w, int row) {
+    const row_choice *c = &w->row[row];
+    int64_t stop = radar_segment_number(s->position[row]) + 1;
+    for (int i = 0; i < s->kv->n_shards; i++)
+        w->part[(size_t)row * (size_t)s->kv->n_shards + (size_t)i] = (row_part){
+            radar_storage_segment(s->kv, i, c->begin), radar_storage_segment(s->kv, i, c->end),
+            radar_storage_segment(s->kv, i, stop)};
+}
+
 static radar_status radar_select_rows(radar_select *s) {
     work w;
     int keep = 0;
@@ -346,6 +374,7 @@ static radar_status radar_select_rows(radar_select *s) {
         bool dense = radar_attention_dense(s->attention, s->kv, s->position[row]);
         c->keep = dense ? 0 : (int)radar_attention_keep(s->attention, s->position[row]);
         if (c->keep) count_candidate_shards(s, c);
+        locate(s, &w, row);
         keep = keep > c->keep ? keep : c->keep;
     }
     if (keep) {

@@ -24,7 +24,7 @@ typedef struct row_part {
 
 /* Where a chosen unit lies. */
 typedef struct chosen_unit {
-    int32_t shard, segment; /* the first of its storage segments */
+    int32_t shard, segment; /* own shard; the first of its storage segments */
 } chosen_unit;
 
 /* The scratch of one call, cut from the plan's memory by lay_out(). */
@@ -34,7 +34,9 @@ typedef struct work {
     int64_t scores;                  /* that a row has room for: of all own shards */
     int keep;                        /* the largest of the rows */
     uint64_t *bits;                  /* [context / 16] chosen units of one list */
-    chosen_unit *chosen;             /* the same, ascending */
+    chosen_unit *chosen;             /* the same, own ones, ascending */
+    int32_t *sorted;                 /* their segments, shard by shard */
+    int n_chosen[RADAR_MAX_SHARDS];  /* how many of own shard i */
     row_choice *row;                 /* [rows] */
     row_part *part;                  /* [rows, shards] */
     char *query;                     /* [rows, H, query_bytes] prepared */
@@ -76,6 +78,7 @@ static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_
         all / 64 +
             1); /* first: stays in its place, and zero between calls, whatever the number of rows */
     TAKE(chosen, all);
+    TAKE(sorted, all);
     TAKE(row, rows);
     TAKE(part, rows * shards);
     TAKE(query, heads * a->scorer->query_bytes);
@@ -261,32 +264,43 @@ static void mark_head(radar_select *s, work *w, int row, int head) {
     mark(w, w->merged, radar_topk_select(w->merged, n, w->row[row].keep));
 }
 
-/* Empties the bits of units [begin, end) into w->chosen, ascending. */
-static int collect(const radar_layout *l, work *w, int64_t begin, int64_t end, int32_t unit) {
+/* Empties the bits of units [begin, end) into w->chosen, ascending; units of other ranks are left out. */
+static int collect(const radar_select *s, work *w, const row_choice *c) {
+    const radar_layout *l = &s->kv->layout;
+    int64_t begin = c->begin / c->unit, end = c->end / c->unit;
     int n = 0;
+    memset(w->n_chosen, 0, sizeof w->n_chosen);
     for (int64_t word = begin / 64; word <= (end - 1) / 64; word++) {
         for (uint64_t rest = w->bits[word]; rest; rest &= rest - 1) {
-            int64_t position = (word * 64 + __builtin_ctzll(rest)) * unit * RADAR_SEGMENT;
-            w->chosen[n++] = (chosen_unit){radar_shard_of(l, position),
-                                           (int32_t)(radar_slot_of(l, position) / RADAR_SEGMENT)};
+            int64_t position = (word * 64 + __builtin_ctzll(rest)) * c->unit * RADAR_SEGMENT;
+            int i = radar_shard_of(l, position) - s->kv->first_shard;
+            if (i < 0 || i >= s->kv->n_shards) continue;
+            w->chosen[n++] =
+                (chosen_unit){i, (int32_t)(radar_slot_of(l, position) / RADAR_SEGMENT)};
+            w->n_chosen[i]++;
         }
         w->bits[word] = 0;
     }
     return n;
 }
 
+/* What has been marked, shard by shard: own shard i has w->n_chosen[i] of w->sorted, ascending, behind those of the shards before. */
+static void sort_by_shard(const radar_select *s, work *w, const row_choice *c) {
+    int32_t *next[RADAR_MAX_SHARDS], *at = w->sorted;
+    int n = collect(s, w, c);
+    for (int i = 0; i < s->kv->n_shards; at += w->n_chosen[i++]) next[i] = at;
+    for (int j = 0; j < n; j++) *next[w->chosen[j].shard]++ = w->chosen[j].segment;
+}
+
 static void list_range(radar_plan *plan, int32_t begin, int32_t end) {
     for (int32_t at = begin; at < end; at++) plan->item[plan->n_items++] = (radar_item){at, 0xffff};
 }
 
-static void list_shard(radar_select *s, const work *w, int row, int i, int n_chosen) {
+static void list_shard(radar_select *s, const work *w, int row, int i, const int32_t *chosen) {
     const row_part *part = part_of(s, w, row, i);
-    int shard = s->kv->first_shard + i;
     int32_t unit = w->row[row].unit;
     list_range(s->plan, 0, part->begin);
-    for (int j = 0; j < n_chosen; j++)
-        if (w->chosen[j].shard == shard)
-            list_range(s->plan, w->chosen[j].segment, w->chosen[j].segment + unit);
+    for (int j = 0; j < w->n_chosen[i]; j++) list_range(s->plan, chosen[j], chosen[j] + unit);
     list_range(s->plan, part->end, part->stop);
 }
 
@@ -308,11 +322,12 @@ static void note_missed(radar_select *s, const work *w, int row, int head, int i
 
 /* Query heads [head, head + n) of one KV head attend to what has been marked for them. */
 static void list_heads(radar_select *s, work *w, int row, int head, int n) {
-    const row_choice *c = &w->row[row];
-    int n_chosen = collect(&s->kv->layout, w, c->begin / c->unit, c->end / c->unit, c->unit);
+    const int32_t *chosen = w->sorted;
+    sort_by_shard(s, w, &w->row[row]);
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
-        list_shard(s, w, row, i, n_chosen);
+        list_shard(s, w, row, i, chosen);
+        chosen += w->n_chosen[i];
         radar_plan_task(s, head / w->group, i, row * w->group + head % w->group, n, first_item);
         s->counts->attended_tokens += radar_plan_tokens(s, i, first_item, s->position[row]);
         for (int h = head; h < head + n; h++) note_missed(s, w, row, h, i, first_item);

@@ -36,6 +36,19 @@ json "run: one object" tokens text prompt_tokens finish prefill_s decode_s decod
     coverage_mean coverage_min kv_bytes exchange_s
 holds "run: values" "len(v['tokens']) == 3 and v['prompt_tokens'] == 10 and v['finish'] == 'length' and v['ranks'] == 1 and len(v['kv_bytes']) == 1 and v['coverage_min'] <= v['coverage_mean'] <= 1.0001"
 bytes "run: logits are [n, vocab]" "$D/logits" $((3 * 49152 * 4))
+try "$RADAR" run -m "$MODEL" --ids "$D/ids.json" -n 5 --ignore-eos --profile-steps --json
+for line in 'phase .*ms/step' 'matmul Q4_1 ' 'matmul Q8_0 ' 'attend ' 'sample ' 'other ' 'all '; do grep -q "^$line" "$D/err" || echo "$line"; done >"$D/missing"
+[ "$code" = 0 ] && [ ! -s "$D/missing" ]
+ok $? "--profile-steps: a table on standard error"
+json "profile: one object" tokens profile profile_steps exchange_longest_s
+holds "profile: four steps, shares that add up, every weight once a step" "v['profile_steps'] == 4 and abs(sum(p['share'] for p in v['profile']) - 1) < 1e-9 and {p['phase']: p['bytes_per_step'] for p in v['profile']}['matmul Q4_1'] == 66355200"
+holds "profile: no longer than the decoding" "0.2 * v['decode_s'] < 4e-3 * sum(p['ms_per_step'] for p in v['profile']) <= v['decode_s']"
+accepted "-n 1 has no step to profile" run -m "$MODEL" --ids "$D/ids.json" -n 1 --ignore-eos --profile-steps --json --quiet
+holds "no steps, no phases" "v['profile_steps'] == 0 and v['profile'] == []"
+try "$RADAR" run -m "$MODEL" --ids "$D/ids.json" -n 2 --ignore-eos --json
+[ "$code" = 0 ] && ! grep -q 'ms/step' "$D/err"
+ok $? "no table unless asked for"
+holds "no profile unless asked for" "'profile' not in v"
 accepted "run twice with one seed" run -m "$MODEL" --ids "$D/ids.json" -n 12 --temp 1.2 -s 7 --ignore-eos --json --quiet
 cp "$D/out" "$D/first"
 try "$RADAR" run -m "$MODEL" --ids "$D/ids.json" -n 12 --temp 1.2 -s 7 --ignore-eos --json --quiet

@@ -16,6 +16,9 @@ mpi() { try launch/mpirun.sh "$@"; }
 mpi 2 "${job[@]}" --json
 [ "$code" = 0 ] && [ "$(wc -l <"$D/out")" = 1 ] && python3 -m json.tool "$D/out" >/dev/null && grep -q '"ranks":2' "$D/out"
 ok $? "2 ranks print one object"
+try launch/mpirun.sh 2 "$RADAR" run -m "$MODEL" --ids "$D/ids.json" -n 4 --ignore-eos -t 1 --profile-steps
+[ "$code" = 0 ] && grep -q '^exchange X1 qkv .* 30.0$' "$D/err" && grep -q '^exchange X5 down ' "$D/err" && grep -q '^exchanges: rank 0 ' "$D/err"
+ok $? "--profile-steps names the exchanges of a step, one X1 a layer"
 together "more ranks than shards" 78 'shards' launch/mpirun.sh 3 "${job[@]}" --shards 2
 together "unknown option on all ranks" 64 'unknown option' launch/mpirun.sh 2 "${job[@]}" --no-such
 together "missing model on all ranks" 66 'nowhere' launch/mpirun.sh 2 "$RADAR" run -m "$D/nowhere.gguf" -p x --quiet

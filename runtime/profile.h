@@ -2,7 +2,7 @@
  * the bytes it reads.
  *
  * The backend keeps its place; only its table is exchanged, so nobody who calls an operation knows.  Reading the clock twice for
- * each of some hundred small operations is not free (about 1 % of a step of a small model): nothing is exchanged, timed or
+ * each of some hundred small operations is not free (1 to 2 % of a step of a small model): nothing is exchanged, timed or
  * counted before radar_profile_reset asks for it. */
 #ifndef RADAR_PROFILE_H
 #define RADAR_PROFILE_H

@@ -238,7 +238,7 @@ typedef struct radar_phase {
  * the first pass after a reset.  Only phases that occurred are listed.  They and what lies between them, the last one, "other",
  * add up to the time of radar_prefill, radar_step and radar_score without the caller's own functions. */
 void radar_profile(radar_engine *e, const radar_phase **phase, size_t *n);
-/* [this rank] Starts a profile, or starts it anew.  It costs about 1 % of a small model's step; without this call nothing is timed. */
+/* [this rank] Starts a profile, or starts it anew.  It costs 1 to 2 % of a step of a small model; without this call nothing is timed. */
 void radar_profile_reset(radar_engine *e);
 /* [all ranks] Bytes a second that this backend's threads read memory that no cache holds with: the median of some passes over
  * `bytes` of it; 0 where there is no memory for it. */

@@ -76,6 +76,9 @@ typedef struct launch_options {
     /* machine */
     const char *backend, *isa, *precision, *kv_type;
     int64_t context, threads, shards, stripe, chunk;
+    const char *rope_scaling;
+    double rope_scale, rope_freq_base;
+    int64_t rope_orig_ctx;
     /* attention */
     const char *profile, *preset, *attention, *scorer, *share, *pick, *select, *rf_form, *scan,
         *prefill;

@@ -86,6 +86,8 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     e.backend = o->backend, e.precision = o->precision, e.isa = o->isa;
     e.threads = o->threads > 0 ? (int)o->threads : job->world->cores, e.shards = (int)o->shards,
     e.stripe = (int)o->stripe, e.chunk = (int)o->chunk;
+    e.rope_scaling = o->rope_scaling, e.rope_scale = o->rope_scale;
+    e.rope_freq_base = o->rope_freq_base, e.rope_orig_ctx = o->rope_orig_ctx;
     e.progress = on_progress, e.user = job;
     char why[512] = "";
     const radar_status st = radar_engine_open(

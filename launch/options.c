@@ -227,6 +227,16 @@ const launch_option_row launch_option_table[] = {
     HEADING("Machine"),
     NUMBER("ctx", 'c', context, DECODES | LAUNCH_PLACE, 0, LAUNCH_MOST, "what the job needs",
            "tokens of KV capacity; 0: the model's context"),
+    CHOICE("rope-scaling", rope_scaling, DECODES, "none|linear|yarn|dynamic|llama3", NULL,
+           "the model's",
+           "contexts past training; dynamic stretches for the whole --ctx; what Llama 3 files say "
+           "stays under it"),
+    REAL("rope-scale", rope_scale, DECODES, 0, 1e6,
+         "times the model's context that --rope-scaling makes of it; alone: of the model's own "
+         "kind, else linear"),
+    REAL("rope-freq-base", rope_freq_base, DECODES, 0, 1e15, "theta; 0: the model's"),
+    NUMBER("yarn-orig-ctx", 0, rope_orig_ctx, DECODES, 0, LAUNCH_MOST, NULL,
+           "yarn, dynamic, llama3: tokens of context before scaling; 0: the model's"),
     NUMBER("threads", 't', threads, ALL | LAUNCH_PER_RANK | LAUNCH_PLACE, 0, 4096, NULL,
            "threads per rank; 0: the cores the rank may use, shared evenly with ranks bound to the "
            "same"),

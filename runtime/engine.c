@@ -33,6 +33,13 @@ static radar_status check_options(radar_engine *e, const radar_engine_options *o
     if (opt->chunk < 1 || opt->chunk > 4096)
         return radar_fail(err, RADAR_ERR_USAGE, "--chunk %d: must be from 1 to 4096 rows",
                           opt->chunk);
+    if (!(opt->rope_scale >= 0 && opt->rope_scale <= 1e6))
+        return radar_fail(err, RADAR_ERR_USAGE, "--rope-scale %g: must be from 0 to 1e6",
+                          opt->rope_scale);
+    if (!(opt->rope_freq_base >= 0) || opt->rope_orig_ctx < 0)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--rope-freq-base %g, --yarn-orig-ctx %lld: must not be negative",
+                          opt->rope_freq_base, (long long)opt->rope_orig_ctx);
     e->layout =
         (radar_layout){.shards = opt->shards, .stripe = opt->stripe, .ranks = e->comm->size};
     if (opt->shards < 1 || opt->shards > RADAR_MAX_SHARDS || (opt->shards & (opt->shards - 1)))
@@ -75,6 +82,11 @@ static radar_status keep_options(radar_engine *e, const radar_engine_options *op
               keep_name(e->precision, &e->opt.precision, "precision", opt->precision,
                         " fast exact ", err),
               fail);
+    if (opt->rope_scaling)
+        RADAR_TRY(st,
+                  keep_name(e->rope_scaling, &e->opt.rope_scaling, "rope-scaling",
+                            opt->rope_scaling, " none linear yarn dynamic llama3 ", err),
+                  fail);
     if (opt->isa)
         RADAR_TRY(st, keep_name(e->isa, &e->opt.isa, "isa", opt->isa, " plain avx512 ", err), fail);
     if (e->opt.threads == 0) e->opt.threads = radar_cores();
@@ -89,9 +101,10 @@ fail:
 /* Everything that decides results, but not what may differ between ranks (threads, paths). */
 static uint64_t options_hash(const radar_engine_options *opt) {
     char text[256];
-    int n =
-        snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s", RADAR_VERSION, opt->shards, opt->stripe,
-                 opt->chunk, opt->precision, opt->backend, opt->isa ? opt->isa : "");
+    int n = snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s|%s|%a|%a|%lld", RADAR_VERSION,
+                     opt->shards, opt->stripe, opt->chunk, opt->precision, opt->backend,
+                     opt->isa ? opt->isa : "", opt->rope_scaling ? opt->rope_scaling : "",
+                     opt->rope_scale, opt->rope_freq_base, (long long)opt->rope_orig_ctx);
     return XXH3_64bits(text, (size_t)n);
 }
 
@@ -108,7 +121,10 @@ static radar_status open_comm(radar_comm **out, radar_mpi_comm mpi, radar_error 
 }
 
 static radar_status open_files(radar_engine *e, radar_error *err) {
+    const radar_rope_override rope = {e->opt.rope_scaling, e->opt.rope_scale, e->opt.rope_freq_base,
+                                      e->opt.rope_orig_ctx};
     radar_status st = radar_model_open(&e->model, e->model_path, err);
+    if (st == RADAR_OK) st = radar_model_set_rope(e->model, &rope, err);
     if (st == RADAR_OK && e->comm->rank == 0) st = radar_engine_tokenizer(e, err);
     return st;
 }
@@ -138,7 +154,7 @@ static radar_status open_stages(radar_engine *e, const radar_engine_options *opt
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     RADAR_TRY(st,
               radar_agree_same(e->comm,
-                               "options (shards, stripe, chunk, precision, backend) or build",
+                               "options (shards, stripe, chunk, precision, backend, rope) or build",
                                options_hash(&e->opt), &e->err),
               fail);
     radar_report(e, "load", 0, 1);
@@ -223,7 +239,9 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .vocab = c->vocab,
                             .context = c->context,
                             .file_bytes = radar_tensorfile_bytes(e->model->file),
-                            .fingerprint = radar_tensorfile_fingerprint(e->model->file)};
+                            .fingerprint = radar_tensorfile_fingerprint(e->model->file),
+                            .unscaled_context = c->unscaled,
+                            .rope_scaling = radar_rope_scaling_name(c->rope_scaling)};
     memcpy(info, &all, info->size < sizeof all ? info->size : sizeof all);
 }
 

@@ -42,7 +42,7 @@ typedef struct radar_workspace {
 struct radar_engine {
     radar_engine_options opt;
     char *model_path, *tokenizer_path; /* own copies, as are the short names that opt points to */
-    char backend[16], precision[16], isa[16];
+    char backend[16], precision[16], isa[16], rope_scaling[16];
     radar_comm *comm;
     radar_layout layout;
     radar_model *model;
@@ -65,6 +65,8 @@ struct radar_session {
     void *policy_state;     /* of own_policy */
     int64_t state_position; /* rows [0, state_position) are known to it */
     radar_kvcache kv;
+    radar_rope rope;
+    double *rope_frequency; /* [rotary / 2], rope's */
     radar_plan plan;
     radar_probe *probe; /* NULL: nobody observes */
     int policy_rows;    /* rows of one pass under the session's own attention */

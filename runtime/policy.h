@@ -51,6 +51,7 @@ typedef struct radar_rope {
     const double *frequency; /* [rotary / 2] radians per position */
     int rotary;
     radar_rope_style style;
+    double magnitude; /* cos and sin are multiplied by it */
 } radar_rope;
 
 /* into[i] := merge(into[i], from[i]) for n partials, after the attention: where one piece is the work of two tasks. */

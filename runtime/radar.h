@@ -46,9 +46,18 @@ typedef struct radar_engine_options {
      * ranks stop before their next pass with RADAR_ERR_STOPPED.  NULL = none. */
     int (*progress)(void *user, const char *what, int64_t done, int64_t total);
     void *user;
+    /* instead of what the model's file says; NULL and 0 = as there.  "none", "linear", "yarn", "dynamic", "llama3"; Llama 3's own
+     * scaling is part of such a model and stays under the others.  "dynamic" stretches for the session's capacity from its first token on. */
+    const char *rope_scaling;
+    double rope_scale;     /* times the model's context */
+    double rope_freq_base; /* theta */
+    int64_t rope_orig_ctx; /* tokens of context before scaling */
 } radar_engine_options;
 #define RADAR_ENGINE_OPTIONS_DEFAULT \
-    { sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, NULL }
+    { \
+        sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, \
+            NULL, NULL, 0, 0, 0 \
+    }
 
 typedef struct radar_session_options {
     size_t size;         /* sizeof(radar_session_options) */
@@ -121,6 +130,8 @@ typedef struct radar_model_info {
     int64_t context; /* tokens the model is made for */
     uint64_t file_bytes;
     uint64_t fingerprint;
+    int64_t unscaled_context; /* the same before rope scaling */
+    const char *rope_scaling;
 } radar_model_info;
 void radar_engine_info(const radar_engine *e,
                        radar_model_info *info); /* [this rank] info->size set by the caller */

@@ -201,13 +201,17 @@ static radar_status reserve_attention(radar_session *s, radar_error *err) {
 }
 
 static radar_status reserve(radar_session *s, radar_error *err) {
+    const radar_model_config *c = &s->e->model->config;
     radar_status st;
     s->blocks = radar_alloc_array((size_t)(s->kv.rank_tokens / RADAR_BLOCK) + 1, sizeof *s->blocks);
     s->logits = radar_alloc_array((size_t)s->e->model->config.vocab, sizeof *s->logits);
     s->sampler_scratch = radar_alloc(radar_sampler_scratch(s->e->model->config.vocab));
     s->rank_bytes = radar_alloc_array(2 * RADAR_MAX_SHARDS, sizeof *s->rank_bytes);
-    if (!s->blocks || !s->logits || !s->sampler_scratch || !s->rank_bytes)
+    s->rope_frequency = radar_alloc_array((size_t)c->rotary / 2, sizeof *s->rope_frequency);
+    if (!s->blocks || !s->logits || !s->sampler_scratch || !s->rank_bytes || !s->rope_frequency)
         return radar_fail(err, RADAR_ERR_MEMORY, "session: no memory");
+    s->rope = (radar_rope){s->rope_frequency, c->rotary, c->rope_style,
+                           radar_rope_session(s->rope_frequency, s->e->model, s->kv.context)};
     RADAR_TRY(st, reserve_attention(s, err), fail);
     RADAR_TRY(st, radar_kvcache_open(&s->kv, err), fail);
 fail:
@@ -273,6 +277,7 @@ void radar_session_close(radar_session *s) {
     radar_free(s->logits);
     radar_free(s->sampler_scratch);
     radar_free(s->rank_bytes);
+    radar_free(s->rope_frequency);
     radar_free(s);
 }
 

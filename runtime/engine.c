@@ -75,6 +75,7 @@ static radar_status keep_options(radar_engine *e, const radar_engine_options *op
     radar_status st = check_options(e, opt, err);
     if (st != RADAR_OK) return st;
     e->opt = *opt;
+    e->opt.session = NULL; /* the caller's; looked at while the engine opens */
     RADAR_TRY(st,
               keep_name(e->backend, &e->opt.backend, "backend", opt->backend, " auto cpu ", err),
               fail);
@@ -101,10 +102,11 @@ fail:
 /* Everything that decides results, but not what may differ between ranks (threads, paths). */
 static uint64_t options_hash(const radar_engine_options *opt) {
     char text[256];
-    int n = snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s|%s|%a|%a|%lld", RADAR_VERSION,
+    int n = snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s|%s|%a|%a|%lld|%d", RADAR_VERSION,
                      opt->shards, opt->stripe, opt->chunk, opt->precision, opt->backend,
                      opt->isa ? opt->isa : "", opt->rope_scaling ? opt->rope_scaling : "",
-                     opt->rope_scale, opt->rope_freq_base, (long long)opt->rope_orig_ctx);
+                     opt->rope_scale, opt->rope_freq_base, (long long)opt->rope_orig_ctx,
+                     opt->session != NULL);
     return XXH3_64bits(text, (size_t)n);
 }
 
@@ -120,12 +122,40 @@ static radar_status open_comm(radar_comm **out, radar_mpi_comm mpi, radar_error 
 #endif
 }
 
-static radar_status open_files(radar_engine *e, radar_error *err) {
+static radar_status open_model(radar_engine *e, radar_error *err) {
     const radar_rope_override rope = {e->opt.rope_scaling, e->opt.rope_scale, e->opt.rope_freq_base,
                                       e->opt.rope_orig_ctx};
     radar_status st = radar_model_open(&e->model, e->model_path, err);
-    if (st == RADAR_OK) st = radar_model_set_rope(e->model, &rope, err);
+    return st == RADAR_OK ? radar_model_set_rope(e->model, &rope, err) : st;
+}
+
+radar_status radar_engine_describe(radar_engine *e, const radar_engine_options *opt,
+                                   radar_error *err) {
+    radar_status st = keep_options(e, opt, err);
+    return st == RADAR_OK ? open_model(e, err) : st;
+}
+
+static radar_status open_files(radar_engine *e, radar_error *err) {
+    radar_status st = open_model(e, err);
     if (st == RADAR_OK && e->comm->rank == 0) st = radar_engine_tokenizer(e, err);
+    return st;
+}
+
+/* [all ranks] Room for the session that will be opened, while no weight has been read. */
+static radar_status check_room(radar_engine *e, const radar_session_options *opt) {
+    radar_session s = {.e = e};
+    radar_rank_memory own = {0}, none = {0};
+    const uint64_t workspace = radar_workspace_bytes(e);
+    radar_status st;
+    radar_session_shape(&s, opt, &e->err);
+    RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
+    own = radar_session_memory(&s);
+    own.workspace = workspace;
+    own.weights = radar_weight_bytes(e);
+    radar_session_check_memory(&s, &own, &none, &e->err);
+    st = radar_agree(e->comm, &e->err);
+fail:
+    radar_session_unshape(&s);
     return st;
 }
 
@@ -155,7 +185,7 @@ static radar_status open_stages(radar_engine *e, const radar_engine_options *opt
     RADAR_TRY(st,
               radar_agree_same(e->comm,
                                "options (shards, stripe, chunk, precision, backend, rope) or build",
-                               options_hash(&e->opt), &e->err),
+                               options_hash(opt), &e->err),
               fail);
     radar_report(e, "load", 0, 1);
     open_files(e, &e->err);
@@ -164,6 +194,7 @@ static radar_status open_stages(radar_engine *e, const radar_engine_options *opt
               radar_agree_same(e->comm, "model file", radar_tensorfile_fingerprint(e->model->file),
                                &e->err),
               fail);
+    if (opt->session) RADAR_TRY(st, check_room(e, opt->session), fail);
     open_backend(e, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     radar_report(e, "load", 1, 1);
@@ -227,7 +258,7 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .family = c->family,
                             .name = c->name,
                             .path = e->model_path,
-                            .backend = e->be->ops->describe(e->be),
+                            .backend = e->be ? e->be->ops->describe(e->be) : NULL,
                             .tokenizer =
                                 e->tokenizer ? radar_tokenizer_describe(e->tokenizer) : NULL,
                             .layers = c->n_layers,

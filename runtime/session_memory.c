@@ -93,10 +93,10 @@ radar_status radar_session_check_memory(const radar_session *s, const radar_rank
     char cure[96] = "use a smaller --ctx, or more machines";
     if (least > 0)
         snprintf(cure, sizeof cure, "use --ctx %lld or less, or more machines", (long long)least);
-    return radar_fail(
-        err, RADAR_ERR_MEMORY,
-        "a context of %lld tokens needs %.1f GB on this machine (%llu bytes), %.1f GB "
-        "are free: %s",
-        (long long)s->kv.context, (double)wanted * 1e-9, (unsigned long long)wanted,
-        (double)available * 1e-9, cure);
+    return radar_fail(err, RADAR_ERR_MEMORY,
+                      "%s of %lld tokens needs %.1f GB on this machine (%llu bytes), %.1f GB are "
+                      "free: %s",
+                      held->kv ? "another attention over the context" : "a context",
+                      (long long)s->kv.context, (double)wanted * 1e-9, (unsigned long long)wanted,
+                      (double)available * 1e-9, cure);
 }

@@ -45,6 +45,13 @@ radar_status radar_session_reshape(radar_session *s, radar_error *err) {
             __builtin_ctz((unsigned)radar_attention_unit(&s->attention, s->kv.context - 1));
     s->attention.max_keep = radar_attention_most_keep(&s->attention, s->kv.context);
     s->plan = (radar_plan){0};
+    /* the best of all ranks are merged in lists that are counted in 32 bits */
+    if (s->attention.max_keep > INT32_MAX / s->kv.layout.ranks)
+        return radar_fail(err, RADAR_ERR_CONFIG,
+                          "--budget: %lld segments of each of %d ranks; use a --budget of %lld "
+                          "tokens or less",
+                          (long long)s->attention.max_keep, s->kv.layout.ranks,
+                          (long long)INT32_MAX / s->kv.layout.ranks * RADAR_SEGMENT);
     st = radar_kvcache_plan(&s->kv, err);
     if (st == RADAR_OK) size_plan(s);
     return st;

@@ -157,6 +157,13 @@ static void long_contexts_do_not_overflow(void **state) {
     assert_int_equal(radar_planner_session(p, &s, 0, &m), RADAR_ERR_CONFIG);
     assert_non_null(strstr(radar_planner_error(p), "raise --shards"));
     radar_planner_close(p);
+    p = open_planner(64, 64); /* 2^29 segments of 64 ranks are merged nowhere, 2^24 are */
+    s.context = (int64_t)1 << 34, s.budget = (int64_t)1 << 33;
+    assert_int_equal(radar_planner_session(p, &s, 0, &m), RADAR_ERR_CONFIG);
+    assert_non_null(strstr(radar_planner_error(p), "use a --budget of 536870896 tokens"));
+    s.budget = (int64_t)1 << 28;
+    assert_int_equal(radar_planner_session(p, &s, 0, &m), RADAR_OK);
+    radar_planner_close(p);
 }
 
 /* ---- refusals ---- */
@@ -217,7 +224,8 @@ static void a_new_attention_needs_room_beside_the_old(void **state) {
     s.attention = "radar";
     const int32_t token[2] = {1, 2};
     assert_int_equal(radar_session_reconfigure(session, &s), RADAR_ERR_MEMORY);
-    assert_non_null(strstr(radar_last_error(e), "a context of 100000 tokens needs"));
+    assert_non_null(
+        strstr(radar_last_error(e), "another attention over the context of 100000 tokens needs"));
     radar_sys_table.available = available;
     assert_int_equal(radar_prefill(session, token, 2), RADAR_OK); /* it is as it was */
     assert_int_equal(radar_session_reconfigure(session, &s), RADAR_OK);

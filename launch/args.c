@@ -5,7 +5,7 @@
 
 #include "launch/options.h"
 
-static const char *const planned[] = {"chat", "bench", "batch", "plan"};
+static const char *const planned[] = {"chat", "bench", "batch"};
 
 enum { DECODES = LAUNCH_RUN | LAUNCH_EVAL | LAUNCH_COMPARE, READS = DECODES | LAUNCH_TOKENIZE };
 

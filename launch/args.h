@@ -18,7 +18,8 @@ typedef enum launch_command {
     LAUNCH_INSPECT = 32,
     LAUNCH_HELP = 64, /* text on stdout, of help_of (0: the overview) */
     LAUNCH_VERSION = 128,
-    LAUNCH_REPORT = 1 << 19
+    LAUNCH_REPORT = 1 << 19,
+    LAUNCH_PLAN = 1 << 21
 } launch_command;
 
 /* The kinds of eval are told apart by a bit of their own: an option's row says which of them know it. */
@@ -76,6 +77,12 @@ typedef struct launch_options {
     /* machine */
     const char *backend, *isa, *precision, *kv_type;
     int64_t context, threads, shards, stripe, chunk;
+    const char *rope_scaling;
+    double rope_scale, rope_freq_base;
+    int64_t rope_orig_ctx;
+    /* plan */
+    int64_t ranks;
+    double memory, bandwidth; /* GB, GB a second; 0: this machine's */
     /* attention */
     const char *profile, *preset, *attention, *scorer, *share, *pick, *select, *rf_form, *scan,
         *prefill;

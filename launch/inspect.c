@@ -33,12 +33,6 @@ static void add_tensor(inspected *x, const radar_tensor *t) {
     x->type[i].bytes += t->bytes;
 }
 
-static const char *scaling_name(radar_rope_scaling s) {
-    return s == RADAR_ROPE_SCALING_LINEAR   ? "linear"
-           : s == RADAR_ROPE_SCALING_LLAMA3 ? "llama3"
-                                            : "none";
-}
-
 static const char *tokenizer_name(const inspected *x) {
     return x->tokenizer != NULL ? radar_tokenizer_describe(x->tokenizer) : "none";
 }
@@ -56,7 +50,7 @@ static void print_lines(const inspected *x) {
            c->tied ? "tied to the embedding" : "of its own");
     printf("context     %" PRId64 " tokens\n", c->context);
     printf("rope        theta %.9g, %d of %d dimensions, scaling %s", c->rope_theta, c->rotary,
-           c->head_dim, scaling_name(c->rope_scaling));
+           c->head_dim, radar_rope_scaling_name(c->rope_scaling));
     if (c->rope_scaling != RADAR_ROPE_SCALING_NONE) printf(" by %.9g", c->rope_factor);
     printf("\ntokenizer   %s\n", tokenizer_name(x));
     printf("tensors     %zu, files %s\n", radar_tensorfile_count(f),
@@ -96,8 +90,8 @@ static radar_status print_json(launch_job *job, const inspected *x) {
     launch_json_int(&j, "context", c->context);
     launch_json_set(&j, "rope",
                     json_pack("{s:f, s:i, s:s, s:f}", "theta", c->rope_theta, "dimensions",
-                              c->rotary, "scaling", scaling_name(c->rope_scaling), "factor",
-                              c->rope_factor));
+                              c->rotary, "scaling", radar_rope_scaling_name(c->rope_scaling),
+                              "factor", c->rope_factor));
     launch_json_text(&j, "tokenizer", tokenizer_name(x), strlen(tokenizer_name(x)));
     launch_json_int(&j, "tensors", (int64_t)radar_tensorfile_count(f));
     launch_json_set(&j, "tensor_types", types_array(&j, x));

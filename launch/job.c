@@ -79,14 +79,26 @@ static int on_progress(void *user, const char *what, int64_t done, int64_t total
     return job->stop || *job->world->signal != 0;
 }
 
-radar_status launch_open_engine(launch_job *job, bool alone) {
+radar_engine_options launch_engine_options(launch_job *job) {
     const launch_options *o = job->opt;
     radar_engine_options e = RADAR_ENGINE_OPTIONS_DEFAULT;
     e.model = o->model, e.tokenizer = o->tokenizer;
     e.backend = o->backend, e.precision = o->precision, e.isa = o->isa;
     e.threads = o->threads > 0 ? (int)o->threads : job->world->cores, e.shards = (int)o->shards,
     e.stripe = (int)o->stripe, e.chunk = (int)o->chunk;
+    e.rope_scaling = o->rope_scaling, e.rope_scale = o->rope_scale;
+    e.rope_freq_base = o->rope_freq_base, e.rope_orig_ctx = o->rope_orig_ctx;
     e.progress = on_progress, e.user = job;
+    return e;
+}
+
+radar_status launch_open_engine(launch_job *job, bool alone) {
+    const launch_options *o = job->opt;
+    const bool one = o->command == LAUNCH_RUN || o->command == LAUNCH_COMPARE;
+    const radar_session_options session = launch_session_options(o, o->context);
+    radar_engine_options e = launch_engine_options(job);
+    /* where the context is known, what does not fit is refused before the weights are read */
+    if (one && !alone && o->context != LAUNCH_UNSET) e.session = &session;
     char why[512] = "";
     const radar_status st = radar_engine_open(
         &job->engine, alone ? job->world->alone : job->world->comm, &e, why, sizeof why);
@@ -94,6 +106,7 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     if (st != RADAR_OK) return radar_fail(&job->err, st, "%s", why);
     job->info = (radar_model_info){.size = sizeof job->info};
     radar_engine_info(job->engine, &job->info);
+    if (!alone) launch_warn_threads(job, e.threads);
     return launch_profile_check(job);
 }
 
@@ -111,11 +124,6 @@ radar_status launch_context(launch_job *job, int64_t prompt, int64_t more, int64
                           (long long)prompt, given ? "--ctx is" : "the model's context is",
                           (long long)limit, given ? "" : " tokens",
                           prompt <= limit ? " for an answer" : "", (long long)(prompt + more));
-    if (given && asked > trained)
-        launch_progress_line(
-            &job->progress,
-            "warning: --ctx %lld is beyond the %lld tokens the model was trained for",
-            (long long)asked, (long long)trained);
     *context = asked == LAUNCH_UNSET ? radar_min64(prompt + more, limit) : limit;
     return RADAR_OK;
 }
@@ -165,6 +173,7 @@ radar_session_options launch_session_options(const launch_options *o, int64_t co
 
 radar_status launch_open_session(launch_job *job, int64_t context) {
     const radar_session_options s = launch_session_options(job->opt, context);
+    launch_warn_context(job, context);
     const radar_status st = radar_session_open(&job->session, job->engine, &s);
     if (st != RADAR_OK) return launch_library_failed(job, st);
     return report_session(job, &s);

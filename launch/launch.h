@@ -20,6 +20,7 @@ struct launch_world {
     radar_mpi_comm alone;                /* this rank by itself, without MPI */
     volatile const sig_atomic_t *signal; /* nonzero: the signal that asks this rank to stop */
     double started;                      /* radar_clock at the start of the process */
+    int neighbours;                      /* ranks of this machine, this one too */
     int cores; /* threads of this rank unless typed: the cores it is bound to, shared with ranks bound to the same */
     /* [all ranks] data of rank 0 to all. */
     void (*broadcast)(const launch_world *w, void *data, size_t bytes);
@@ -36,13 +37,14 @@ typedef struct launch_job {
     radar_engine *engine;
     radar_session *session;
     radar_model_info info;
+    bool warned_context;    /* once a job */
     struct json_t *profile; /* --profile; values of options point into it */
     uint64_t profile_model; /* the fingerprint it names */
 } launch_job;
 
 typedef radar_status launch_command_fn(launch_job *job);
 launch_command_fn launch_run, launch_eval, launch_compare; /* [all ranks] */
-launch_command_fn launch_tokenize, launch_detokenize, launch_inspect,
+launch_command_fn launch_tokenize, launch_detokenize, launch_inspect, launch_plan,
     launch_report; /* rank 0 alone, without an exchange */
 
 /* ---- job.c ---- */
@@ -55,6 +57,8 @@ radar_status launch_same_options(launch_job *job);
 radar_status launch_library_failed(launch_job *job, radar_status st);
 /* [all ranks, or rank 0 alone when alone is true] Opens the model into job->engine and fills job->info. */
 radar_status launch_open_engine(launch_job *job, bool alone);
+/* [this rank] What the library is told of an engine. */
+radar_engine_options launch_engine_options(launch_job *job);
 /* [this rank] What the library is told of a session with room for context tokens. */
 radar_session_options launch_session_options(const launch_options *o, int64_t context);
 /* [all ranks] Opens job->session with room for context tokens. */
@@ -64,5 +68,14 @@ radar_status launch_context(launch_job *job, int64_t prompt, int64_t more, int64
 /* [all ranks] Statistics, with their size set. */
 radar_status launch_stats(launch_job *job, radar_session_stats *stats);
 void launch_close(launch_job *job); /* [all ranks] session and engine */
+
+/* ---- warn.c: one line on stderr each, of rank 0, where --quiet does not forbid it ---- */
+
+/* [this rank] A context past what the model is made for, under the scaling it has. */
+void launch_warn_context(launch_job *job, int64_t context);
+/* [this rank] More threads than cores. */
+void launch_warn_threads(launch_job *job, int threads);
+/* The least whole --rope-scale that reaches context. */
+int64_t launch_rope_scale(const radar_model_info *model, int64_t context);
 
 #endif

@@ -89,7 +89,7 @@ static void self_largest(const launch_world *w, int *value, int *rank) {
 }
 
 /* Cores for each of the ranks that may use the same ones: more threads than cores wait for each other at every barrier. */
-static int fair_cores(MPI_Comm all) {
+static int fair_cores(MPI_Comm all, int *neighbours) {
     enum { MOST = 1024 };
     static cpu_set_t set[MOST];
     cpu_set_t own;
@@ -99,6 +99,7 @@ static int fair_cores(MPI_Comm all) {
     if (sched_getaffinity(0, sizeof own, &own) != 0) return radar_cores();
     MPI_Comm_split_type(all, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, &n);
+    *neighbours = n;
     if (n <= MOST) MPI_Allgather(&own, sizeof own, MPI_BYTE, set, sizeof own, MPI_BYTE, machine);
     for (int i = 0; i < n && n <= MOST; i++) alike += CPU_EQUAL(&own, &set[i]) != 0;
     MPI_Comm_free(&machine);
@@ -110,6 +111,7 @@ static radar_status world_open(launch_world *w, int *argc, char ***argv, radar_e
     *w =
         (launch_world){.size = 1, .comm = MPI_COMM_NULL, .alone = MPI_COMM_NULL, .signal = &caught};
     w->cores = radar_cores();
+    w->neighbours = 1;
     w->started = radar_clock();
     w->broadcast = self_broadcast;
     w->largest = self_largest;
@@ -124,7 +126,7 @@ static radar_status world_open(launch_world *w, int *argc, char ***argv, radar_e
     MPI_Comm_size(w->comm, &w->size);
     w->broadcast = mpi_broadcast;
     w->largest = mpi_largest;
-    w->cores = fair_cores(w->comm);
+    w->cores = fair_cores(w->comm, &w->neighbours);
     if (level < MPI_THREAD_FUNNELED)
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "this MPI offers no MPI_THREAD_FUNNELED; use one built with threads");
@@ -166,6 +168,8 @@ static radar_status run_command(launch_job *job) {
         return first ? launch_detokenize(job) : RADAR_OK;
     case LAUNCH_INSPECT:
         return first ? launch_inspect(job) : RADAR_OK;
+    case LAUNCH_PLAN:
+        return first ? launch_plan(job) : RADAR_OK;
     case LAUNCH_REPORT:
         return first ? launch_report(job) : RADAR_OK;
     case LAUNCH_HELP:

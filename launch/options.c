@@ -35,6 +35,8 @@ const launch_command_row launch_command_table[] = {
              "-m MODEL [options]"),
     EVAL_ROW(LAUNCH_ADVISE, "advise", "the cheapest setting that keeps the loss and misses no fact",
              WITH_TEXT),
+    ONE(LAUNCH_PLAN, "plan", "memory and speed of a context, before anything is loaded",
+        "-m MODEL [-c CTX] [--ranks P] [options]"),
     ONE(LAUNCH_TOKENIZE, "tokenize", "text to token ids, a JSON array",
         "-m MODEL (-p TEXT | -f FILE) [options]"),
     ONE(LAUNCH_DETOKENIZE, "detokenize", "token ids to the bytes they spell",
@@ -63,11 +65,13 @@ enum {
     DETOKENIZE = LAUNCH_DETOKENIZE,
     INSPECT = LAUNCH_INSPECT,
     REPORT = LAUNCH_REPORT,
+    PLAN = LAUNCH_PLAN,
     DECODES = RUN | EVAL | COMPARE,
-    SETTING = DECODES | LAUNCH_LISTED,
+    ATTENDS = DECODES | PLAN,
+    SETTING = ATTENDS | LAUNCH_LISTED,
     READS = DECODES | TOKENIZE,
     TEXTS = READS & ~GENERATE,
-    ALL = READS | DETOKENIZE | INSPECT
+    ALL = READS | DETOKENIZE | INSPECT | PLAN
 };
 
 #define ROW(kind, name, letter, member, in, value, low, high, choices, later, unset, help) \
@@ -111,7 +115,7 @@ const launch_option_row launch_option_table[] = {
     STRING("chat-template", 0, chat_template, RUN, "NAME", "recognised",
            "the template: chatml, llama3, llama2, mistral, zephyr"),
     HEADING("Output"),
-    SWITCH("json", json, DECODES | INSPECT | LAUNCH_PLACE,
+    SWITCH("json", json, DECODES | INSPECT | PLAN | LAUNCH_PLACE,
            "one JSON object on standard output (seconds, bytes)"),
     STRING("logits", 0, logits, RUN | PPL | LAUNCH_PLACE, "FILE", NULL,
            "f32 [tokens, vocab]: what each token was drawn from (run), of each scored position "
@@ -171,7 +175,7 @@ const launch_option_row launch_option_table[] = {
     NUMBER("tail", 0, tail, COMPARE, 2, LAUNCH_MOST, NULL,
            "the last N tokens of the text are not prefilled but scored under each attention"),
     HEADING("Attention"),
-    STRING("profile", 0, profile, DECODES | LAUNCH_PLACE, "FILE", NULL,
+    STRING("profile", 0, profile, ATTENDS | LAUNCH_PLACE, "FILE", NULL,
            "JSON {\"fingerprint\": HEX, \"options\": {\"scorer\": \"sketch\", ...}}: options of "
            "this model where nothing was typed"),
     CHOICE("kv-type", kv_type, SETTING, "f32|f16|bf16", "q8|fp8", NULL,
@@ -201,8 +205,8 @@ const launch_option_row launch_option_table[] = {
            "group: the heads of a KV head read the union of their lists; head: each its own"),
     CHOICE("pick", pick, SETTING, "top|bottom|random|last", NULL, NULL,
            "which segments of the ranking"),
-    SWITCH("restream", restream, DECODES, "streaming: positions counted within what is kept"),
-    NUMBER("observe", 0, observe, DECODES, 1, 64, NULL,
+    SWITCH("restream", restream, ATTENDS, "streaming: positions counted within what is kept"),
+    NUMBER("observe", 0, observe, ATTENDS, 1, 64, NULL,
            "snapkv: last queries of the prompt that vote"),
     CHOICE("select", select, SETTING, "global|local", NULL, NULL,
            "global: the best of the context; local: the best of each shard"),
@@ -210,7 +214,7 @@ const launch_option_row launch_option_table[] = {
            "random directions of --scorer rf"),
     CHOICE("rf-form", rf_form, SETTING, "plain|pair", NULL, NULL,
            "one feature per direction, or one each way"),
-    SWITCH("rf-center", rf_center, DECODES,
+    SWITCH("rf-center", rf_center, ATTENDS,
            "features of the keys' distance from their block's mean"),
     REAL("rf-temper", rf_temper, SETTING, 1e-6, 1, "rank by the mass of X times the logits"),
     NUMBER("sketch-bits", 0, sketch_bits, SETTING, 1, 4, NULL,
@@ -228,22 +232,36 @@ const launch_option_row launch_option_table[] = {
     SEED("scorer-seed", 0, scorer_seed, SETTING,
          "of the scorer's signs and directions, of --pick random and of subgen's samples"),
     HEADING("Machine"),
-    NUMBER("ctx", 'c', context, DECODES | LAUNCH_PLACE, 0, LAUNCH_MOST, "what the job needs",
+    NUMBER("ctx", 'c', context, DECODES | PLAN | LAUNCH_PLACE, 0, LAUNCH_MOST, "what the job needs",
            "tokens of KV capacity; 0: the model's context"),
+    CHOICE("rope-scaling", rope_scaling, ATTENDS, "none|linear|yarn|dynamic|llama3", NULL,
+           "the model's",
+           "contexts past training; dynamic stretches for the whole --ctx; what Llama 3 files say "
+           "stays under it"),
+    REAL("rope-scale", rope_scale, ATTENDS, 0, 1e6,
+         "times the model's context that --rope-scaling makes of it; alone: of the model's own "
+         "kind, else linear"),
+    REAL("rope-freq-base", rope_freq_base, ATTENDS, 0, 1e15, "theta; 0: the model's"),
+    NUMBER("yarn-orig-ctx", 0, rope_orig_ctx, ATTENDS, 0, LAUNCH_MOST, NULL,
+           "yarn, dynamic, llama3: tokens of context before scaling; 0: the model's"),
+    NUMBER("ranks", 0, ranks, PLAN, 1, 64, "the ranks it is started with", "planned for"),
+    REAL("memory", memory, PLAN, 0, 1e9, "GB of memory of each machine; 0: what is free here"),
+    REAL("bandwidth", bandwidth, PLAN, 0, 1e9,
+         "GB a second that each machine reads memory with; 0: measured here"),
     NUMBER("threads", 't', threads, ALL | LAUNCH_PER_RANK | LAUNCH_PLACE, 0, 4096, NULL,
            "threads per rank; 0: the cores the rank may use, shared evenly with ranks bound to the "
            "same"),
-    CHOICE("backend", backend, DECODES | LAUNCH_PLACE, "auto|cpu", "cuda", NULL,
+    CHOICE("backend", backend, ATTENDS | LAUNCH_PLACE, "auto|cpu", "cuda", NULL,
            "where it is computed"),
-    CHOICE("precision", precision, DECODES, "fast|exact", NULL, NULL,
+    CHOICE("precision", precision, ATTENDS, "fast|exact", NULL, NULL,
            "fast: activations may be rounded per block; exact: f32 activations, exact weights"),
-    CHOICE("isa", isa, DECODES | LAUNCH_PLACE, "plain|avx512", NULL, "the best there is",
+    CHOICE("isa", isa, ATTENDS | LAUNCH_PLACE, "plain|avx512", NULL, "the best there is",
            "instruction set (diagnostics)"),
-    NUMBER("shards", 0, shards, DECODES, 1, 64, NULL,
+    NUMBER("shards", 0, shards, ATTENDS, 1, 64, NULL,
            "pieces the work is cut into, a power of two, at least the ranks"),
-    NUMBER("stripe", 0, stripe, DECODES, 64, 1048576, NULL,
+    NUMBER("stripe", 0, stripe, ATTENDS, 64, 1048576, NULL,
            "tokens dealt to a shard at a time, a multiple of 64"),
-    NUMBER("chunk", 0, chunk, DECODES, 1, 4096, NULL, "tokens of one pass of prefill"),
+    NUMBER("chunk", 0, chunk, ATTENDS, 1, 4096, NULL, "tokens of one pass of prefill"),
     {LAUNCH_SWITCH, "help", 'h', 0, ALL | REPORT | LAUNCH_PLACE, NULL, 0, 0, NULL, NULL, NULL,
      "this text"},
 };
@@ -272,6 +290,7 @@ void launch_options_default(launch_options *o, const launch_command_row *command
     o->window = 256, o->sinks = 4, o->scorer_seed = 1, o->segment = 16;
     o->sketch_bits = 2, o->outliers = 3, o->observe = 32, o->rf_temper = 1;
     o->shards = 8, o->stripe = 256, o->chunk = 512;
+    o->ranks = LAUNCH_UNSET;
     if (command->command == LAUNCH_COMPARE) o->n = 64, o->temperature = 0, o->tail = 256;
     if (command->scope == LAUNCH_GENERATE) o->n = 512;
 }

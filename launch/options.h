@@ -47,7 +47,7 @@ extern const size_t launch_command_count;
 extern const launch_option_row launch_option_table[];
 extern const size_t launch_option_count;
 
-#define LAUNCH_COMMAND_LIST "run, compare, eval, tokenize, detokenize, inspect, report"
+#define LAUNCH_COMMAND_LIST "run, compare, eval, plan, tokenize, detokenize, inspect, report"
 #define LAUNCH_MOST 1e12 /* of counts and tokens; what they ask for is checked where it is known */
 
 /* How the option is typed: "-n" or "--top-k". */

@@ -33,6 +33,13 @@ static radar_status check_options(radar_engine *e, const radar_engine_options *o
     if (opt->chunk < 1 || opt->chunk > 4096)
         return radar_fail(err, RADAR_ERR_USAGE, "--chunk %d: must be from 1 to 4096 rows",
                           opt->chunk);
+    if (!(opt->rope_scale >= 0 && opt->rope_scale <= 1e6))
+        return radar_fail(err, RADAR_ERR_USAGE, "--rope-scale %g: must be from 0 to 1e6",
+                          opt->rope_scale);
+    if (!(opt->rope_freq_base >= 0) || opt->rope_orig_ctx < 0)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--rope-freq-base %g, --yarn-orig-ctx %lld: must not be negative",
+                          opt->rope_freq_base, (long long)opt->rope_orig_ctx);
     e->layout =
         (radar_layout){.shards = opt->shards, .stripe = opt->stripe, .ranks = e->comm->size};
     if (opt->shards < 1 || opt->shards > RADAR_MAX_SHARDS || (opt->shards & (opt->shards - 1)))
@@ -68,6 +75,7 @@ static radar_status keep_options(radar_engine *e, const radar_engine_options *op
     radar_status st = check_options(e, opt, err);
     if (st != RADAR_OK) return st;
     e->opt = *opt;
+    e->opt.session = NULL; /* the caller's; looked at while the engine opens */
     RADAR_TRY(st,
               keep_name(e->backend, &e->opt.backend, "backend", opt->backend, " auto cpu ", err),
               fail);
@@ -75,6 +83,11 @@ static radar_status keep_options(radar_engine *e, const radar_engine_options *op
               keep_name(e->precision, &e->opt.precision, "precision", opt->precision,
                         " fast exact ", err),
               fail);
+    if (opt->rope_scaling)
+        RADAR_TRY(st,
+                  keep_name(e->rope_scaling, &e->opt.rope_scaling, "rope-scaling",
+                            opt->rope_scaling, " none linear yarn dynamic llama3 ", err),
+                  fail);
     if (opt->isa)
         RADAR_TRY(st, keep_name(e->isa, &e->opt.isa, "isa", opt->isa, " plain avx512 ", err), fail);
     if (e->opt.threads == 0) e->opt.threads = radar_cores();
@@ -89,9 +102,11 @@ fail:
 /* Everything that decides results, but not what may differ between ranks (threads, paths). */
 static uint64_t options_hash(const radar_engine_options *opt) {
     char text[256];
-    int n =
-        snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s", RADAR_VERSION, opt->shards, opt->stripe,
-                 opt->chunk, opt->precision, opt->backend, opt->isa ? opt->isa : "");
+    int n = snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s|%s|%a|%a|%lld|%d", RADAR_VERSION,
+                     opt->shards, opt->stripe, opt->chunk, opt->precision, opt->backend,
+                     opt->isa ? opt->isa : "", opt->rope_scaling ? opt->rope_scaling : "",
+                     opt->rope_scale, opt->rope_freq_base, (long long)opt->rope_orig_ctx,
+                     opt->session != NULL);
     return XXH3_64bits(text, (size_t)n);
 }
 
@@ -107,9 +122,40 @@ static radar_status open_comm(radar_comm **out, radar_mpi_comm mpi, radar_error 
 #endif
 }
 
-static radar_status open_files(radar_engine *e, radar_error *err) {
+static radar_status open_model(radar_engine *e, radar_error *err) {
+    const radar_rope_override rope = {e->opt.rope_scaling, e->opt.rope_scale, e->opt.rope_freq_base,
+                                      e->opt.rope_orig_ctx};
     radar_status st = radar_model_open(&e->model, e->model_path, err);
+    return st == RADAR_OK ? radar_model_set_rope(e->model, &rope, err) : st;
+}
+
+radar_status radar_engine_describe(radar_engine *e, const radar_engine_options *opt,
+                                   radar_error *err) {
+    radar_status st = keep_options(e, opt, err);
+    return st == RADAR_OK ? open_model(e, err) : st;
+}
+
+static radar_status open_files(radar_engine *e, radar_error *err) {
+    radar_status st = open_model(e, err);
     if (st == RADAR_OK && e->comm->rank == 0) st = radar_engine_tokenizer(e, err);
+    return st;
+}
+
+/* [all ranks] Room for the session that will be opened, while no weight has been read. */
+static radar_status check_room(radar_engine *e, const radar_session_options *opt) {
+    radar_session s = {.e = e};
+    radar_rank_memory own = {0}, none = {0};
+    const uint64_t workspace = radar_workspace_bytes(e);
+    radar_status st;
+    radar_session_shape(&s, opt, &e->err);
+    RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
+    own = radar_session_memory(&s);
+    own.workspace = workspace;
+    own.weights = radar_weight_bytes(e);
+    radar_session_check_memory(&s, &own, &none, &e->err);
+    st = radar_agree(e->comm, &e->err);
+fail:
+    radar_session_unshape(&s);
     return st;
 }
 
@@ -138,8 +184,8 @@ static radar_status open_stages(radar_engine *e, const radar_engine_options *opt
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     RADAR_TRY(st,
               radar_agree_same(e->comm,
-                               "options (shards, stripe, chunk, precision, backend) or build",
-                               options_hash(&e->opt), &e->err),
+                               "options (shards, stripe, chunk, precision, backend, rope) or build",
+                               options_hash(opt), &e->err),
               fail);
     radar_report(e, "load", 0, 1);
     open_files(e, &e->err);
@@ -148,6 +194,7 @@ static radar_status open_stages(radar_engine *e, const radar_engine_options *opt
               radar_agree_same(e->comm, "model file", radar_tensorfile_fingerprint(e->model->file),
                                &e->err),
               fail);
+    if (opt->session) RADAR_TRY(st, check_room(e, opt->session), fail);
     open_backend(e, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     radar_report(e, "load", 1, 1);
@@ -211,7 +258,7 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .family = c->family,
                             .name = c->name,
                             .path = e->model_path,
-                            .backend = e->be->ops->describe(e->be),
+                            .backend = e->be ? e->be->ops->describe(e->be) : NULL,
                             .tokenizer =
                                 e->tokenizer ? radar_tokenizer_describe(e->tokenizer) : NULL,
                             .layers = c->n_layers,
@@ -223,7 +270,9 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .vocab = c->vocab,
                             .context = c->context,
                             .file_bytes = radar_tensorfile_bytes(e->model->file),
-                            .fingerprint = radar_tensorfile_fingerprint(e->model->file)};
+                            .fingerprint = radar_tensorfile_fingerprint(e->model->file),
+                            .unscaled_context = c->unscaled,
+                            .rope_scaling = radar_rope_scaling_name(c->rope_scaling)};
     memcpy(info, &all, info->size < sizeof all ? info->size : sizeof all);
 }
 

@@ -43,7 +43,7 @@ typedef struct radar_workspace {
 struct radar_engine {
     radar_engine_options opt;
     char *model_path, *tokenizer_path; /* own copies, as are the short names that opt points to */
-    char backend[16], precision[16], isa[16];
+    char backend[16], precision[16], isa[16], rope_scaling[16];
     radar_comm *comm;
     radar_layout layout;
     radar_model *model;
@@ -67,6 +67,8 @@ struct radar_session {
     void *policy_state;     /* of own_policy */
     int64_t state_position; /* rows [0, state_position) are known to it */
     radar_kvcache kv;
+    radar_rope rope;
+    double *rope_frequency; /* [rotary / 2], rope's */
     radar_plan plan;
     radar_probe *probe; /* NULL: nobody observes */
     int policy_rows;    /* rows of one pass under the session's own attention */
@@ -104,6 +106,30 @@ radar_status radar_head(radar_engine *e, int first, int n);
 
 /* [this rank] What every call on a session begins with: an unusable one is refused. */
 radar_status radar_session_begin(radar_session *s);
+
+/* ---- how much, before anything is reserved ---- */
+
+/* [this rank] Needs model, layout, and of comm rank and size alone; sets the rows of e's passes too. */
+uint64_t radar_workspace_bytes(radar_engine *e);
+/* [this rank] engine.c: options and the model's metadata of e, of which comm's rank and size are set; no tokenizer, no backend. */
+radar_status radar_engine_describe(radar_engine *e, const radar_engine_options *opt,
+                                   radar_error *err);
+/* [this rank] Own shares of the weights' rows and columns; the embedding, of which a step reads single rows, is not cut. */
+uint64_t radar_weight_bytes(const radar_engine *e);
+/* [this rank] session_open.c: s, of which only e is set, as opt wants it; its cache and lists have their sizes, nothing is reserved but
+ * the scorer's tables.  Needs of e what radar_workspace_bytes needs, after it.  radar_session_unshape also after a failure. */
+radar_status radar_session_shape(radar_session *s, const radar_session_options *opt,
+                                 radar_error *err);
+/* [this rank] The same session with another context or on another rank. */
+radar_status radar_session_reshape(radar_session *s, radar_error *err);
+void radar_session_unshape(radar_session *s);
+/* session_memory.c: what a shaped session reserves on its rank; weights and workspace are left 0. */
+radar_rank_memory radar_session_memory(const radar_session *s);
+uint64_t radar_memory_sum(const radar_rank_memory *m);
+/* [all ranks] What the ranks of one machine want together, against what that machine has free.  own: what this rank wants, of
+ * s and beside it; held: what it has of s already.  RADAR_ERR_MEMORY with the largest context that fits. */
+radar_status radar_session_check_memory(const radar_session *s, const radar_rank_memory *own,
+                                        const radar_rank_memory *held, radar_error *err);
 
 radar_status radar_workspace_open(radar_engine *e, radar_error *err);
 void radar_workspace_close(radar_engine *e);

@@ -70,17 +70,14 @@ static void rotate(radar_engine *e, const radar_layer *layer, int M) {
 
 static void fill_positions(radar_engine *e, const radar_batch *batch, int n_batches) {
     const radar_model_config *c = &e->model->config;
-    int half = c->rotary / 2, row = 0;
+    int row = 0;
     for (int b = 0; b < n_batches; b++) {
         for (int i = 0; i < batch[b].n; i++, row++) {
             float *angle = e->ws.cos_sin + (size_t)row * (size_t)c->rotary;
             e->ws.token[row] = batch[b].token[i];
             e->ws.position[row] = batch[b].position + i;
-            for (int j = 0; j < half; j++) {
-                double radians = (double)e->ws.position[row] * e->model->rope_frequency[j];
-                angle[j] = (float)cos(radians);
-                angle[half + j] = (float)sin(radians);
-            }
+            radar_rope_angles(angle, batch[b].s->rope.frequency, c->rotary,
+                              batch[b].s->rope.magnitude, e->ws.position[row]);
         }
     }
 }
@@ -146,7 +143,6 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
     int group = c->n_heads / c->n_kv_heads;
     size_t row = (size_t)c->n_heads * (size_t)c->head_dim,
            kv_row = (size_t)c->n_kv_heads * (size_t)c->head_dim;
-    const radar_rope rope = {e->model->rope_frequency, c->rotary, c->rope_style};
     for (int i = 0; i < n * group; i++) ws->query_position[i] = ws->position[ws_row + i / group];
     ops->arrange(e->be, ws->arranged, ws->q + (size_t)ws_row * row, n, c->n_kv_heads, group,
                  c->head_dim);
@@ -167,7 +163,7 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
                            .k = ws->k + (size_t)ws_row * kv_row,
                            .v = ws->v + (size_t)ws_row * kv_row,
                            .partial = ws->pieces,
-                           .rope = &rope,
+                           .rope = &s->rope,
                            .state = s->policy_state,
                            .prefill = batch->counts == NULL,
                            .err = &e->err};

@@ -51,6 +51,7 @@ typedef struct radar_rope {
     const double *frequency; /* [rotary / 2] radians per position */
     int rotary;
     radar_rope_style style;
+    double magnitude; /* cos and sin are multiplied by it */
 } radar_rope;
 
 /* into[i] := merge(into[i], from[i]) for n partials, after the attention: where one piece is the work of two tasks. */
@@ -123,6 +124,8 @@ typedef struct radar_policy {
     /* [this rank] Forget everything from position on; false where that is not possible (where the prefill ended, and 0, always
      * are). */
     bool (*rewind)(void *state, int64_t position);
+    /* Bytes that open() reserves, all but small pieces; NULL where open is. */
+    double (*bytes)(const radar_policy_shape *shape);
 } radar_policy;
 
 extern const radar_policy radar_policy_dense; /* also what prefill uses */

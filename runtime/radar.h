@@ -46,9 +46,20 @@ typedef struct radar_engine_options {
      * ranks stop before their next pass with RADAR_ERR_STOPPED.  NULL = none. */
     int (*progress)(void *user, const char *what, int64_t done, int64_t total);
     void *user;
+    /* instead of what the model's file says; NULL and 0 = as there.  "none", "linear", "yarn", "dynamic", "llama3"; Llama 3's own
+     * scaling is part of such a model and stays under the others.  "dynamic" stretches for the session's capacity from its first token on. */
+    const char *rope_scaling;
+    double rope_scale;     /* times the model's context */
+    double rope_freq_base; /* theta */
+    int64_t rope_orig_ctx; /* tokens of context before scaling */
+    /* the session that will be opened: RADAR_ERR_MEMORY before weights are loaded where there is no room for it; NULL = none */
+    const struct radar_session_options *session;
 } radar_engine_options;
 #define RADAR_ENGINE_OPTIONS_DEFAULT \
-    { sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, NULL }
+    { \
+        sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, \
+            NULL, NULL, 0, 0, 0, NULL \
+    }
 
 typedef struct radar_session_options {
     size_t size;         /* sizeof(radar_session_options) */
@@ -121,6 +132,8 @@ typedef struct radar_model_info {
     int64_t context; /* tokens the model is made for */
     uint64_t file_bytes;
     uint64_t fingerprint;
+    int64_t unscaled_context; /* the same before rope scaling */
+    const char *rope_scaling;
 } radar_model_info;
 void radar_engine_info(const radar_engine *e,
                        radar_model_info *info); /* [this rank] info->size set by the caller */
@@ -243,6 +256,34 @@ void radar_profile_reset(radar_engine *e);
 /* [all ranks] Bytes a second that this backend's threads read memory that no cache holds with: the median of some passes over
  * `bytes` of it; 0 where there is no memory for it. */
 double radar_read_bandwidth(radar_engine *e, size_t bytes);
+
+/* What a session takes on one rank, in bytes. */
+typedef struct radar_rank_memory {
+    size_t size;
+    uint64_t weights;   /* this rank's share of the model */
+    uint64_t workspace; /* of forward passes */
+    uint64_t kv, summaries;
+    uint64_t lists; /* what rows attend to, and the scratch of choosing */
+    uint64_t state; /* what the attention remembers beside the cache */
+    /* read by one decode step at the last position: weights, what is scored, keys and values */
+    uint64_t step_weights, step_scored, step_attended;
+} radar_rank_memory;
+
+/* ---- planning: from the model's metadata alone, before an engine ---- */
+
+typedef struct radar_planner radar_planner;
+/* [this rank] For `ranks` ranks, whoever calls.  On failure *out is NULL and error, when not NULL, holds the line that says why. */
+radar_status radar_planner_open(radar_planner **out, const radar_engine_options *opt, int ranks,
+                                char *error, size_t error_bytes);
+void radar_planner_close(radar_planner *p); /* [this rank] NULL is fine */
+void radar_planner_info(const radar_planner *p,
+                        radar_model_info *info); /* [this rank] info->size set by the caller */
+/* [this rank] What a session of rank `rank` would take; m->size set by the caller.  The text of an error is radar_planner_error's. */
+radar_status radar_planner_session(radar_planner *p, const radar_session_options *opt, int rank,
+                                   radar_rank_memory *m);
+const char *radar_planner_error(const radar_planner *p); /* [this rank] */
+/* [this rank] Bytes a second that the threads of opt read memory with, as radar_read_bandwidth measures it; 0: not known. */
+double radar_planner_bandwidth(radar_planner *p, size_t bytes);
 
 typedef struct radar_session_stats {
     size_t size;

@@ -31,8 +31,10 @@ static radar_status parse_kv_type(radar_dtype *type, const char *name, radar_err
                       later ? "not in this build" : "not known");
 }
 
-/* The cache that the session's attention asks for, in shape and bytes; nothing is reserved. */
-static radar_status plan_cache(radar_session *s, radar_error *err) {
+static void size_plan(radar_session *s);
+
+/* The cache and the lists that the session's attention asks for, in shape and bytes; nothing is reserved. */
+radar_status radar_session_reshape(radar_session *s, radar_error *err) {
     const radar_scorer *scorer = s->attention.scorer;
     radar_status st = radar_attention_fit(&s->attention, &s->kv.layout, err);
     if (st != RADAR_OK) return st;
@@ -42,7 +44,17 @@ static radar_status plan_cache(radar_session *s, radar_error *err) {
         s->kv.levels =
             __builtin_ctz((unsigned)radar_attention_unit(&s->attention, s->kv.context - 1));
     s->attention.max_keep = radar_attention_most_keep(&s->attention, s->kv.context);
-    return radar_kvcache_plan(&s->kv, err);
+    s->plan = (radar_plan){0};
+    /* the best of all ranks are merged in lists that are counted in 32 bits */
+    if (s->attention.max_keep > INT32_MAX / s->kv.layout.ranks)
+        return radar_fail(err, RADAR_ERR_CONFIG,
+                          "--budget: %lld segments of each of %d ranks; use a --budget of %lld "
+                          "tokens or less",
+                          (long long)s->attention.max_keep, s->kv.layout.ranks,
+                          (long long)INT32_MAX / s->kv.layout.ranks * RADAR_SEGMENT);
+    st = radar_kvcache_plan(&s->kv, err);
+    if (st == RADAR_OK) size_plan(s);
+    return st;
 }
 
 static radar_status shape_cache(radar_session *s, const radar_session_options *opt,
@@ -109,32 +121,6 @@ static uint64_t session_hash(const radar_session_options *opt) {
 
 /* ---- memory ---- */
 
-/* What the ranks of one machine want together, against what that machine has: refused before anything is reserved. */
-static radar_status check_memory(radar_session *s, radar_error *err) {
-    typedef struct want {
-        uint64_t host, bytes, available;
-    } want;
-    want all[RADAR_MAX_SHARDS];
-    size_t bytes[RADAR_MAX_SHARDS], offset[RADAR_MAX_SHARDS];
-    char host[256] = "";
-    radar_comm *c = s->e->comm;
-    radar_host_name(host, sizeof host);
-    all[c->rank] = (want){XXH3_64bits(host, strlen(host)), s->kv.bytes + s->kv.summary_bytes,
-                          radar_memory_available()};
-    for (int r = 0; r < c->size; r++) bytes[r] = sizeof(want), offset[r] = (size_t)r * sizeof(want);
-    radar_status st = radar_gather(c, RADAR_X_SETUP, all, bytes, offset, err);
-    if (st != RADAR_OK) return st;
-    uint64_t wanted = 0, available = all[c->rank].available;
-    for (int r = 0; r < c->size; r++) wanted += all[r].host == all[c->rank].host ? all[r].bytes : 0;
-    if (available == 0 || wanted <= available) return RADAR_OK;
-    double per_token = (double)wanted / (double)s->kv.context;
-    return radar_fail(err, RADAR_ERR_MEMORY,
-                      "KV cache of %lld tokens needs %.1f GB on this machine, %.1f GB are free: "
-                      "use --ctx %lld or less, or more machines",
-                      (long long)s->kv.context, (double)wanted * 1e-9, (double)available * 1e-9,
-                      (long long)((double)available * 0.9 / per_token));
-}
-
 static size_t plan_bytes(const radar_plan *p) {
     return (size_t)p->max_tasks * sizeof *p->task + p->max_items * sizeof *p->item +
            (size_t)p->max_missed * sizeof *p->missed + (size_t)p->max_folds * sizeof *p->fold +
@@ -186,7 +172,6 @@ static void size_plan(radar_session *s) {
 /* What the attention needs beside the cache: lists, scratch and the policy's memory. */
 static radar_status reserve_attention(radar_session *s, radar_error *err) {
     radar_plan *p = &s->plan;
-    size_plan(s);
     p->task = radar_alloc_array((size_t)p->max_tasks, sizeof *p->task);
     p->item = radar_alloc_array(p->max_items, sizeof *p->item);
     p->missed = radar_alloc_array((size_t)p->max_missed + 1, sizeof *p->missed);
@@ -201,13 +186,17 @@ static radar_status reserve_attention(radar_session *s, radar_error *err) {
 }
 
 static radar_status reserve(radar_session *s, radar_error *err) {
+    const radar_model_config *c = &s->e->model->config;
     radar_status st;
     s->blocks = radar_alloc_array((size_t)(s->kv.rank_tokens / RADAR_BLOCK) + 1, sizeof *s->blocks);
     s->logits = radar_alloc_array((size_t)s->e->model->config.vocab, sizeof *s->logits);
     s->sampler_scratch = radar_alloc(radar_sampler_scratch(s->e->model->config.vocab));
     s->rank_bytes = radar_alloc_array(2 * RADAR_MAX_SHARDS, sizeof *s->rank_bytes);
-    if (!s->blocks || !s->logits || !s->sampler_scratch || !s->rank_bytes)
+    s->rope_frequency = radar_alloc_array((size_t)c->rotary / 2, sizeof *s->rope_frequency);
+    if (!s->blocks || !s->logits || !s->sampler_scratch || !s->rank_bytes || !s->rope_frequency)
         return radar_fail(err, RADAR_ERR_MEMORY, "session: no memory");
+    s->rope = (radar_rope){s->rope_frequency, c->rotary, c->rope_style,
+                           radar_rope_session(s->rope_frequency, s->e->model, s->kv.context)};
     RADAR_TRY(st, reserve_attention(s, err), fail);
     RADAR_TRY(st, radar_kvcache_open(&s->kv, err), fail);
 fail:
@@ -228,32 +217,36 @@ static void release_attention(radar_session *s) {
     s->policy_state = NULL;
 }
 
-static radar_status check_session(radar_session *s, const radar_session_options *opt,
-                                  radar_error *err) {
+radar_status radar_session_shape(radar_session *s, const radar_session_options *opt,
+                                 radar_error *err) {
     radar_status st;
     RADAR_TRY(st, take_options(s, opt, err), fail);
     RADAR_TRY(st, shape_cache(s, opt, err), fail);
-    RADAR_TRY(st, plan_cache(s, err), fail);
+    RADAR_TRY(st, radar_session_reshape(s, err), fail);
 fail:
     return st;
 }
 
+void radar_session_unshape(radar_session *s) { radar_attention_close(&s->attention); }
+
 radar_status radar_session_open(radar_session **out, radar_engine *e,
                                 const radar_session_options *opt) {
     radar_status st;
+    radar_rank_memory own, none = {0};
     radar_session *s = radar_alloc(sizeof *s);
     *out = NULL;
     e->err = (radar_error){0};
     if (s) {
         s->e = e;
         s->pending = -1;
-        check_session(s, opt, &e->err);
+        radar_session_shape(s, opt, &e->err);
     } else {
         radar_fail(&e->err, RADAR_ERR_MEMORY, "session: no memory");
     }
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     RADAR_TRY(st, radar_agree_same(e->comm, "session options", session_hash(opt), &e->err), fail);
-    check_memory(s, &e->err);
+    own = radar_session_memory(s);
+    radar_session_check_memory(s, &own, &none, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     reserve(s, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
@@ -273,12 +266,13 @@ void radar_session_close(radar_session *s) {
     radar_free(s->logits);
     radar_free(s->sampler_scratch);
     radar_free(s->rank_bytes);
+    radar_free(s->rope_frequency);
     radar_free(s);
 }
 
 /* ---- another attention ---- */
 
-/* Everything about `next` that can fail, while s stays as it is: next shares its cache and brings new summaries. */
+/* What `next`, which shares the cache of s, wants; nothing is reserved yet. */
 static radar_status prepare(radar_session *next, const radar_session_options *opt,
                             radar_error *err) {
     radar_status st;
@@ -290,7 +284,13 @@ static radar_status prepare(radar_session *next, const radar_session_options *op
                         opt->attention);
         goto fail;
     }
-    RADAR_TRY(st, plan_cache(next, err), fail);
+    RADAR_TRY(st, radar_session_reshape(next, err), fail);
+fail:
+    return st;
+}
+
+static radar_status reserve_next(radar_session *next, radar_error *err) {
+    radar_status st;
     RADAR_TRY(st, reserve_attention(next, err), fail);
     if (next->probe) RADAR_TRY(st, radar_probe_reserve(next->probe, &next->attention, err), fail);
     RADAR_TRY(st, radar_kvcache_open_summaries(&next->kv, err), fail);
@@ -311,6 +311,7 @@ radar_status radar_session_reconfigure(radar_session *s, const radar_session_opt
     radar_engine *e = s->e;
     radar_status st = radar_session_begin(s);
     if (st != RADAR_OK) return st;
+    radar_rank_memory own, held = {0};
     radar_session next = *s;
     next.plan = (radar_plan){0};
     next.attention = (radar_attention){0};
@@ -320,6 +321,12 @@ radar_status radar_session_reconfigure(radar_session *s, const radar_session_opt
     prepare(&next, opt, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     RADAR_TRY(st, radar_agree_same(e->comm, "session options", session_hash(opt), &e->err), fail);
+    own = radar_session_memory(&next);
+    held.kv = own.kv;
+    radar_session_check_memory(&next, &own, &held, &e->err);
+    RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
+    reserve_next(&next, &e->err); /* s stays as it is until all ranks have what they need */
+    RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     release_attention(s);
     radar_kvcache_close_summaries(&s->kv);
     *s = next;

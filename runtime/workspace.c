@@ -1,4 +1,6 @@
 /* The device memory of forward passes: sized once, so that no pass allocates. */
+#include <string.h>
+
 #include "kernels/matmul.h"
 #include "kernels/merge.h"
 #include "runtime/engine.h"
@@ -11,13 +13,6 @@
 static int fit(size_t budget, size_t row_bytes, int most) {
     size_t n = budget / row_bytes;
     return n < 1 ? 1 : n > (size_t)most ? most : (int)n;
-}
-
-static void *take(radar_engine *e, size_t count, size_t size, bool *ok) {
-    size_t bytes;
-    void *p = radar_mul(count ? count : 1, size, &bytes) ? e->be->ops->alloc(e->be, bytes) : NULL;
-    *ok = *ok && p;
-    return p;
 }
 
 static size_t packet_bytes(const radar_engine *e) {
@@ -34,13 +29,19 @@ static size_t packet_bytes(const radar_engine *e) {
     return a > b ? (a > h ? a : h) : (b > h ? b : h);
 }
 
-radar_status radar_workspace_open(radar_engine *e, radar_error *err) {
+/* Rows of the passes and own columns of e, and every array that they need. */
+enum { ARRAYS = 19 };
+typedef struct array {
+    void **memory;
+    size_t count, size;
+} array;
+
+static void shape(radar_engine *e, array out[ARRAYS]) {
     const radar_model_config *c = &e->model->config;
     radar_workspace *ws = &e->ws;
     size_t H = (size_t)c->n_heads, G = (size_t)c->n_kv_heads, D = (size_t)c->head_dim,
            W = (size_t)c->width, f = sizeof(float);
     size_t partials = H * (size_t)RADAR_PARTIAL(c->head_dim), piece = partials > W ? partials : W;
-    bool ok = true;
     for (int i = 0; i < c->n_layers; i++)
         e->inner_block =
             radar_max64(e->inner_block, radar_matmul_column_block(e->model->layer[i].down.type));
@@ -51,37 +52,54 @@ radar_status radar_workspace_open(radar_engine *e, radar_error *err) {
     ws->block_rows = fit(PIECES_BYTES, (size_t)e->layout.shards * piece * f, ws->rows);
     ws->logit_rows = fit(LOGIT_BYTES, (size_t)c->vocab * f, 64);
     size_t M = (size_t)ws->rows, B = (size_t)ws->block_rows;
-    ws->x = take(e, M * W, f, &ok);
-    ws->normed = take(e, M * W, f, &ok);
-    ws->q = take(e, M * H * D, f, &ok);
-    ws->k = take(e, M * G * D, f, &ok);
-    ws->v = take(e, M * G * D, f, &ok);
-    ws->arranged = take(e, B * H * D, f, &ok);
-    ws->attended = take(e, M * H * D, f, &ok);
-    ws->projected = take(e, M * W, f, &ok);
-    ws->gate = take(e, M * own, f, &ok);
-    ws->up = take(e, M * own, f, &ok);
-    ws->pieces = take(e, (size_t)e->layout.shards * B * piece, f, &ok);
-    ws->coverage = take(e, B * H, f, &ok);
-    ws->cos_sin = take(e, M * (size_t)c->rotary, f, &ok);
-    ws->logits = take(e, (size_t)ws->logit_rows * (size_t)c->vocab, f, &ok);
-    ws->packet = take(e, packet_bytes(e), 1, &ok);
-    ws->token = take(e, M, sizeof *ws->token, &ok);
-    ws->position = take(e, M, sizeof *ws->position, &ok);
-    ws->query_position = take(e, B * (H / G), sizeof *ws->query_position, &ok);
-    ws->slot = take(e, M, sizeof *ws->slot, &ok);
+    const array all[ARRAYS] = {
+        {(void **)&ws->x, M * W, f},
+        {(void **)&ws->normed, M * W, f},
+        {(void **)&ws->q, M * H * D, f},
+        {(void **)&ws->k, M * G * D, f},
+        {(void **)&ws->v, M * G * D, f},
+        {(void **)&ws->arranged, B * H * D, f},
+        {(void **)&ws->attended, M * H * D, f},
+        {(void **)&ws->projected, M * W, f},
+        {(void **)&ws->gate, M * own, f},
+        {(void **)&ws->up, M * own, f},
+        {(void **)&ws->pieces, (size_t)e->layout.shards * B * piece, f},
+        {(void **)&ws->coverage, B * H, f},
+        {(void **)&ws->cos_sin, M * (size_t)c->rotary, f},
+        {(void **)&ws->logits, (size_t)ws->logit_rows * (size_t)c->vocab, f},
+        {&ws->packet, packet_bytes(e), 1},
+        {(void **)&ws->token, M, sizeof *ws->token},
+        {(void **)&ws->position, M, sizeof *ws->position},
+        {(void **)&ws->query_position, B * (H / G), sizeof *ws->query_position},
+        {(void **)&ws->slot, M, sizeof *ws->slot}};
+    memcpy(out, all, sizeof all);
+}
+
+uint64_t radar_workspace_bytes(radar_engine *e) {
+    array all[ARRAYS];
+    uint64_t bytes = 0;
+    shape(e, all);
+    for (int i = 0; i < ARRAYS; i++) bytes += all[i].count * all[i].size;
+    return bytes;
+}
+
+radar_status radar_workspace_open(radar_engine *e, radar_error *err) {
+    array all[ARRAYS];
+    bool ok = true;
+    shape(e, all);
+    for (int i = 0; i < ARRAYS; i++) {
+        size_t count = all[i].count ? all[i].count : 1, bytes;
+        if (radar_mul(count, all[i].size, &bytes)) *all[i].memory = e->be->ops->alloc(e->be, bytes);
+        ok = ok && *all[i].memory;
+    }
     if (ok) return RADAR_OK;
     return radar_fail(err, RADAR_ERR_MEMORY,
                       "workspace: no memory for passes of %d rows; use a smaller --chunk",
-                      ws->rows);
+                      e->ws.rows);
 }
 
 void radar_workspace_close(radar_engine *e) {
-    radar_workspace *ws = &e->ws;
-    void *const all[] = {
-        ws->x,        ws->normed,    ws->q,      ws->k,     ws->v,        ws->arranged,
-        ws->attended, ws->projected, ws->gate,   ws->up,    ws->pieces,   ws->coverage,
-        ws->cos_sin,  ws->logits,    ws->packet, ws->token, ws->position, ws->query_position,
-        ws->slot};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) e->be->ops->release(e->be, all[i]);
+    array all[ARRAYS];
+    shape(e, all);
+    for (int i = 0; i < ARRAYS; i++) e->be->ops->release(e->be, *all[i].memory);
 }

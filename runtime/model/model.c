@@ -57,6 +57,7 @@ void radar_model_close(radar_model *m) {
     for (int i = 0; m->layer && i < m->config.n_layers; i++) free_layer(&m->layer[i]);
     radar_free(m->layer);
     radar_free(m->rope_frequency);
+    radar_free(m->rope_divisor);
     radar_free(m->final_norm);
     radar_tensorfile_close(m->file);
     radar_free(m);

@@ -44,24 +44,46 @@ static radar_status check_heads(const radar_model_config *c, const char *path, r
 
 static bool positive(double x, double most) { return x > 0 && x <= most; } /* false for NaN */
 
-static radar_status check_rope(const radar_model_config *c, const radar_model_plan *plan,
-                               const char *path, radar_error *err) {
-    if (!positive(c->norm_eps, 1))
-        return bad_real(path, err, "the norm's epsilon", (double)c->norm_eps, "above 0, at most 1");
-    if (!(c->rope_theta >= 1 && c->rope_theta <= 1e15))
-        return bad_real(path, err, "the rope's base", c->rope_theta, "1 to 1e15");
-    if (c->rope_scaling == RADAR_ROPE_SCALING_NONE || plan->rope_factors) return RADAR_OK;
-    if (!positive(c->rope_factor, 1e9))
-        return bad_real(path, err, "the rope's factor", c->rope_factor, "above 0, at most 1e9");
-    if (c->rope_scaling == RADAR_ROPE_SCALING_LINEAR) return RADAR_OK;
+static radar_status check_llama3(const radar_model_config *c, const char *path, radar_error *err) {
     if (!positive(c->rope_low_freq, 1e9))
         return bad_real(path, err, "the rope's low_freq_factor", c->rope_low_freq, "above 0");
     if (!(c->rope_high_freq > c->rope_low_freq && c->rope_high_freq <= 1e9))
         return bad_real(path, err, "the rope's high_freq_factor", c->rope_high_freq,
                         "above low_freq_factor");
-    if (!(c->rope_original_context >= 1 && c->rope_original_context <= 1e12))
+    if (!(c->rope_original_context >= 1))
         return bad_real(path, err, "the rope's original context", c->rope_original_context,
                         "1 to 1e12");
+    return RADAR_OK;
+}
+
+static radar_status check_yarn(const radar_model_config *c, const char *path, radar_error *err) {
+    if (!(c->rope_theta > 1))
+        return bad_real(path, err, "the rope's base", c->rope_theta, "above 1 for yarn");
+    if (!positive(c->rope_beta_slow, 1e9))
+        return bad_real(path, err, "the rope's beta_slow", c->rope_beta_slow, "above 0");
+    if (!(c->rope_beta_fast >= c->rope_beta_slow && c->rope_beta_fast <= 1e9))
+        return bad_real(path, err, "the rope's beta_fast", c->rope_beta_fast, "beta_slow or more");
+    if (c->rope_magnitude != 0 && !positive(c->rope_magnitude, 1e3))
+        return bad_real(path, err, "the rope's attention factor", c->rope_magnitude,
+                        "above 0, at most 1000");
+    return RADAR_OK;
+}
+
+radar_status radar_rope_check(const radar_model_config *c, bool divided, const char *path,
+                              radar_error *err) {
+    if (!(c->rope_theta >= 1 && c->rope_theta <= 1e15))
+        return bad_real(path, err, "the rope's base", c->rope_theta, "1 to 1e15");
+    if (c->rope_scaling == RADAR_ROPE_SCALING_NONE) return RADAR_OK;
+    if (divided && c->rope_scaling == RADAR_ROPE_SCALING_LLAMA3) return RADAR_OK;
+    if (!positive(c->rope_factor, 1e9))
+        return bad_real(path, err, "the rope's factor", c->rope_factor, "above 0, at most 1e9");
+    if (!(c->rope_original_context >= 0 && c->rope_original_context <= 1e12))
+        return bad_real(path, err, "the rope's original context", c->rope_original_context,
+                        "1 to 1e12");
+    if (c->rope_scaling == RADAR_ROPE_SCALING_LLAMA3) return check_llama3(c, path, err);
+    if (c->rope_scaling == RADAR_ROPE_SCALING_YARN) return check_yarn(c, path, err);
+    if (c->rope_scaling == RADAR_ROPE_SCALING_DYNAMIC && c->rope_factor < 1)
+        return bad_real(path, err, "the rope's factor", c->rope_factor, "1 or more for dynamic");
     return RADAR_OK;
 }
 
@@ -77,8 +99,10 @@ radar_status radar_model_check_config(const radar_model_config *c, const radar_m
         return bad(path, err, "the vocabulary", c->vocab, "1 to 16777216");
     if (c->context < 1 || c->context > MAX_CONTEXT)
         return bad(path, err, "the context", c->context, "1 to 2^40");
+    if (!positive(c->norm_eps, 1))
+        return bad_real(path, err, "the norm's epsilon", (double)c->norm_eps, "above 0, at most 1");
     radar_status st = check_heads(c, path, err);
-    return st == RADAR_OK ? check_rope(c, plan, path, err) : st;
+    return st == RADAR_OK ? radar_rope_check(c, plan->rope_factors != NULL, path, err) : st;
 }
 
 radar_status radar_model_add_eos(radar_model_config *c, int64_t id, const char *path,

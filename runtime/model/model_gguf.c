@@ -80,7 +80,6 @@ static void refuse_others(reader *r) {
         {"attention.clamp_kqv", 0},
         {"attention.max_alibi_bias", 0},
         {"attention.temperature_length", 0},
-        {"rope.scaling.attn_factor", 1},
     };
     static const char *const never[] = {"rope.dimension_sections",
                                         "attention.sliding_window_pattern",
@@ -101,21 +100,48 @@ static void refuse_others(reader *r) {
                            r->path);
 }
 
+/* Yarn as llama.cpp's converter writes it: both attention factors multiply 0.1 ln s + 1. */
+static void read_yarn(radar_model_config *c, reader *r) {
+    double times = get_real(r, "rope.scaling.attn_factor", 1) *
+                   get_real(r, "rope.scaling.yarn_attn_factor", 1);
+    double extrapolation = get_real(r, "rope.scaling.yarn_ext_factor", 1);
+    c->rope_beta_fast = get_real(r, "rope.scaling.yarn_beta_fast", 32);
+    c->rope_beta_slow = get_real(r, "rope.scaling.yarn_beta_slow", 1);
+    c->rope_original_context = get_real(r, "rope.scaling.original_context_length", 0);
+    if (times != 1) c->rope_magnitude = times * (0.1 * log(fmax(c->rope_factor, 1)) + 1);
+    if (!(times > 0))
+        r->st = radar_fail(r->err, RADAR_ERR_DATA, "%s: rope.scaling.attn_factor is %g", r->path,
+                           times);
+    if (extrapolation != 1)
+        r->st = radar_fail(r->err, RADAR_ERR_DATA,
+                           "%s: rope.scaling.yarn_ext_factor is %g: not supported", r->path,
+                           extrapolation);
+}
+
 static void read_scaling(radar_model_config *c, radar_model_plan *plan, reader *r) {
     const char *type = "";
     size_t bytes = 0;
     bool typed = radar_gguf_string(r->tf, full_key(r, "rope.scaling.type").text, &type, &bytes);
     bool none = typed && bytes == 4 && !memcmp(type, "none", 4);
     bool linear = typed && bytes == 6 && !memcmp(type, "linear", 6);
-    if (has(r, "rope.scaling.type") && !none && !linear)
-        r->st = radar_fail(r->err, RADAR_ERR_DATA, "%s: rope scaling %s: only linear is supported",
-                           r->path, radar_show(type, bytes).text);
+    bool yarn = typed && bytes == 4 && !memcmp(type, "yarn", 4);
+    if (has(r, "rope.scaling.type") && !none && !linear && !yarn)
+        r->st = radar_fail(r->err, RADAR_ERR_DATA,
+                           "%s: rope scaling %s: not supported; linear and yarn are", r->path,
+                           radar_show(type, bytes).text);
     double factor = get_real(r, "rope.scaling.factor", get_real(r, "rope.scale_linear", 0));
     plan->rope_factors = radar_tensorfile_find(r->tf, "rope_freqs.weight");
     c->rope_factor = factor != 0 ? factor : 1;
-    if (!none && c->rope_factor != 1) c->rope_scaling = RADAR_ROPE_SCALING_LINEAR;
+    if (!none && c->rope_factor != 1)
+        c->rope_scaling = yarn ? RADAR_ROPE_SCALING_YARN : RADAR_ROPE_SCALING_LINEAR;
+    if (c->rope_scaling == RADAR_ROPE_SCALING_YARN)
+        read_yarn(c, r);
+    else if (get_real(r, "rope.scaling.attn_factor", 1) != 1)
+        r->st = radar_fail(r->err, RADAR_ERR_DATA,
+                           "%s: rope.scaling.attn_factor is %g: not supported without yarn",
+                           r->path, get_real(r, "rope.scaling.attn_factor", 1));
     if (!plan->rope_factors) return;
-    if (c->rope_scaling == RADAR_ROPE_SCALING_LINEAR)
+    if (c->rope_scaling != RADAR_ROPE_SCALING_NONE)
         r->st =
             radar_fail(r->err, RADAR_ERR_DATA,
                        "%s: rope_freqs.weight and rope.scaling.factor %g together: not supported",
@@ -147,10 +173,8 @@ static void read_shape(radar_model_config *c, reader *r) {
 
 static void limit_context(radar_model_config *c, reader *r) {
     int64_t window = get_int(r, "attention.sliding_window", 0);
-    if (c->rope_scaling == RADAR_ROPE_SCALING_LINEAR && c->context > 0 && c->context < INT_MAX &&
-        c->rope_factor > 1 && c->rope_factor <= 1e6)
-        c->context = (int64_t)((double)c->context * c->rope_factor);
-    if (window > 0) c->context = radar_min64(c->context, window);
+    radar_rope_extend(c);
+    if (window > 0) c->window = window, c->context = radar_min64(c->context, window);
 }
 
 /* The vocabulary is what the embedding has rows for. */

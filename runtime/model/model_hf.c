@@ -2,6 +2,7 @@
  * What would change the result and is not known is refused by its name. */
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -136,7 +137,34 @@ static void refuse_others(reader *r) {
 
 /* ---- rope: transformers 5 has one object rope_parameters, before it were rope_theta and rope_scaling ---- */
 
+static double magnitude(double factor, double weight) {
+    return factor > 1 ? 0.1 * weight * log(factor) + 1 : 1;
+}
+
+/* mscale and mscale_all_dim, where both are there, weigh the attention factor. */
+static void read_yarn(radar_model_config *c, reader *r, const json_t *rope) {
+    double all = get_real(r, rope, "mscale_all_dim", 0), one = get_real(r, rope, "mscale", 0);
+    c->rope_beta_fast = get_real(r, rope, "beta_fast", 32);
+    c->rope_beta_slow = get_real(r, rope, "beta_slow", 1);
+    c->rope_magnitude = get_real(r, rope, "attention_factor", 0);
+    if (get(rope, "attention_factor") && !(c->rope_magnitude > 0))
+        refuse(r, "attention_factor", "is not above 0");
+    if (c->rope_magnitude == 0 && one != 0 && all != 0)
+        c->rope_magnitude = magnitude(c->rope_factor, one) / magnitude(c->rope_factor, all);
+    const json_t *truncate = get(rope, "truncate");
+    if (truncate && !json_is_boolean(truncate)) refuse(r, "truncate", "is neither true nor false");
+    c->rope_fractional = json_is_false(truncate);
+}
+
+/* What the file calls the context before scaling; 0: it does not say. */
+static double read_original(reader *r, const json_t *rope, double otherwise) {
+    const json_t *holder = get(rope, "original_max_position_embeddings") ? rope : r->config;
+    return get_real(r, holder, "original_max_position_embeddings", otherwise);
+}
+
 static void read_scaling(radar_model_config *c, reader *r, const json_t *rope) {
+    static const radar_rope_scaling known[] = {RADAR_ROPE_SCALING_LINEAR, RADAR_ROPE_SCALING_LLAMA3,
+                                               RADAR_ROPE_SCALING_YARN, RADAR_ROPE_SCALING_DYNAMIC};
     const json_t *type = get(rope, "rope_type");
     if (!type) type = get(rope, "type");
     const char *text = json_string_value(type);
@@ -146,20 +174,19 @@ static void read_scaling(radar_model_config *c, reader *r, const json_t *rope) {
         if (!type && get(rope, "factor")) refuse(r, "rope_scaling", "has no rope_type");
         return;
     }
-    if (text && !strcmp(text, "linear"))
-        c->rope_scaling = RADAR_ROPE_SCALING_LINEAR;
-    else if (text && !strcmp(text, "llama3"))
-        c->rope_scaling = RADAR_ROPE_SCALING_LLAMA3;
-    else {
+    for (size_t i = 0; text && i < sizeof known / sizeof *known; i++)
+        if (!strcmp(text, radar_rope_scaling_name(known[i]))) c->rope_scaling = known[i];
+    if (c->rope_scaling == RADAR_ROPE_SCALING_NONE) {
         refuse_text(r, "rope_type", text ? text : "?");
         return;
     }
     c->rope_factor = get_real(r, rope, "factor", REQUIRED);
     if (c->rope_scaling == RADAR_ROPE_SCALING_LINEAR) return;
-    c->rope_low_freq = get_real(r, rope, "low_freq_factor", REQUIRED);
-    c->rope_high_freq = get_real(r, rope, "high_freq_factor", REQUIRED);
-    const json_t *holder = get(rope, "original_max_position_embeddings") ? rope : r->config;
-    c->rope_original_context = get_real(r, holder, "original_max_position_embeddings", REQUIRED);
+    bool llama3 = c->rope_scaling == RADAR_ROPE_SCALING_LLAMA3;
+    if (c->rope_scaling == RADAR_ROPE_SCALING_YARN) read_yarn(c, r, rope);
+    if (llama3) c->rope_low_freq = get_real(r, rope, "low_freq_factor", REQUIRED);
+    if (llama3) c->rope_high_freq = get_real(r, rope, "high_freq_factor", REQUIRED);
+    c->rope_original_context = read_original(r, rope, llama3 ? REQUIRED : 0);
 }
 
 static void read_rope(radar_model_config *c, reader *r) {
@@ -203,13 +230,11 @@ static void read_shape(radar_model_config *c, const radar_model_plan *plan, read
 }
 
 static void limit_context(radar_model_config *c, const radar_model_plan *plan, reader *r) {
-    if (c->rope_scaling == RADAR_ROPE_SCALING_LINEAR && c->context > 0 && c->context < INT_MAX &&
-        c->rope_factor > 1 && c->rope_factor <= 1e6)
-        c->context = (int64_t)((double)c->context * c->rope_factor);
+    radar_rope_extend(c);
     if (!plan->family->window || get(r->config, "use_sliding_window")) return;
     int64_t window = get_int(r, "sliding_window", 0);
     if (window < 0) refuse(r, "sliding_window", "is negative");
-    if (window > 0) c->context = radar_min64(c->context, window);
+    if (window > 0) c->window = window, c->context = radar_min64(c->context, window);
 }
 
 /* eos_token_id: absent, one number or a list. */

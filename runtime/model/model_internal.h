@@ -44,8 +44,14 @@ void radar_model_set_name(radar_model_config *c, const char *text, size_t bytes)
 /* model_weights.c: finds, checks and points at every tensor; none may be left over. */
 radar_status radar_model_load(radar_model *m, const radar_model_plan *plan, radar_error *err);
 
-/* rope_table.c: rotary / 2 frequencies.  factor (may be NULL): what divides them, as GGUF stores Llama 3's scaling. */
-void radar_rope_frequencies(double *out, const radar_model_config *c, const float *factor);
+/* rope_table.c: rotary / 2 frequencies before linear, yarn and dynamic scaling.  divisor (may be NULL): as GGUF stores Llama 3's
+ * scaling. */
+void radar_rope_frequencies(double *out, const radar_model_config *c, const float *divisor);
+/* Sets `unscaled`, and `context` to what it becomes by scaling, from `context` as the file has it. */
+void radar_rope_extend(radar_model_config *c);
+/* model_config.c: ranges of what rope_scaling uses. */
+radar_status radar_rope_check(const radar_model_config *c, bool divided, const char *path,
+                              radar_error *err);
 
 /* hfcache.c: *out is the folder of a repo id, or NULL with RADAR_OK when id has not the form of one.  The caller frees. */
 radar_status radar_hfcache_find(char **out, const char *id, radar_error *err);

@@ -178,24 +178,20 @@ static radar_status load_ends(loader *l) {
 static radar_status load_rope(loader *l) {
     radar_model *m = l->m;
     int n = m->config.rotary / 2;
-    float *factor = NULL;
     radar_status st = RADAR_OK;
     if (l->plan->rope_factors)
-        st = load_vector(&factor, l, l->plan->rope_factors->name, RADAR_REQUIRED, n);
-    for (int i = 0; st == RADAR_OK && factor && i < n; i++)
-        if (!(factor[i] > 0 && isfinite(factor[i])))
+        st = load_vector(&m->rope_divisor, l, l->plan->rope_factors->name, RADAR_REQUIRED, n);
+    for (int i = 0; st == RADAR_OK && m->rope_divisor && i < n; i++)
+        if (!(m->rope_divisor[i] > 0 && isfinite(m->rope_divisor[i])))
             st = radar_fail(l->err, RADAR_ERR_DATA, "%s: tensor %s: element %d is %g",
                             file_of(l, l->plan->rope_factors), l->plan->rope_factors->name, i,
-                            (double)factor[i]);
-    if (st == RADAR_OK) {
-        m->rope_frequency = radar_alloc_array((size_t)n, sizeof *m->rope_frequency);
-        if (m->rope_frequency)
-            radar_rope_frequencies(m->rope_frequency, &m->config, factor);
-        else
-            st = radar_fail(l->err, RADAR_ERR_MEMORY, "no memory for %d rotary frequencies", n);
-    }
-    radar_free(factor);
-    return st;
+                            (double)m->rope_divisor[i]);
+    if (st != RADAR_OK) return st;
+    m->rope_frequency = radar_alloc_array((size_t)n, sizeof *m->rope_frequency);
+    if (!m->rope_frequency)
+        return radar_fail(l->err, RADAR_ERR_MEMORY, "no memory for %d rotary frequencies", n);
+    radar_rope_frequencies(m->rope_frequency, &m->config, m->rope_divisor);
+    return RADAR_OK;
 }
 
 /* What files carry beside a model's weights and what follows from the configuration. */

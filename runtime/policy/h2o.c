@@ -105,6 +105,17 @@ static bool reserve(h2o *h, int64_t keep) {
            h->packet && h->merged && h->task;
 }
 
+static double h2o_bytes(const radar_policy_shape *shape) {
+    const radar_kvcache *kv = shape->kv;
+    const int64_t keep = most_heavy(kv, shape->attention);
+    const double lists = radar_kept_lists(kv, shape->attention, shape->n_heads),
+                 all = kv->layers * lists;
+    return radar_kept_bytes(shape, keep) + 2.0 * sizeof(float) * all * (double)kv->rank_tokens +
+           all * (double)radar_min64(keep, kv->rank_tokens) * sizeof(radar_kept_token) +
+           (double)kv->layout.ranks * (lists + 1) * (double)(keep + 1) * sizeof(uint64_t) +
+           (double)RADAR_SIEVE_ROOM(keep) * sizeof(uint64_t);
+}
+
 static radar_status h2o_open(void **state, const radar_policy_shape *shape, radar_error *err) {
     const radar_kvcache *kv = shape->kv;
     const int64_t keep = most_heavy(kv, shape->attention);
@@ -320,4 +331,5 @@ const radar_policy radar_policy_h2o = {
     .close = h2o_close,
     .attended = h2o_attended,
     .rewind = h2o_rewind,
+    .bytes = h2o_bytes,
 };

@@ -56,6 +56,13 @@ radar_status radar_kept_open(radar_kept *k, const char *name, const radar_policy
     return RADAR_OK;
 }
 
+double radar_kept_bytes(const radar_policy_shape *shape, int64_t keep) {
+    const radar_kvcache *kv = shape->kv;
+    double lists = (double)kv->layers * radar_kept_lists(kv, shape->attention, shape->n_heads);
+    return lists * (double)radar_min64(keep, kv->rank_tokens) * sizeof(radar_kept_token) +
+           (double)(kv->rank_tokens / RADAR_SEGMENT + 1) * sizeof(radar_item);
+}
+
 void radar_kept_close(radar_kept *k) {
     radar_free(k->n);
     radar_free(k->token);

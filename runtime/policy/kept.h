@@ -29,6 +29,8 @@ typedef struct radar_kept {
 radar_status radar_kept_open(radar_kept *kept, const char *name, const radar_policy_shape *shape,
                              int64_t keep, double state_bytes, radar_error *err);
 void radar_kept_close(radar_kept *kept);
+/* Bytes of that room. */
+double radar_kept_bytes(const radar_policy_shape *shape, int64_t keep);
 /* How many lists a layer has. */
 int radar_kept_lists(const radar_kvcache *kv, const radar_attention *a, int n_heads);
 

@@ -8,10 +8,9 @@
 
 /* ---- options ---- */
 
-static radar_status open_as(void **state, const radar_policy_shape *shape, radar_error *err,
-                            bool code) {
+static radar_published_rule rule_of(const radar_policy_shape *shape, bool code) {
     const radar_attention *a = shape->attention;
-    const radar_published_rule rule = {
+    return (radar_published_rule){
         .code = code,
         .window = a->window,
         .sinks = a->sinks,
@@ -23,10 +22,25 @@ static radar_status open_as(void **state, const radar_policy_shape *shape, radar
         .seed = a->pick_seed,
         .features = a->rf_features > 0 ? (int)a->rf_features : 16 * shape->kv->D,
     };
+}
+
+static radar_status open_as(void **state, const radar_policy_shape *shape, radar_error *err,
+                            bool code) {
+    const radar_published_rule rule = rule_of(shape, code);
     radar_published *p = NULL;
     radar_status st = radar_published_open(&p, &rule, shape, err);
     *state = p;
     return st;
+}
+
+static double paper_bytes(const radar_policy_shape *shape) {
+    const radar_published_rule rule = rule_of(shape, false);
+    return radar_published_bytes(&rule, shape);
+}
+
+static double code_bytes(const radar_policy_shape *shape) {
+    const radar_published_rule rule = rule_of(shape, true);
+    return radar_published_bytes(&rule, shape);
 }
 
 static radar_status open_paper(void **state, const radar_policy_shape *shape, radar_error *err) {
@@ -142,6 +156,7 @@ const radar_policy radar_policy_paper = {
     .close = published_close,
     .attended = published_attended,
     .rewind = published_rewind,
+    .bytes = paper_bytes,
 };
 
 const radar_policy radar_policy_code = {
@@ -152,4 +167,5 @@ const radar_policy radar_policy_code = {
     .close = published_close,
     .attended = published_attended,
     .rewind = published_rewind,
+    .bytes = code_bytes,
 };

@@ -71,6 +71,8 @@ typedef struct radar_published {
 radar_status radar_published_open(radar_published **out, const radar_published_rule *rule,
                                   const radar_policy_shape *shape, radar_error *err);
 void radar_published_close(radar_published *p); /* [this rank] NULL is fine */
+/* Bytes of that room, all but small pieces. */
+double radar_published_bytes(const radar_published_rule *rule, const radar_policy_shape *shape);
 
 /* T for a row at `position`. */
 int64_t radar_published_stored(const radar_published_rule *rule, int64_t position);

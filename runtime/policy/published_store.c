@@ -73,6 +73,15 @@ static bool reserve(radar_published *p) {
            p->sum && p->score && p->key && p->range && p->topk;
 }
 
+double radar_published_bytes(const radar_published_rule *rule, const radar_policy_shape *shape) {
+    const radar_kvcache *kv = shape->kv;
+    double most = (double)most_segments(rule, radar_published_stored(rule, kv->context - 1)),
+           F = uses_features(rule) ? rule->features * (rule->code ? 2.0 : 1.0) : 0,
+           pieces = (double)kv->layers * kv->kv_heads;
+    return sizeof(float) * (pieces * most * (F + 1) + (double)kv->D * rule->features) +
+           shape->n_heads * most * (sizeof(float) + sizeof(uint64_t));
+}
+
 static radar_status check_shape(const char *name, const radar_kvcache *kv, radar_error *err) {
     if (kv->layout.shards != 1)
         return radar_fail(err, RADAR_ERR_CONFIG,

@@ -99,6 +99,15 @@ static bool reserve(snapkv *v, int64_t keep) {
     return v->layer && v->q && v->root && v->position && v->vote && v->line && v->key && v->task;
 }
 
+static double snapkv_bytes(const radar_policy_shape *shape) {
+    const radar_kvcache *kv = shape->kv;
+    const int64_t keep = prompt_tokens(kv, shape->attention, kv->context - 1);
+    const double lists = radar_kept_lists(kv, shape->attention, shape->n_heads),
+                 heads = (double)kv->layers * (double)shape->attention->observe * shape->n_heads;
+    return radar_kept_bytes(shape, keep) + sizeof(float) * (lists + 1) * (double)most_votes(kv) +
+           heads * (kv->D + 2) * sizeof(float) + (double)RADAR_SIEVE_ROOM(keep) * sizeof(uint64_t);
+}
+
 static radar_status snapkv_open(void **state, const radar_policy_shape *shape, radar_error *err) {
     const radar_kvcache *kv = shape->kv;
     const int64_t keep = prompt_tokens(kv, shape->attention, kv->context - 1);
@@ -300,4 +309,5 @@ const radar_policy radar_policy_snapkv = {
     .close = snapkv_close,
     .attended = snapkv_attended,
     .rewind = snapkv_rewind,
+    .bytes = snapkv_bytes,
 };

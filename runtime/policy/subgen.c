@@ -106,6 +106,16 @@ static bool reserve(state *st, const radar_kvcache *kv, const radar_subgen_shape
            st->mask;
 }
 
+static double subgen_bytes(const radar_policy_shape *of) {
+    const radar_kvcache *kv = of->kv;
+    const radar_subgen_shape shape = shape_of(kv, of->attention);
+    const double heads = (double)kv->layers * kv->kv_heads, tokens = (double)kv->rank_tokens;
+    return 2 * heads * (double)radar_subgen_bytes(&shape) +
+           kv->kv_heads *
+               (2 * tokens * sizeof(float) + (double)most_samples(&shape, kv) * sizeof(size_t)) +
+           tokens / RADAR_SEGMENT * sizeof(uint16_t);
+}
+
 static radar_status subgen_open(void **out, const radar_policy_shape *of, radar_error *err) {
     const radar_kvcache *kv = of->kv;
     const radar_subgen_shape shape = shape_of(kv, of->attention);
@@ -301,4 +311,5 @@ const radar_policy radar_policy_subgen = {
     .close = subgen_close,
     .attended = subgen_attended,
     .rewind = subgen_rewind,
+    .bytes = subgen_bytes,
 };

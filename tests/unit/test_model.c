@@ -405,13 +405,16 @@ static void llama3_frequencies_have_three_bands(void **state) {
 
 static void linear_and_partial_frequencies(void **state) {
     (void)state;
+    double f[10], own[10];
+    radar_model m = {.rope_frequency = own};
     radar_model_config c = {.rotary = 20,
                             .head_dim = 32,
                             .rope_theta = 10000,
                             .rope_scaling = RADAR_ROPE_SCALING_LINEAR,
                             .rope_factor = 4};
-    double f[10];
-    radar_rope_frequencies(f, &c, NULL);
+    m.config = c;
+    radar_rope_frequencies(own, &c, NULL);
+    assert_true(radar_rope_session(f, &m, 8192) == 1);
     for (int i = 0; i < 10; i++) near(f[i], exp(-log(10000.0) * i / 10.0) / 4, i);
     c.rope_scaling = RADAR_ROPE_SCALING_NONE;
     radar_rope_frequencies(f, &c, NULL);

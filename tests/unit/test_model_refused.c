@@ -15,8 +15,16 @@ static const struct {
     const char *from, *to; /* replaced in the good configuration; from NULL: appended */
     const char *says;
 } configs[] = {
-    {NULL, ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}", "rope_type yarn"},
-    {NULL, ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":4}", "rope_type dynamic"},
+    {NULL, ",\"rope_scaling\":{\"rope_type\":\"yarn\"}", "factor is missing"},
+    {NULL, ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"beta_fast\":0.5}",
+     "beta_fast is 0.5"},
+    {NULL, ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"beta_slow\":0}", "beta_slow is 0"},
+    {NULL, ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"truncate\":1}",
+     "truncate is neither"},
+    {NULL, ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"attention_factor\":-1}",
+     "attention_factor is not above 0"},
+    {NULL, ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":0.5}", "factor is 0.5"},
+    {NULL, ",\"rope_scaling\":{\"type\":\"dynamic\"}", "factor is missing"},
     {NULL, ",\"rope_scaling\":{\"type\":\"su\",\"long_factor\":[1]}", "rope_type su"},
     {NULL, ",\"rope_scaling\":{\"rope_type\":\"longrope\"}", "rope_type longrope"},
     {NULL, ",\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[2,1,1]}", "rope_type mrope"},
@@ -158,7 +166,7 @@ static void gguf_keys_that_change_the_arithmetic_are_refused(void **state) {
         uint32_t whole;
         const char *text, *says;
     } rows[] = {
-        {"llama.rope.scaling.type", STRING, 0, 0, "yarn", "rope scaling yarn"},
+        {"llama.rope.scaling.type", STRING, 0, 0, "dynamic", "rope scaling dynamic"},
         {"llama.rope.scaling.type", STRING, 0, 0, "longrope", "rope scaling longrope"},
         {"llama.rope.scaling.type", STRING, 0, 0, "linea", "rope scaling linea"},
         {"llama.rope.scaling.type", U32, 0, 1, NULL, "rope scaling"},

@@ -96,7 +96,7 @@ static double worst_error(const text *t, const setting *set, bool restream, doub
     double worst = 0;
     float out[ROWS * H * D];
     shards_open(&s, "streaming", &a, &shape, set->isa);
-    s.rope = (radar_rope){t->frequency, ROTARY, t->style};
+    s.rope = (radar_rope){t->frequency, ROTARY, t->style, 1};
     for (int first = 0; first < TOKENS; first += ROWS) {
         shards_rows(&s, 0, first, ROWS, t->turned_q + first * H * D, t->turned_k + first * G * D,
                     t->v + first * G * D, out);
@@ -167,7 +167,7 @@ static void bits_do_not_depend_on_neighbours(void **state) {
     float single[H * D], several[ROWS * H * D];
     shards_open(&one, "streaming", &a, &shape, NULL);
     shards_open(&many, "streaming", &a, &shape, NULL);
-    one.rope = many.rope = (radar_rope){t.frequency, ROTARY, t.style};
+    one.rope = many.rope = (radar_rope){t.frequency, ROTARY, t.style, 1};
     for (int first = 0; first < TOKENS; first += ROWS) {
         shards_rows(&many, 0, first, ROWS, t.turned_q + first * H * D, t.turned_k + first * G * D,
                     t.v + first * G * D, several);

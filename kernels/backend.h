@@ -30,9 +30,10 @@ typedef enum radar_precision {
 typedef struct radar_backend_options {
     int n_threads; /* >= 1 */
     radar_precision precision;
-    const char *isa; /* NULL = best the machine has; "avx512" or "plain" force one (tests) */
-    int max_rows;    /* largest M of a matmul */
-    int max_cols;    /* largest number of columns of a matrix */
+    const char
+        *isa;     /* NULL = best the machine has; "avx512", "avx2" or "plain" force one (tests) */
+    int max_rows; /* largest M of a matmul */
+    int max_cols; /* largest number of columns of a matrix */
 } radar_backend_options;
 
 /* One product of the shared input x [M, cols] with rows and columns of a stored matrix; see matmul.h. */

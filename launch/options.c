@@ -234,7 +234,7 @@ const launch_option_row launch_option_table[] = {
            "where it is computed"),
     CHOICE("precision", precision, DECODES, "fast|exact", NULL, NULL,
            "fast: activations may be rounded per block; exact: f32 activations, exact weights"),
-    CHOICE("isa", isa, DECODES | LAUNCH_PLACE, "plain|avx512", NULL, "the best there is",
+    CHOICE("isa", isa, DECODES | LAUNCH_PLACE, "plain|avx2|avx512", NULL, "the best there is",
            "instruction set (diagnostics)"),
     NUMBER("shards", 0, shards, DECODES, 1, 64, NULL,
            "pieces the work is cut into, a power of two, at least the ranks"),

@@ -76,7 +76,8 @@ static radar_status keep_options(radar_engine *e, const radar_engine_options *op
                         " fast exact ", err),
               fail);
     if (opt->isa)
-        RADAR_TRY(st, keep_name(e->isa, &e->opt.isa, "isa", opt->isa, " plain avx512 ", err), fail);
+        RADAR_TRY(st, keep_name(e->isa, &e->opt.isa, "isa", opt->isa, " plain avx2 avx512 ", err),
+                  fail);
     if (e->opt.threads == 0) e->opt.threads = radar_cores();
     e->model_path = copy_string(opt->model);
     e->tokenizer_path = opt->tokenizer ? copy_string(opt->tokenizer) : NULL;

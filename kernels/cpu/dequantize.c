@@ -63,7 +63,9 @@ void radar_cpu_dequantize(radar_isa isa, float *out, radar_dtype type, const voi
     int64_t n = end - begin;
     const uint8_t *p = (const uint8_t *)row +
                        (size_t)(begin / radar_dtype_block(type)) * radar_dtype_block_bytes(type);
-    if (!isa.avx512 || type == RADAR_F32)
+    bool vectors = isa.avx512 && (type == RADAR_F16 || type == RADAR_BF16 || type == RADAR_Q8_0 ||
+                                  type == RADAR_Q4_0 || type == RADAR_Q4_1);
+    if (!vectors)
         radar_dequantize(out, type, row, begin, end);
     else if (type == RADAR_F16)
         f16_avx512(out, p, n);

@@ -47,7 +47,7 @@ static double best_of(radar_cpu *cpu, const shape *s, radar_dtype type, const ui
     size_t bytes = row * (size_t)s->rows, copies = COPIES_BYTES / bytes;
     double best = 1e9;
     for (int i = 0; i < repeats; i++) {
-        radar_matrix m = {type, s->rows, s->cols, w + (size_t)i % copies * bytes, row};
+        radar_matrix m = {type, s->rows, s->cols, w + (size_t)i % copies * bytes, row, NULL};
         radar_matmul_job job[8];
         int64_t part = s->cols / s->slices;
         for (int j = 0; j < s->slices; j++)

@@ -247,7 +247,7 @@ static void embed_gives_the_exact_rows_of_every_type(void **state) {
                      radar_dtype_block_bytes((radar_dtype)type);
         for (size_t i = 0; i < sizeof stored; i++)
             stored[i] = (uint8_t)(i * 89 % 97); /* exponents stay finite */
-        table = (radar_matrix){(radar_dtype)type, 8, 96, stored + 1, row};
+        table = (radar_matrix){(radar_dtype)type, 8, 96, stored + 1, row, NULL};
         same_on_all(run_embed, 4 * 96);
         for (int i = 0; i < 4; i++) {
             float right[96];

@@ -78,7 +78,7 @@ size_t radar_matmul_packed_bytes(radar_dtype type, int64_t rows, int64_t cols) {
     return fits ? bytes / 64 * 64 : SIZE_MAX; /* which no allocation gives */
 }
 
-size_t radar_cpu_pack_bytes(radar_backend *be, const radar_matrix *w, const radar_part *part) {
+size_t radar_cpu_pack_bytes(radar_backend *be, const radar_matrix *w, const radar_region *part) {
     const radar_cpu *cpu = radar_cpu_of(be);
     bool pays = cpu->opt.precision == RADAR_PRECISION_FAST && cpu->isa.avx2;
     return pays ? radar_matmul_packed_bytes(w->type, part->row_end - part->row_begin,
@@ -86,7 +86,7 @@ size_t radar_cpu_pack_bytes(radar_backend *be, const radar_matrix *w, const rada
                 : 0;
 }
 
-void radar_cpu_pack(radar_backend *be, void *memory, radar_matrix *w, const radar_part *part) {
+void radar_cpu_pack(radar_backend *be, void *memory, radar_matrix *w, const radar_region *part) {
     struct radar_packed *p = memory;
     int64_t rows = part->row_end - part->row_begin, cols = part->col_end - part->col_begin,
             tiles = radar_ceil_div(rows, RADAR_TILE_ROWS);

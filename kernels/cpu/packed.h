@@ -17,7 +17,7 @@
 #include "kernels/quant.h"
 
 struct radar_packed {
-    radar_part part;
+    radar_region part;
     size_t tile_bytes;
     _Alignas(64) uint8_t tile[];
 };

@@ -448,7 +448,7 @@ static void instruction_sets_agree_to_the_bit(void **state) {
 static void check_packed(radar_cpu *cpu, radar_dtype type) {
     int64_t b = radar_matmul_column_block(type), cols = 3 * b;
     problem p = make_problem(type, cols, 16, false);
-    radar_part own = {16, 16 + ROWS, b, cols};
+    radar_region own = {16, 16 + ROWS, b, cols};
     size_t bytes = radar_cpu_pack_bytes(&cpu->base, &p.w, &own), row = row_bytes(type, 2 * b);
     bool pays = rounds_to_int8(cpu, type) && cpu->isa.avx2;
     if (!pays) {
@@ -487,7 +487,7 @@ static void packed_weights_give_the_bits_of_stored_ones_and_replace_them(void **
 static void check_outside(radar_cpu *cpu, radar_dtype type) {
     int64_t b = radar_matmul_column_block(type), cols = 2 * b;
     problem p = make_problem(type, cols, 0, false);
-    radar_part own = {0, 32, b, cols};
+    radar_region own = {0, 32, b, cols};
     size_t bytes = radar_cpu_pack_bytes(&cpu->base, &p.w, &own);
     if (bytes == 0) {
         free_problem(&p);

@@ -33,22 +33,23 @@ static bool take(size_t *end, size_t a, size_t b, size_t *begin) {
            radar_add(*end, bytes / 64 * 64, end);
 }
 
-static void layout_of(layout *l, const radar_backend_options *opt) {
-    bool ok, fast = opt->precision == RADAR_PRECISION_FAST;
-    bool bf16 = fast && radar_cpu_isa(opt->isa, &ok).bf16;
+/* bf16: the machine multiplies it. */
+static void layout_of(layout *l, const radar_backend_options *opt, bool bf16) {
+    bool fast = opt->precision == RADAR_PRECISION_FAST;
     size_t row = row_bytes_of(opt->max_cols), rows = (size_t)opt->max_rows, end = 0;
     *l = (layout){.rows_blocks = row / RADAR_QUANT * rows,
                   .panel_bytes = RADAR_TILE_SCRATCH(opt->max_cols)};
     bool fits = take(&end, fast ? rows : 0, row, &l->q) &&
                 take(&end, fast ? l->rows_blocks : 0, 4 * sizeof(float), &l->dx) &&
-                take(&end, bf16 ? rows : 0, row * sizeof(uint16_t), &l->x16) &&
+                take(&end, fast && bf16 ? rows : 0, row * sizeof(uint16_t), &l->x16) &&
                 take(&end, (size_t)opt->n_threads, l->panel_bytes, &l->panels);
     l->total = fits ? end : SIZE_MAX; /* which no allocation gives */
 }
 
 size_t radar_cpu_matmul_scratch(const radar_backend_options *opt) {
     layout l;
-    layout_of(&l, opt);
+    bool ok;
+    layout_of(&l, opt, radar_cpu_isa(opt->isa, &ok).bf16);
     return l.total;
 }
 
@@ -93,7 +94,7 @@ static range range_of(const call *c, path which) {
 
 static void prepare(call *c) {
     layout l;
-    layout_of(&l, &c->cpu->opt);
+    layout_of(&l, &c->cpu->opt, c->cpu->isa.bf16);
     uint8_t *base = c->cpu->scratch;
     c->r8 = range_of(c, PATH_INT8);
     c->r16 = range_of(c, PATH_BF16);

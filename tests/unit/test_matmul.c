@@ -14,7 +14,7 @@
 #include "runtime/sys.h"
 
 #define ROWS 37 /* two tiles and a short one */
-#define MAX_M 100
+#define MAX_M 64
 #define MAX_COLS 1024
 
 /* ---- a backend without its other operations ---- */
@@ -228,12 +228,10 @@ static bool rounds_to_bf16(const radar_cpu *cpu, radar_dtype type) {
     return cpu->opt.precision == RADAR_PRECISION_FAST && type == RADAR_BF16 && cpu->isa.bf16;
 }
 
-/* Half a step of x: max|x| / 254 of its block of 32 for int8, 2^-8 |x| for bf16. */
-static double x_error(const radar_cpu *cpu, radar_dtype type, const float *x, int64_t c) {
+/* Half a step of x: max|x| / 254 of the block of 32 from c on for int8, 2^-8 |x| for bf16. */
+static double int8_step(const float *x, int64_t c) {
     double max = 0;
-    if (rounds_to_bf16(cpu, type)) return fabs(x[c]) * 0x1p-8;
-    if (!rounds_to_int8(cpu, type)) return 0;
-    for (int64_t i = c / 32 * 32; i < c / 32 * 32 + 32; i++) max = fmax(max, fabs(x[i]));
+    for (int64_t i = c; i < c + 32; i++) max = fmax(max, fabs(x[i]));
     return max / 254;
 }
 
@@ -249,14 +247,18 @@ static answer reference(const radar_cpu *cpu, const radar_matmul_job *job, const
     double scale = 0, steps = (double)(job->col_end - job->col_begin) / 16 + 8;
     bool apart = has_min(w->type) && rounds_to_int8(cpu, w->type);
     answer a = {.value = job->bias ? job->bias[row] : 0};
+    bool int8 = rounds_to_int8(cpu, w->type), bf16 = rounds_to_bf16(cpu, w->type);
+    double half = 0;
     for (int64_t c = job->col_begin; c < job->col_end; c++) {
         int64_t at = job->x_begin + c - job->col_begin;
+        if (int8 && at % 32 == 0) half = int8_step(x, at);
+        if (bf16) half = fabs(x[at]) * 0x1p-8;
         double v = element(stored, w->type, c);
         /* d q and m are added apart */
         double m = apart ? fabs(quantised(stored, w->type, c).min) : 0;
         a.value += v * x[at];
         scale += (fabs(v) + 2 * m) * fabs(x[at]);
-        a.x_rounding += fabs(v) * x_error(cpu, w->type, x, at);
+        a.x_rounding += fabs(v) * half;
     }
     a.f32_rounding = (1.01 * scale + fabs(job->bias ? job->bias[row] : 0)) * steps * 0x1p-24;
     return a;
@@ -367,11 +369,11 @@ static void odd_widths_and_addresses_meet_the_reference(void **state) {
 }
 
 static void check_rows_alone(radar_cpu *cpu, radar_dtype type) {
-    static const int count[] = {2, 3, 5, 7, 8, 9, 64, 100};
+    static const int count[] = {2, 3, 5, 7, 8, 9, 64};
     int64_t cols = whole(type, 576);
     problem p = make_problem(type, cols, 2, false);
     radar_matmul_job job = {&p.w, 2, 2 + ROWS, 0, cols, 0, p.bias, want, ROWS};
-    for (int m = 0; m < MAX_M; m++) {
+    for (int m = 0; m < 64; m++) {
         job.out = want + m * ROWS;
         radar_cpu_matmul(&cpu->base, &job, 1, p.x + m * cols, (size_t)cols, 1);
     }
@@ -395,8 +397,8 @@ static void check_cut_and_threads(radar_cpu *cpu, radar_dtype type) {
     radar_matmul_job all = {&p.w, 0, ROWS, block, cols, 0, p.bias, want, ROWS};
     for (int M = 1; M <= 9; M += 4) {
         run(cpu, &p, &all, 1, M);
-        for (int threads = 1; threads <= 3; threads++)
-            for (int cut = 1; cut < ROWS; cut += 7) {
+        for (int threads = 1; threads <= 3; threads += 2)
+            for (int cut = 1; cut < ROWS; cut += 15) {
                 radar_cpu other = open_cpu(cpu->opt.precision, cpu->opt.isa, threads);
                 radar_matmul_job job[] = {all, all};
                 job[0].row_end = job[1].row_begin = cut;

@@ -30,10 +30,16 @@ typedef enum radar_precision {
 typedef struct radar_backend_options {
     int n_threads; /* >= 1 */
     radar_precision precision;
-    const char *isa; /* NULL = best the machine has; "avx512" or "plain" force one (tests) */
-    int max_rows;    /* largest M of a matmul */
-    int max_cols;    /* largest number of columns of a matrix */
+    const char
+        *isa;     /* NULL = best the machine has; "avx512", "avx2" or "plain" force one (tests) */
+    int max_rows; /* largest M of a matmul */
+    int max_cols; /* largest number of columns of a matrix */
 } radar_backend_options;
+
+/* Rows and columns of a matrix. */
+typedef struct radar_region {
+    int64_t row_begin, row_end, col_begin, col_end;
+} radar_region;
 
 /* One product of the shared input x [M, cols] with rows and columns of a stored matrix; see matmul.h. */
 typedef struct radar_matmul_job {
@@ -124,6 +130,9 @@ typedef struct radar_backend_ops {
                   int n); /* layer.h */
     void (*norm)(radar_backend *be, float *out, const float *x, const float *weight, float eps,
                  int64_t n, int width); /* norm.h */
+    /* matmul.h: bytes of a part of w as matmul reads it fastest, 0 where it is best as stored; and the copy */
+    size_t (*pack_bytes)(radar_backend *be, const radar_matrix *w, const radar_region *part);
+    void (*pack)(radar_backend *be, void *memory, radar_matrix *w, const radar_region *part);
     void (*matmul)(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x,
                    size_t x_stride, int M); /* matmul.h */
     void (*rope)(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style, int M,

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "kernels/quant.h"
 #include "runtime/base.h"
 
 const char *radar_dtype_name(radar_dtype type) {
@@ -39,26 +40,16 @@ static uint16_t load_u16(const uint8_t *p) {
 
 static float load_f16(const uint8_t *p) { return radar_f16_to_f32(load_u16(p)); }
 
-static void q8_0(float *out, const uint8_t *block) {
-    float d = load_f16(block);
-    for (int i = 0; i < 32; i++) out[i] = d * (float)(int8_t)block[2 + i];
-}
-
-/* w = d (q - 8): d has 11 bits and q - 8 has 4, the product is exact. */
-static void q4_0(float *out, const uint8_t *block) {
-    float d = load_f16(block);
-    for (int i = 0; i < 16; i++) {
-        out[i] = d * (float)((block[2 + i] & 15) - 8);
-        out[i + 16] = d * (float)((block[2 + i] >> 4) - 8);
-    }
-}
-
-/* w = d q + m: the product is exact, so the sum is rounded once. */
-static void q4_1(float *out, const uint8_t *block) {
-    float d = load_f16(block), m = load_f16(block + 2);
-    for (int i = 0; i < 16; i++) {
-        out[i] = d * (float)(block[4 + i] & 15) + m;
-        out[i + 16] = d * (float)(block[4 + i] >> 4) + m;
+/* d scale q is exact in f32, so a minimum costs the only rounding. */
+static void quantised(float *out, radar_dtype type, const uint8_t *row, int64_t blocks) {
+    bool has_min = radar_quant_has_min(type);
+    for (int64_t b = 0; b < blocks; b++, out += RADAR_QUANT) {
+        radar_quant w;
+        radar_quant_read(&w, type, row, b);
+        for (int i = 0; i < RADAR_QUANT; i++) {
+            float exact = w.d * (float)w.scale[i / 16] * (float)w.q[i];
+            out[i] = has_min ? exact + w.m * (float)w.min : exact;
+        }
     }
 }
 
@@ -66,26 +57,12 @@ void radar_dequantize(float *out, radar_dtype type, const void *row, int64_t beg
     int64_t block = radar_dtype_block(type), n = end - begin;
     size_t bytes = radar_dtype_block_bytes(type);
     const uint8_t *p = (const uint8_t *)row + (size_t)(begin / block) * bytes;
-    switch (type) {
-    case RADAR_F32:
-        memcpy(out, p, (size_t)n * sizeof *out);
-        break;
-    case RADAR_F16:
+    if (radar_quantised(type))
+        quantised(out, type, p, n / RADAR_QUANT);
+    else if (type == RADAR_F16)
         for (int64_t i = 0; i < n; i++) out[i] = load_f16(p + 2 * i);
-        break;
-    case RADAR_BF16:
+    else if (type == RADAR_BF16)
         for (int64_t i = 0; i < n; i++) out[i] = radar_bf16_to_f32(load_u16(p + 2 * i));
-        break;
-    case RADAR_Q8_0:
-        for (int64_t i = 0; i < n; i += 32, p += bytes) q8_0(out + i, p);
-        break;
-    case RADAR_Q4_0:
-        for (int64_t i = 0; i < n; i += 32, p += bytes) q4_0(out + i, p);
-        break;
-    case RADAR_Q4_1:
-        for (int64_t i = 0; i < n; i += 32, p += bytes) q4_1(out + i, p);
-        break;
-    case RADAR_DTYPE_COUNT:
-        break;
-    }
+    else
+        memcpy(out, p, (size_t)n * sizeof *out);
 }

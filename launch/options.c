@@ -255,7 +255,7 @@ const launch_option_row launch_option_table[] = {
            "where it is computed"),
     CHOICE("precision", precision, ATTENDS, "fast|exact", NULL, NULL,
            "fast: activations may be rounded per block; exact: f32 activations, exact weights"),
-    CHOICE("isa", isa, ATTENDS | LAUNCH_PLACE, "plain|avx512", NULL, "the best there is",
+    CHOICE("isa", isa, ATTENDS | LAUNCH_PLACE, "plain|avx2|avx512", NULL, "the best there is",
            "instruction set (diagnostics)"),
     NUMBER("shards", 0, shards, ATTENDS, 1, 64, NULL,
            "pieces the work is cut into, a power of two, at least the ranks"),

@@ -89,7 +89,8 @@ static radar_status keep_options(radar_engine *e, const radar_engine_options *op
                             opt->rope_scaling, " none linear yarn dynamic llama3 ", err),
                   fail);
     if (opt->isa)
-        RADAR_TRY(st, keep_name(e->isa, &e->opt.isa, "isa", opt->isa, " plain avx512 ", err), fail);
+        RADAR_TRY(st, keep_name(e->isa, &e->opt.isa, "isa", opt->isa, " plain avx2 avx512 ", err),
+                  fail);
     if (e->opt.threads == 0) e->opt.threads = radar_cores();
     e->model_path = copy_string(opt->model);
     e->tokenizer_path = opt->tokenizer ? copy_string(opt->tokenizer) : NULL;
@@ -172,7 +173,8 @@ static radar_status open_backend(radar_engine *e, radar_error *err) {
     for (const radar_backend_ops *const *ops = radar_backends; *ops; ops++)
         if (strcmp(e->opt.backend, "auto") == 0 || strcmp(e->opt.backend, (*ops)->name) == 0) {
             radar_status st = (*ops)->open(&e->be, &opt, err);
-            return st == RADAR_OK ? radar_workspace_open(e, err) : st;
+            if (st == RADAR_OK) st = radar_workspace_open(e, err);
+            return st == RADAR_OK ? radar_weights_open(e, err) : st;
         }
     return radar_fail(err, RADAR_ERR_CONFIG, "--backend '%s': not in this build; use auto or cpu",
                       e->opt.backend);
@@ -235,6 +237,7 @@ fail:
 void radar_engine_close(radar_engine *e) {
     if (!e) return;
     if (e->be) {
+        radar_weights_close(e);
         radar_workspace_close(e);
         e->be->ops->close(e->be);
     }

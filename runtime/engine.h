@@ -52,10 +52,13 @@ struct radar_engine {
     radar_backend *be;
     radar_profiler profiler;
     radar_workspace ws;
-    int64_t inner_block;            /* columns at which every layer's down may be cut */
-    int64_t inner_begin, inner_end; /* own columns of down */
-    int64_t step;                   /* forward passes so far: ranks out of order are noticed */
-    bool stop;                      /* the progress callback asked for it */
+    void *
+        packed; /* own part of the weights, in the order of the kernels; NULL: they are read as stored */
+    size_t packed_bytes, packed_end; /* of all of it, and of what is filled */
+    int64_t inner_block;             /* columns at which every layer's down may be cut */
+    int64_t inner_begin, inner_end;  /* own columns of down */
+    int64_t step;                    /* forward passes so far: ranks out of order are noticed */
+    bool stop;                       /* the progress callback asked for it */
     radar_error err;
 };
 
@@ -133,6 +136,9 @@ radar_status radar_session_check_memory(const radar_session *s, const radar_rank
 
 radar_status radar_workspace_open(radar_engine *e, radar_error *err);
 void radar_workspace_close(radar_engine *e);
+/* [this rank] Packs own weights (weights.c); the workspace, which cuts them, is there already. */
+radar_status radar_weights_open(radar_engine *e, radar_error *err);
+void radar_weights_close(radar_engine *e);
 
 /* Rows of a pass at most: a chunk of prefill, or a batch under the session's own attention. */
 static inline int radar_pass_rows(const radar_engine *e) {

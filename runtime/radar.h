@@ -37,7 +37,7 @@ typedef struct radar_engine_options {
     const char *tokenizer; /* a tokenizer.json to use instead; NULL = the model's own */
     const char *backend;   /* "auto", "cpu" */
     const char *precision; /* "fast": activations may be rounded per block; "exact": all in f32 */
-    const char *isa;       /* NULL = best; "plain", "avx512" (diagnostics) */
+    const char *isa;       /* NULL = best; "plain", "avx2", "avx512" (diagnostics) */
     int threads;           /* per rank; 0 = the cores this process may use */
     int shards;            /* N, a power of two, >= ranks */
     int stripe;            /* tokens dealt to a shard at a time, a multiple of 64 */

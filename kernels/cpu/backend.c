@@ -35,8 +35,10 @@ static radar_status cpu_open(radar_backend **out, const radar_backend_options *o
                        .scratch = scratch,
                        .scratch_bytes = bytes};
     snprintf(cpu->description, sizeof cpu->description, "cpu (%s%s), %d thread%s",
-             isa.avx512 ? "avx512, vnni" : "plain C", isa.bf16 ? ", bf16" : "", opt->n_threads,
-             opt->n_threads == 1 ? "" : "s");
+             isa.avx512 ? "avx512, vnni"
+             : isa.avx2 ? "avx2"
+                        : "plain C",
+             isa.bf16 ? ", bf16" : "", opt->n_threads, opt->n_threads == 1 ? "" : "s");
     *out = &cpu->base;
     return RADAR_OK;
 }
@@ -64,6 +66,8 @@ const radar_backend_ops radar_cpu_backend = {
     .release = cpu_release,
     .embed = radar_cpu_embed,
     .norm = radar_cpu_norm,
+    .pack_bytes = radar_cpu_pack_bytes,
+    .pack = radar_cpu_pack,
     .matmul = radar_cpu_matmul,
     .rope = radar_cpu_rope,
     .gate = radar_cpu_gate,

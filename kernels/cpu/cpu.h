@@ -24,6 +24,8 @@ void radar_cpu_embed(radar_backend *be, float *out, const radar_matrix *w, const
                      int n);
 void radar_cpu_norm(radar_backend *be, float *out, const float *x, const float *weight, float eps,
                     int64_t n, int width);
+size_t radar_cpu_pack_bytes(radar_backend *be, const radar_matrix *w, const radar_region *part);
+void radar_cpu_pack(radar_backend *be, void *memory, radar_matrix *w, const radar_region *part);
 void radar_cpu_matmul(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x,
                       size_t x_stride, int M);
 void radar_cpu_rope(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style,

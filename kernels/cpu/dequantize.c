@@ -21,6 +21,13 @@ RADAR_AVX512 static void f16_avx512(float *out, const uint8_t *p, int64_t n) {
     }
 }
 
+RADAR_AVX2 static void f16_avx2(float *out, const uint8_t *p, int64_t n) {
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 2 * i))));
+    radar_dequantize(out + i, RADAR_F16, p, i, n);
+}
+
 RADAR_AVX512 static void bf16_avx512(float *out, const uint8_t *p, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
         __mmask16 k = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
@@ -63,7 +70,11 @@ void radar_cpu_dequantize(radar_isa isa, float *out, radar_dtype type, const voi
     int64_t n = end - begin;
     const uint8_t *p = (const uint8_t *)row +
                        (size_t)(begin / radar_dtype_block(type)) * radar_dtype_block_bytes(type);
-    if (!isa.avx512 || type == RADAR_F32)
+    bool vectors = isa.avx512 && (type == RADAR_F16 || type == RADAR_BF16 || type == RADAR_Q8_0 ||
+                                  type == RADAR_Q4_0 || type == RADAR_Q4_1);
+    if (isa.avx2 && !isa.avx512 && type == RADAR_F16)
+        f16_avx2(out, p, n);
+    else if (!vectors)
         radar_dequantize(out, type, row, begin, end);
     else if (type == RADAR_F16)
         f16_avx512(out, p, n);

@@ -5,22 +5,22 @@
 #include <omp.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/packed.h"
 #include "kernels/cpu/tile.h"
 
-#define FEW_ROWS \
-    4 /* up to here the weights are streamed: tiles in order, the same share for every thread */
-#define QUANT 32 /* columns of one block, of weights as of x */
+/* Up to here the weights are streamed: tiles in order, the same share for every thread. */
+#define FEW_ROWS 8
 
 int radar_matmul_column_block(radar_dtype type) {
-    (void)type;
-    return QUANT;
+    int block = radar_dtype_block(type);
+    return block > RADAR_QUANT ? block : RADAR_QUANT;
 }
 
-/* ---- scratch: {q, dx, dx_sum, neg_sum} of x8, x16, then one panel per thread ---- */
+/* ---- scratch: {q, dx, dx_sum, neg_sum, neg_half} of x8, x16, then one panel per thread ---- */
 
 typedef struct layout {
     size_t q, dx, x16, panels, panel_bytes, total;
-    size_t rows_blocks; /* elements of dx, dx_sum, neg_sum each */
+    size_t rows_blocks; /* elements of dx, dx_sum, neg_sum, neg_half each */
 } layout;
 
 /* A line more than a row, so that rows of 4096 do not all fall into the same cache set. */
@@ -33,22 +33,23 @@ static bool take(size_t *end, size_t a, size_t b, size_t *begin) {
            radar_add(*end, bytes / 64 * 64, end);
 }
 
-static void layout_of(layout *l, const radar_backend_options *opt) {
-    bool ok, fast = opt->precision == RADAR_PRECISION_FAST;
-    bool bf16 = fast && radar_cpu_isa(opt->isa, &ok).bf16;
+/* bf16: the machine multiplies it. */
+static void layout_of(layout *l, const radar_backend_options *opt, bool bf16) {
+    bool fast = opt->precision == RADAR_PRECISION_FAST;
     size_t row = row_bytes_of(opt->max_cols), rows = (size_t)opt->max_rows, end = 0;
-    *l = (layout){.rows_blocks = row / QUANT * rows,
+    *l = (layout){.rows_blocks = row / RADAR_QUANT * rows,
                   .panel_bytes = RADAR_TILE_SCRATCH(opt->max_cols)};
     bool fits = take(&end, fast ? rows : 0, row, &l->q) &&
-                take(&end, fast ? l->rows_blocks : 0, 3 * sizeof(float), &l->dx) &&
-                take(&end, bf16 ? rows : 0, row * sizeof(uint16_t), &l->x16) &&
+                take(&end, fast ? l->rows_blocks : 0, 4 * sizeof(float), &l->dx) &&
+                take(&end, fast && bf16 ? rows : 0, row * sizeof(uint16_t), &l->x16) &&
                 take(&end, (size_t)opt->n_threads, l->panel_bytes, &l->panels);
     l->total = fits ? end : SIZE_MAX; /* which no allocation gives */
 }
 
 size_t radar_cpu_matmul_scratch(const radar_backend_options *opt) {
     layout l;
-    layout_of(&l, opt);
+    bool ok;
+    layout_of(&l, opt, radar_cpu_isa(opt->isa, &ok).bf16);
     return l.total;
 }
 
@@ -75,7 +76,7 @@ typedef struct call {
 
 static path path_of(const radar_cpu *cpu, radar_dtype type) {
     if (cpu->opt.precision != RADAR_PRECISION_FAST) return PATH_F32;
-    if (type == RADAR_Q8_0 || type == RADAR_Q4_0 || type == RADAR_Q4_1) return PATH_INT8;
+    if (radar_quantised(type)) return PATH_INT8;
     return type == RADAR_BF16 && cpu->isa.bf16 ? PATH_BF16 : PATH_F32;
 }
 
@@ -93,21 +94,22 @@ static range range_of(const call *c, path which) {
 
 static void prepare(call *c) {
     layout l;
-    layout_of(&l, &c->cpu->opt);
+    layout_of(&l, &c->cpu->opt, c->cpu->isa.bf16);
     uint8_t *base = c->cpu->scratch;
     c->r8 = range_of(c, PATH_INT8);
     c->r16 = range_of(c, PATH_BF16);
     assert(c->M <= c->cpu->opt.max_rows);
-    assert(c->r8.begin % QUANT == 0 && c->r8.end % QUANT == 0);
+    assert(c->r8.begin % RADAR_QUANT == 0 && c->r8.end % RADAR_QUANT == 0);
     assert(c->r8.end - c->r8.begin <= c->cpu->opt.max_cols &&
            c->r16.end - c->r16.begin <= c->cpu->opt.max_cols);
     size_t row = row_bytes_of(c->r8.end - c->r8.begin);
     c->x8 = (radar_x8){.q = (int8_t *)(base + l.q),
                        .dx = (float *)(base + l.dx),
                        .q_stride = row,
-                       .b_stride = row / QUANT};
+                       .b_stride = row / RADAR_QUANT};
     c->x8.dx_sum = c->x8.dx + l.rows_blocks;
     c->x8.neg_sum = (int32_t *)(c->x8.dx_sum + l.rows_blocks);
+    c->x8.neg_half = c->x8.neg_sum + l.rows_blocks;
     c->x16 = (radar_x16){(uint16_t *)(base + l.x16), row_bytes_of(c->r16.end - c->r16.begin)};
     c->panels = base + l.panels;
     c->panel_bytes = l.panel_bytes;
@@ -118,6 +120,17 @@ static void round_row(const call *c, int m) {
     if (c->r8.end)
         radar_round_int8(c->cpu->isa, &c->x8, m, x + c->r8.begin, c->r8.end - c->r8.begin);
     if (c->r16.end) radar_round_bf16(&c->x16, m, x + c->r16.begin, c->r16.end - c->r16.begin);
+}
+
+/* Where a job's tile lies in what was packed; NULL: not all of it was, or no tile begins there. */
+static const uint8_t *packed_tile(const radar_matmul_job *job, int64_t row) {
+    const struct radar_packed *p = job->w->packed;
+    if (!p || row < p->part.row_begin || job->row_end > p->part.row_end ||
+        job->col_begin < p->part.col_begin || job->col_end > p->part.col_end ||
+        (row - p->part.row_begin) % RADAR_TILE_ROWS)
+        return NULL;
+    return p->tile + (size_t)((row - p->part.row_begin) / RADAR_TILE_ROWS) * p->tile_bytes +
+           radar_packed_bytes(job->w->type, job->col_begin - p->part.col_begin);
 }
 
 static void run_tile(const call *c, const radar_matmul_job *job, int64_t index) {
@@ -131,6 +144,7 @@ static void run_tile(const call *c, const radar_matmul_job *job, int64_t index) 
         .cols = job->col_end - job->col_begin,
         .w = (const uint8_t *)w->data + (size_t)row * w->row_bytes + skip,
         .stride = w->row_bytes,
+        .packed = packed_tile(job, row),
         .below = radar_max64(left - RADAR_TILE_ROWS, 0),
         .bias = job->bias ? job->bias + row : NULL,
         .out = job->out + (row - job->row_begin),
@@ -140,9 +154,9 @@ static void run_tile(const call *c, const radar_matmul_job *job, int64_t index) 
     void *scratch = c->panels + (size_t)omp_get_thread_num() * c->panel_bytes;
     path which = path_of(c->cpu, w->type);
     if (which == PATH_INT8) {
-        size_t at = t.cols > 0 ? (size_t)(job->x_begin - c->r8.begin) : 0, b = at / QUANT;
+        size_t at = t.cols > 0 ? (size_t)(job->x_begin - c->r8.begin) : 0, b = at / RADAR_QUANT;
         radar_x8 x8 = c->x8;
-        x8.q += at, x8.dx += b, x8.dx_sum += b, x8.neg_sum += b;
+        x8.q += at, x8.dx += b, x8.dx_sum += b, x8.neg_sum += b, x8.neg_half += b;
         radar_tile_int8(c->cpu->isa, &t, &x8, scratch);
     } else if (which == PATH_BF16) {
         size_t at = t.cols > 0 ? (size_t)(job->x_begin - c->r16.begin) : 0;

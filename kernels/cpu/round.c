@@ -30,11 +30,12 @@ static inline float factor_of(float max) {
 
 static inline float scale_of(float max) { return max < TINY ? 0.0f : max / 127.0f; }
 
-static void block_done(const radar_x8 *x8, size_t at, float max, int32_t sum) {
+static void block_done(const radar_x8 *x8, size_t at, float max, int32_t half, int32_t sum) {
     float dx = scale_of(max);
     x8->dx[at] = dx;
     x8->dx_sum[at] = dx * (float)sum;
     x8->neg_sum[at] = -sum;
+    x8->neg_half[at] = -half;
 }
 
 static void round_plain(const radar_x8 *x8, int m, const float *x, int64_t cols) {
@@ -42,13 +43,14 @@ static void round_plain(const radar_x8 *x8, int m, const float *x, int64_t cols)
     size_t at = (size_t)m * x8->b_stride;
     for (int64_t c = 0; c < cols; c += BLOCK, at++) {
         float max = largest(x + c), factor = factor_of(max);
-        int32_t sum = 0;
+        int32_t half = 0, sum = 0;
         for (int i = 0; i < BLOCK; i++) {
+            if (i == BLOCK / 2) half = sum;
             float v = factor > 0.0f ? (x[c + i] * factor + ROUND) - ROUND : 0.0f;
             q[c + i] = (int8_t)v;
             sum += q[c + i];
         }
-        block_done(x8, at, max, sum);
+        block_done(x8, at, max, half, sum);
     }
 }
 
@@ -69,7 +71,8 @@ RADAR_AVX512 static void round_avx512(const radar_x8 *x8, int m, const float *x,
         __m512i qb = _mm512_maskz_cvtps_epi32(keep, _mm512_mul_ps(b, factor));
         _mm_storeu_si128((__m128i *)(q + c), _mm512_cvtepi32_epi8(qa));
         _mm_storeu_si128((__m128i *)(q + c + 16), _mm512_cvtepi32_epi8(qb));
-        block_done(x8, at, max, _mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb)));
+        int32_t half = _mm512_reduce_add_epi32(qa);
+        block_done(x8, at, max, half, half + _mm512_reduce_add_epi32(qb));
     }
 }
 

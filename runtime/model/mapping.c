@@ -90,3 +90,7 @@ void radar_mapping_close(radar_mapping *m) {
     if (m->mapped) munmap((void *)(uintptr_t)m->data, m->bytes);
     *m = (radar_mapping){0};
 }
+
+void radar_mapping_rest(const radar_mapping *m) {
+    if (m->mapped) madvise((void *)(uintptr_t)m->data, m->bytes, MADV_DONTNEED);
+}

@@ -112,7 +112,7 @@ static radar_status find(const radar_tensor **out, loader *l, const char *name,
     if (!t->supported)
         return radar_fail(l->err, RADAR_ERR_DATA,
                           "%s: tensor %s is %s: not supported yet; use a file in F32, F16, BF16, "
-                          "Q8_0, Q4_0 or Q4_1",
+                          "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K",
                           file_of(l, t), name, t->type_name);
     l->used[t - radar_tensorfile_at(l->tf, 0)] = true;
     *out = t;
@@ -125,7 +125,11 @@ static radar_status load_matrix(radar_matrix *out, loader *l, const char *name, 
     int64_t dim[2] = {size_of(&l->m->config, rows), size_of(&l->m->config, cols)};
     radar_status st = find(&t, l, name, RADAR_REQUIRED, dim, 2);
     if (st != RADAR_OK) return st;
-    *out = (radar_matrix){t->type, dim[0], dim[1], t->data, t->bytes / (size_t)dim[0]};
+    *out = (radar_matrix){.type = t->type,
+                          .rows = dim[0],
+                          .cols = dim[1],
+                          .data = t->data,
+                          .row_bytes = t->bytes / (size_t)dim[0]};
     return RADAR_OK;
 }
 

@@ -150,6 +150,10 @@ void radar_tensorfile_close(radar_tensorfile *tf) {
     radar_free(tf);
 }
 
+void radar_tensorfile_rest(const radar_tensorfile *tf) {
+    for (size_t i = 0; i < tf->n_parts; i++) radar_mapping_rest(&tf->part[i].map);
+}
+
 /* ---- facts ---- */
 
 bool radar_tensorfile_is_gguf(const radar_tensorfile *tf) { return tf->gguf; }

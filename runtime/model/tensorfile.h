@@ -29,6 +29,9 @@ typedef struct radar_tensorfile radar_tensorfile;
 radar_status radar_tensorfile_open(radar_tensorfile **out, const char *path, radar_error *err);
 void radar_tensorfile_close(radar_tensorfile *tf); /* [this rank] NULL is fine */
 
+/* [this rank] Lets the pages of the map leave this process's memory; reading them again brings them back from the file. */
+void radar_tensorfile_rest(const radar_tensorfile *tf);
+
 bool radar_tensorfile_is_gguf(const radar_tensorfile *tf);
 const char *radar_tensorfile_path(const radar_tensorfile *tf); /* as opened */
 uint64_t radar_tensorfile_bytes(const radar_tensorfile *tf);   /* of all files together */

@@ -27,6 +27,8 @@ typedef struct radar_mapping {
 /* Maps a regular, non-empty file; anything else is refused without being read. */
 radar_status radar_mapping_open(radar_mapping *m, const char *path, radar_error *err);
 void radar_mapping_close(radar_mapping *m);
+/* Gives the pages back to the system until they are read again; a refusal changes nothing. */
+void radar_mapping_rest(const radar_mapping *m);
 /* The end of a long path, so that a message keeps its fact. */
 const char *radar_path_tail(const char *path);
 /* folder/name as a new string; NULL without memory. */

@@ -69,7 +69,7 @@ done <<'T'
 --backend gpu auto|cpu
 --precision half fast|exact
 --kv-type q4 f32|f16|bf16
---isa sse plain|avx512
+--isa sse plain|avx2|avx512
 --shards 0 from 1 to 64
 --shards 3 power of two
 --shards 128 from 1 to 64

@@ -46,7 +46,20 @@ static inline void drop(blob *b) {
 /* ---- GGUF ---- */
 
 enum { U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 }; /* value types */
-enum { T_F32 = 0, T_F16 = 1, T_Q4_0 = 2, T_Q4_1 = 3, T_Q8_0 = 8, T_Q4_K = 12, T_BF16 = 30 };
+enum {
+    T_F32 = 0,
+    T_F16 = 1,
+    T_Q4_0 = 2,
+    T_Q4_1 = 3,
+    T_Q5_0 = 6,
+    T_Q5_1 = 7,
+    T_Q8_0 = 8,
+    T_Q3_K = 11,
+    T_Q4_K = 12,
+    T_Q5_K = 13,
+    T_Q6_K = 14,
+    T_BF16 = 30
+};
 
 /* A file in its parts; a test may bend any of them before gguf_bytes puts them together. */
 typedef struct gguf {
@@ -102,9 +115,12 @@ static inline void put_values(blob *b, uint32_t type, size_t bytes) {
 /* A tensor with its data; rows 0: a vector. */
 static inline void gguf_tensor(gguf *g, const char *name, uint64_t rows, uint64_t cols,
                                uint32_t type) {
-    static const size_t block[31] = {[T_Q4_0] = 32, [T_Q4_1] = 32, [T_Q8_0] = 32, [T_Q4_K] = 256};
-    static const size_t size[31] = {[T_F32] = 4,   [T_F16] = 2,   [T_BF16] = 2,  [T_Q4_0] = 18,
-                                    [T_Q4_1] = 20, [T_Q8_0] = 34, [T_Q4_K] = 144};
+    static const size_t block[31] = {
+        [T_Q4_0] = 32,  [T_Q4_1] = 32,  [T_Q5_0] = 32,  [T_Q5_1] = 32, [T_Q8_0] = 32,
+        [T_Q3_K] = 256, [T_Q4_K] = 256, [T_Q5_K] = 256, [T_Q6_K] = 256};
+    static const size_t size[31] = {[T_F32] = 4,    [T_F16] = 2,    [T_BF16] = 2,   [T_Q4_0] = 18,
+                                    [T_Q4_1] = 20,  [T_Q5_0] = 22,  [T_Q5_1] = 24,  [T_Q8_0] = 34,
+                                    [T_Q3_K] = 110, [T_Q4_K] = 144, [T_Q5_K] = 176, [T_Q6_K] = 210};
     uint64_t dim[2] = {cols, rows};
     size_t per = block[type] ? block[type] : 1;
     put_zeros(&g->data, (g->alignment - g->data.n % g->alignment) % g->alignment);

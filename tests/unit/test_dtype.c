@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,6 +20,7 @@
 
 #define MODEL "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 #define GOLDEN "tests/golden/gguf-smollm2.json"
+#define QUANTS "tests/golden/quants.json"
 
 static void names_and_sizes_are_those_of_gguf(void **state) {
     (void)state;
@@ -28,11 +30,20 @@ static void names_and_sizes_are_those_of_gguf(void **state) {
     assert_int_equal(radar_dtype_block(RADAR_Q8_0), 32);
     assert_int_equal(radar_dtype_block_bytes(RADAR_Q8_0), 34);
     assert_int_equal(radar_dtype_block_bytes(RADAR_Q4_0), 18);
+    assert_int_equal(radar_dtype_block_bytes(RADAR_Q5_0), 22);
+    assert_int_equal(radar_dtype_block_bytes(RADAR_Q5_1), 24);
+    assert_int_equal(radar_dtype_block(RADAR_Q5_1), 32);
+    assert_int_equal(radar_dtype_block(RADAR_Q4_K), 256);
+    assert_int_equal(radar_dtype_block_bytes(RADAR_Q4_K), 144);
+    assert_int_equal(radar_dtype_block_bytes(RADAR_Q5_K), 176);
+    assert_int_equal(radar_dtype_block_bytes(RADAR_Q6_K), 210);
+    assert_string_equal(radar_dtype_name(RADAR_Q6_K), "Q6_K");
 }
 
 /* With vectors (where the machine has them) and without, at an odd address; the same bits. */
 static void dequantize_twice(float *out, radar_dtype type, const uint8_t *row, int64_t begin,
                              int64_t end) {
+    static const char *const isa[] = {NULL, "avx2"};
     bool ok;
     size_t n = (size_t)(end - begin),
            bytes = radar_dtype_block_bytes(type) * (size_t)(end / radar_dtype_block(type));
@@ -41,8 +52,10 @@ static void dequantize_twice(float *out, radar_dtype type, const uint8_t *row, i
     assert_true(other && odd);
     memcpy(odd + 1, row, bytes);
     radar_dequantize(out, type, row, begin, end);
-    radar_cpu_dequantize(radar_cpu_isa(NULL, &ok), other, type, odd + 1, begin, end);
-    assert_memory_equal(out, other, n * sizeof *out);
+    for (int i = 0; i < 2; i++) {
+        radar_cpu_dequantize(radar_cpu_isa(isa[i], &ok), other, type, odd + 1, begin, end);
+        assert_memory_equal(out, other, n * sizeof *out);
+    }
     free(odd);
     free(other);
 }
@@ -102,6 +115,49 @@ static void float_types_are_read_exactly_at_any_width(void **state) {
     }
 }
 
+/* ---- types the demo model does not have ---- */
+
+static radar_dtype type_named(const char *name) {
+    int type = 0;
+    while (type < RADAR_DTYPE_COUNT && strcmp(radar_dtype_name((radar_dtype)type), name)) type++;
+    assert_true(type < RADAR_DTYPE_COUNT);
+    return (radar_dtype)type;
+}
+
+static size_t unhex(uint8_t *out, size_t room, const json_t *hex) {
+    const char *s = json_string_value(hex);
+    size_t n = json_string_length(hex) / 2;
+    assert_true(s && n <= room);
+    for (size_t i = 0; i < n; i++) {
+        unsigned byte;
+        assert_int_equal(sscanf(s + 2 * i, "%2x", &byte), 1);
+        out[i] = (uint8_t)byte;
+    }
+    return n;
+}
+
+static void blocks_of_every_type_match_golden_data_to_the_bit(void **state) {
+    (void)state;
+    static uint8_t stored[512], bits[2048];
+    float out[512];
+    const char *name;
+    json_t *golden = json_load_file(QUANTS, 0, NULL), *types = json_object_get(golden, "types"), *t;
+    assert_int_equal(json_object_size(types), 5);
+    json_object_foreach(types, name, t) {
+        radar_dtype type = type_named(name);
+        size_t bytes = unhex(stored, sizeof stored, json_object_get(t, "bytes")),
+               want = unhex(bits, sizeof bits, json_object_get(t, "f32"));
+        int64_t block = radar_dtype_block(type);
+        assert_int_equal(bytes, 2 * radar_dtype_block_bytes(type));
+        assert_int_equal(want, 2 * (size_t)block * sizeof *out);
+        dequantize_twice(out, type, stored, 0, 2 * block);
+        assert_memory_equal(out, bits, want);
+        dequantize_twice(out, type, stored, block, 2 * block);
+        assert_memory_equal(out, bits + want / 2, want / 2);
+    }
+    json_decref(golden);
+}
+
 /* ---- the demo model ---- */
 
 static const uint8_t *map_model(size_t *bytes) {
@@ -116,13 +172,6 @@ static const uint8_t *map_model(size_t *bytes) {
     close(fd);
     assert_true(map != MAP_FAILED);
     return map;
-}
-
-static radar_dtype type_named(const char *name) {
-    int type = 0;
-    while (type < RADAR_DTYPE_COUNT && strcmp(radar_dtype_name((radar_dtype)type), name)) type++;
-    assert_true(type < RADAR_DTYPE_COUNT);
-    return (radar_dtype)type;
 }
 
 static size_t offset_of(const json_t *golden, const char *name) {
@@ -184,6 +233,7 @@ int main(void) {
         cmocka_unit_test(every_byte_of_q8_0_is_signed),
         cmocka_unit_test(nibbles_lie_in_halves),
         cmocka_unit_test(float_types_are_read_exactly_at_any_width),
+        cmocka_unit_test(blocks_of_every_type_match_golden_data_to_the_bit),
         cmocka_unit_test(tensors_of_the_demo_model_match_golden_data),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

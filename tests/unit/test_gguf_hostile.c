@@ -183,6 +183,9 @@ static gguf dims_wrap(void) {
 static gguf dims_wrap_by_type(void) { return entry("x", 1, ((uint64_t)1 << 62) + 4, 1, T_F32, 0); }
 static gguf dims_wrap_by_block(void) { return entry("x", 2, 32, ((uint64_t)1 << 60), T_Q8_0, 0); }
 static gguf part_of_a_block(void) { return entry("x", 1, 33, 1, T_Q8_0, 0); }
+static gguf part_of_a_q5_block(void) { return entry("x", 1, 48, 1, T_Q5_1, 0); }
+static gguf part_of_a_k_block(void) { return entry("x", 2, 576, 2, T_Q4_K, 0); }
+static gguf k_rows_past_the_end(void) { return entry("x", 2, 256, 3, T_Q6_K, 0); }
 static gguf removed_type(void) { return entry("x", 1, 32, 1, 4, 0); }
 static gguf unknown_type(void) { return entry("x", 1, 32, 1, 1000, 0); }
 static gguf type_negative(void) { return entry("x", 1, 32, 1, (uint32_t)-1, 0); }
@@ -298,6 +301,9 @@ static const struct {
     ROW(dims_wrap_by_type, "more bytes than a size holds"),
     ROW(dims_wrap_by_block, "more bytes than a size holds"),
     ROW(part_of_a_block, "no multiple of the 32"),
+    ROW(part_of_a_q5_block, "no multiple of the 32"),
+    ROW(part_of_a_k_block, "rows of 576 elements are no multiple of the 256 in a block of Q4_K"),
+    ROW(k_rows_past_the_end, "truncated: tensor x needs 630 bytes"),
     ROW(removed_type, "unknown type 4"),
     ROW(unknown_type, "unknown type 1000"),
     ROW(type_negative, "unknown type 4294967295"),

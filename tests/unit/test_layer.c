@@ -67,6 +67,9 @@ static void unknown_instruction_sets_are_refused(void **state) {
     assert_true(ok && (best.avx512 || !best.bf16));
     radar_cpu_isa("avx512", &ok);
     assert_int_equal(ok, best.avx512);
+    radar_isa avx2 = radar_cpu_isa("avx2", &ok);
+    assert_true(ok == avx2.avx2 && avx2.avx2 == best.avx2 && !avx2.avx512 && !avx2.bf16);
+    assert_true(!plain.avx2 && plain.fma == best.fma && (best.avx2 || !best.avx512));
 }
 
 /* ---- exp ---- */
@@ -241,18 +244,18 @@ static void run_embed(radar_backend *be) { radar_cpu_embed(be, out, &table, toke
 
 static void embed_gives_the_exact_rows_of_every_type(void **state) {
     (void)state;
-    static uint8_t stored[8 * 96 * 4 + 1];
+    static uint8_t stored[8 * 256 * 4 + 1];
     for (int type = 0; type < RADAR_DTYPE_COUNT; type++) {
-        size_t row = 96 / (size_t)radar_dtype_block((radar_dtype)type) *
-                     radar_dtype_block_bytes((radar_dtype)type);
+        int block = radar_dtype_block((radar_dtype)type), cols = block > 96 ? block : 96;
+        size_t row = (size_t)(cols / block) * radar_dtype_block_bytes((radar_dtype)type);
         for (size_t i = 0; i < sizeof stored; i++)
             stored[i] = (uint8_t)(i * 89 % 97); /* exponents stay finite */
-        table = (radar_matrix){(radar_dtype)type, 8, 96, stored + 1, row};
-        same_on_all(run_embed, 4 * 96);
+        table = (radar_matrix){(radar_dtype)type, 8, cols, stored + 1, row, NULL};
+        same_on_all(run_embed, 4 * cols);
         for (int i = 0; i < 4; i++) {
-            float right[96];
-            radar_dequantize(right, table.type, stored + 1 + (size_t)token[i] * row, 0, 96);
-            assert_memory_equal(out + 96 * i, right, sizeof right);
+            float right[256];
+            radar_dequantize(right, table.type, stored + 1 + (size_t)token[i] * row, 0, cols);
+            assert_memory_equal(out + cols * i, right, (size_t)cols * sizeof *right);
         }
     }
 }

@@ -269,10 +269,10 @@ static void quantised_types_without_code_are_refused_by_name(void **state) {
     t.width = 256;
     t.head_dim = 64;
     t.inner = 256;
-    t.matrix_type = T_Q4_K;
+    t.matrix_type = T_Q3_K;
     gguf g = tiny_gguf(&t);
-    expect(&g, "memory: tensor token_embd.weight is Q4_K: not supported yet; use a file in F32, "
-               "F16, BF16, Q8_0, Q4_0 or Q4_1");
+    expect(&g, "memory: tensor token_embd.weight is Q3_K: not supported yet; use a file in F32, "
+               "F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K");
 }
 
 static void missing_and_surplus_tensors_are_refused(void **state) {

@@ -292,18 +292,40 @@ static void arrays_give_their_elements_and_nothing_beyond(void **state) {
 static void types_without_arithmetic_are_listed_by_name(void **state) {
     (void)state;
     gguf g = gguf_new();
-    gguf_tensor(&g, "k", 2, 256, T_Q4_K);
+    gguf_tensor(&g, "k", 2, 256, T_Q3_K);
     gguf_tensor(&g, "f", 0, 3, T_F32);
     blob b;
     radar_tensorfile *tf = open_gguf(&g, &b);
     const radar_tensor *k = radar_tensorfile_find(tf, "k"), *f = radar_tensorfile_find(tf, "f");
-    assert_string_equal(k->type_name, "Q4_K");
+    assert_string_equal(k->type_name, "Q3_K");
     assert_false(k->supported);
-    assert_int_equal(k->bytes, 288);
+    assert_int_equal(k->bytes, 220);
     assert_true(f->supported);
     assert_int_equal(f->n_dims, 1);
     radar_tensorfile_close(tf);
     drop(&b);
+}
+
+static void every_quantised_type_has_its_number_and_its_bytes(void **state) {
+    static const struct {
+        uint32_t number;
+        radar_dtype type;
+        size_t bytes; /* of two rows of 512 */
+    } row[] = {{T_Q4_0, RADAR_Q4_0, 576}, {T_Q4_1, RADAR_Q4_1, 640},  {T_Q5_0, RADAR_Q5_0, 704},
+               {T_Q5_1, RADAR_Q5_1, 768}, {T_Q8_0, RADAR_Q8_0, 1088}, {T_Q4_K, RADAR_Q4_K, 576},
+               {T_Q5_K, RADAR_Q5_K, 704}, {T_Q6_K, RADAR_Q6_K, 840}};
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        gguf g = gguf_new();
+        gguf_tensor(&g, "w", 2, 512, row[i].number);
+        blob b;
+        radar_tensorfile *tf = open_gguf(&g, &b);
+        const radar_tensor *w = radar_tensorfile_find(tf, "w");
+        assert_true(w->supported && w->type == row[i].type && w->bytes == row[i].bytes);
+        assert_string_equal(w->type_name, radar_dtype_name(row[i].type));
+        radar_tensorfile_close(tf);
+        drop(&b);
+    }
 }
 
 /* ---- parts of a model ---- */
@@ -512,6 +534,7 @@ int main(void) {
         cmocka_unit_test(integers_of_all_widths_convert_when_they_fit),
         cmocka_unit_test(arrays_give_their_elements_and_nothing_beyond),
         cmocka_unit_test(types_without_arithmetic_are_listed_by_name),
+        cmocka_unit_test(every_quantised_type_has_its_number_and_its_bytes),
         cmocka_unit_test(split_models_join_all_their_parts),
         cmocka_unit_test(a_split_with_too_few_tensors_is_refused),
         cmocka_unit_test(folders_without_their_files_name_what_is_missing),

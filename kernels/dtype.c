@@ -85,6 +85,7 @@ void radar_dequantize(float *out, radar_dtype type, const void *row, int64_t beg
     case RADAR_Q4_1:
         for (int64_t i = 0; i < n; i += 32, p += bytes) q4_1(out + i, p);
         break;
+    case RADAR_Q8: /* scales lie elsewhere: radar_kv_read */
     case RADAR_DTYPE_COUNT:
         break;
     }

@@ -4,6 +4,7 @@
  *   Q8_0  f16 d, int8 q[32]            w = d q                      34 bytes
  *   Q4_0  f16 d, 16 bytes of nibbles   w = d (q - 8)                18 bytes
  *   Q4_1  f16 d, f16 m, 16 bytes       w = d q + m                  20 bytes
+ * Q8 is of the cache alone (kv.h): one byte a number, its scale beside it.
  * Byte i of the nibbles holds elements i (low) and i + 16 (high).
  * Source: ggml docs/gguf.md; golden/ holds hashes of dequantised tensors. */
 #ifndef RADAR_DTYPE_H
@@ -19,7 +20,8 @@
     X(BF16, 1, 2) \
     X(Q8_0, 32, 34) \
     X(Q4_0, 32, 18) \
-    X(Q4_1, 32, 20)
+    X(Q4_1, 32, 20) \
+    X(Q8, 1, 1)
 
 typedef enum radar_dtype {
 #define RADAR_DTYPE_ENUM(name, elements, bytes) RADAR_##name,

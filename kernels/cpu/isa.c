@@ -12,8 +12,10 @@ static bool has_avx512(void) {
 radar_isa radar_cpu_isa(const char *name, bool *ok) {
     __builtin_cpu_init();
     radar_isa isa = {.fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
+    /* F16C came before AVX2 and FMA, as for AVX-512 above */
     bool best = !name, plain = name && strcmp(name, "plain") == 0;
     bool avx512 = name && strcmp(name, "avx512") == 0;
+    isa.avx2 = !plain && isa.fma;
     if (best || avx512) isa.avx512 = has_avx512();
     isa.bf16 = isa.avx512 && __builtin_cpu_supports("avx512bf16");
     *ok = best || plain || (avx512 && isa.avx512);

@@ -1,0 +1,293 @@
+#include <string.h>
+
+#include "kernels/cpu/attend_cpu.h"
+#include "kernels/cpu/lse.h"
+#include "kernels/merge.h"
+
+/* ---- AVX-512: the inner loops, compiled per type and number of queries ---- */
+
+RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], radar_dtype type, const void *k, int D,
+                                        const float *q, size_t q_stride, float scale, int Q) {
+    __m512 x[RADAR_QUERY_BLOCK];
+    radar_segment_logits_avx512(x, type, k, D, q, q_stride, Q);
+    for (int j = 0; j < Q; j++) _mm512_store_ps(s[j], _mm512_mul_ps(x[j], _mm512_set1_ps(scale)));
+}
+
+/* o of Q queries, dimensions d0 .. d0 + 16 n: faded, then the attended tokens' values, ascending. */
+RADAR_TEMPLATE RADAR_AVX512 void values_strip(float *o, size_t stride, radar_dtype type,
+                                              const void *v, int D, int d0, uint32_t mask,
+                                              float (*p)[16], const float *fade, bool faded, int n,
+                                              int Q) {
+    __m512 sum[RADAR_QUERY_BLOCK][4];
+    __mmask16 tail = n == 4 ? 0xffff : radar_tail_mask(D - d0);
+    for (int j = 0; j < Q; j++) {
+        for (int i = 0; i < n; i++) {
+            sum[j][i] = _mm512_maskz_loadu_ps(tail, o + (size_t)j * stride + d0 + 16 * i);
+            if (faded) sum[j][i] = _mm512_mul_ps(sum[j][i], _mm512_set1_ps(fade[j]));
+        }
+    }
+    for (; mask; mask &= mask - 1) {
+        int token = __builtin_ctz(mask);
+        __m512 row[4];
+        for (int i = 0; i < n; i++) {
+            size_t at = (size_t)(token * D + d0 + 16 * i);
+            row[i] = n == 4 ? radar_segment_load(type, v, at)
+                            : radar_segment_load_tail(type, v, at, tail);
+        }
+        for (int j = 0; j < Q; j++)
+            for (int i = 0; i < n; i++)
+                sum[j][i] = _mm512_fmadd_ps(_mm512_set1_ps(p[j][token]), row[i], sum[j][i]);
+    }
+    for (int j = 0; j < Q; j++)
+        for (int i = 0; i < n; i++)
+            _mm512_mask_storeu_ps(o + (size_t)j * stride + d0 + 16 * i, tail, sum[j][i]);
+}
+
+RADAR_TEMPLATE RADAR_AVX512 void values(float *o, size_t stride, radar_dtype type, const void *v,
+                                        int D, uint32_t mask, float (*p)[16], const float *fade,
+                                        int Q) {
+    bool faded = false; /* times 1 changes nothing: most segments raise no maximum */
+    int d = 0;
+    for (int j = 0; j < Q; j++) faded |= fade[j] != 1;
+    for (; d + 64 <= D; d += 64) values_strip(o, stride, type, v, D, d, mask, p, fade, faded, 4, Q);
+    for (; d < D; d += 16) values_strip(o, stride, type, v, D, d, mask, p, fade, faded, 1, Q);
+}
+
+#define COPIES(suffix, type, Q) \
+    RADAR_AVX512 static void logits_##suffix(float(*s)[16], const void *k, int D, const float *q, \
+                                             size_t q_stride, float scale) { \
+        logits(s, type, k, D, q, q_stride, scale, Q); \
+    } \
+    RADAR_AVX512 static void values_##suffix(float *o, size_t stride, const void *v, int D, \
+                                             uint32_t mask, float(*p)[16], const float *fade) { \
+        values(o, stride, type, v, D, mask, p, fade, Q); \
+    }
+#define COPIES_OF(suffix, type) \
+    COPIES(suffix##_1, type, 1) \
+    COPIES(suffix##_2, type, 2) \
+    COPIES(suffix##_3, type, 3) \
+    COPIES(suffix##_4, type, 4)
+COPIES_OF(f32, RADAR_F32)
+COPIES_OF(f16, RADAR_F16)
+COPIES_OF(bf16, RADAR_BF16)
+
+#define TABLE(f) \
+    { \
+        [RADAR_F32] = {f##_f32_1, f##_f32_2, f##_f32_3, f##_f32_4}, \
+        [RADAR_F16] = {f##_f16_1, f##_f16_2, f##_f16_3, f##_f16_4}, [RADAR_BF16] = { \
+            f##_bf16_1, \
+            f##_bf16_2, \
+            f##_bf16_3, \
+            f##_bf16_4 \
+        } \
+    }
+typedef void logits_fn(float (*)[16], const void *, int, const float *, size_t, float);
+typedef void values_fn(float *, size_t, const void *, int, uint32_t, float (*)[16], const float *);
+static logits_fn *const logits_of[][RADAR_QUERY_BLOCK] = TABLE(logits);
+static values_fn *const values_of[][RADAR_QUERY_BLOCK] = TABLE(values);
+
+/* ---- AVX-512: one pass of some queries over the items ---- */
+
+#define MOST_QUERIES \
+    64 /* of one pass; fewer for long heads, so that their states stay in the first-level cache */
+
+/* Logits and masks of one segment, waiting for its values. */
+typedef struct weights {
+    _Alignas(64) float s[MOST_QUERIES][16];
+    uint32_t mask[MOST_QUERIES];
+} weights;
+
+typedef struct pass {
+    const radar_attend_task *task;
+    float scale;
+    int begin, n;        /* queries */
+    int64_t first, last; /* least and greatest position */
+    bool widen;          /* the segment is converted once for all blocks of queries */
+    _Alignas(64) float m[MOST_QUERIES], l[MOST_QUERIES], fade[MOST_QUERIES];
+    weights weight[2];
+    _Alignas(64) float wide[RADAR_MAX_D * RADAR_SEGMENT];
+} pass;
+
+RADAR_AVX512 static void to_f32(float *out, radar_dtype type, const void *tile, int D) {
+    for (int d = 0; d < D; d++) {
+        size_t i = (size_t)d * RADAR_SEGMENT;
+        _mm512_store_ps(out + i, type == RADAR_F16 ? radar_segment_load(RADAR_F16, tile, i)
+                                                   : radar_segment_load(RADAR_BF16, tile, i));
+    }
+}
+
+/* The first item from i on that some query attends; fills its masks. */
+static int next_item(const pass *p, int i, uint32_t *mask) {
+    const radar_attend_task *t = p->task;
+    for (; i < t->n_items; i++) {
+        int64_t first = radar_kv_position(&t->kv, t->item[i].segment);
+        uint32_t any = 0;
+        if (first > p->last) continue;
+        for (int j = 0; j < p->n; j++) {
+            mask[j] = first + RADAR_SEGMENT - 1 <= p->first
+                          ? t->item[i].tokens & 0xffff
+                          : radar_attended(t->item[i].tokens, first, t->position[p->begin + j]);
+            any |= mask[j];
+        }
+        if (any) break;
+    }
+    return i;
+}
+
+/* Starts the load of a segment that will be needed soon; the machine itself sees runs of neighbours
+ * coming.  Inlined by force: gcc 12 takes a function that only prefetches for one without effect,
+ * and drops the call. */
+RADAR_TEMPLATE void prefetch_item(const radar_attend_task *t, int i) {
+    if (i >= t->n_items || t->item[i].segment == t->item[i - 1].segment + 1) return;
+    size_t bytes = radar_segment_bytes(t->kv.type, t->kv.D);
+    const char *k = radar_place_of(&t->kv, t->item[i].segment).k,
+               *v = radar_place_of(&t->kv, t->item[i].segment).v;
+    for (size_t at = 0; at < bytes; at += 64) {
+        __builtin_prefetch(k + at, 0, 3);
+        __builtin_prefetch(v + at, 0, 3);
+    }
+}
+
+static void look_at(pass *p, int i, weights *w) {
+    const radar_attend_task *t = p->task;
+    const void *k = radar_place_of(&t->kv, t->item[i].segment).k;
+    radar_dtype type = t->kv.type;
+    if (p->widen) {
+        to_f32(p->wide, type, k, t->kv.D);
+        k = p->wide;
+        type = RADAR_F32;
+    }
+    for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
+        int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
+        logits_of[type][Q - 1](w->s + j, k, t->kv.D, t->q + (size_t)(p->begin + j) * t->q_stride,
+                               t->q_stride, p->scale);
+    }
+}
+
+/* What the 16 tokens of a segment count: 1 each without weights. */
+RADAR_TEMPLATE RADAR_AVX512 __m512 counts_of(const float *weight, int32_t segment) {
+    return weight ? _mm512_loadu_ps(weight + (size_t)segment * RADAR_SEGMENT)
+                  : _mm512_set1_ps(1.0f);
+}
+
+/* Logits become weights, and m, l follow: 4 Q queries from j on, one lane each.  weighted: tokens of the item count as
+ * the task says. */
+RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int item, int j, int Q,
+                                             bool weighted) {
+    const radar_attend_task *t = p->task;
+    const __m512 none = _mm512_set1_ps(-INFINITY);
+    __m512 x[16], u = none, v = none;
+    if (weighted) {
+        u = counts_of(t->key_weight, t->item[item].segment);
+        v = counts_of(t->value_weight, t->item[item].segment);
+    }
+    for (int i = 0; i < 4 * Q; i++)
+        x[i] = _mm512_mask_loadu_ps(none, (__mmask16)w->mask[j + i], w->s[j + i]);
+    __m512 before = _mm512_load_ps(p->m + j), m = _mm512_max_ps(radar_fold16(true, x, Q), before);
+    /* no key yet: every weight is exp(-inf) = 0, not exp(-inf + inf) */
+    __m512 base =
+        _mm512_mask_mov_ps(m, _mm512_cmp_ps_mask(m, none, _CMP_EQ_OQ), _mm512_setzero_ps());
+    for (int i = 0; i < 4 * Q; i++) {
+        x[i] = radar_expf16(_mm512_sub_ps(x[i], _mm512_permutexvar_ps(_mm512_set1_epi32(i), base)));
+        _mm512_store_ps(w->s[j + i], weighted ? _mm512_mul_ps(x[i], v) : x[i]);
+        if (weighted) x[i] = _mm512_mul_ps(x[i], u);
+    }
+    __m512 fade = radar_expf16(_mm512_sub_ps(before, base));
+    __m512 l =
+        _mm512_add_ps(_mm512_mul_ps(_mm512_load_ps(p->l + j), fade), radar_fold16(false, x, Q));
+    _mm512_store_ps(p->m + j, m);
+    _mm512_store_ps(p->l + j, l);
+    _mm512_store_ps(p->fade + j, fade);
+}
+
+RADAR_TEMPLATE RADAR_AVX512 void soften_all(pass *p, weights *w, int item, bool weighted) {
+    for (int j = 0; j < p->n; j += 16) {
+        switch ((p->n - j + 3) / 4) {
+        case 1:
+            soften_some(p, w, item, j, 1, weighted);
+            break;
+        case 2:
+            soften_some(p, w, item, j, 2, weighted);
+            break;
+        case 3:
+            soften_some(p, w, item, j, 3, weighted);
+            break;
+        default:
+            soften_some(p, w, item, j, 4, weighted);
+        }
+    }
+}
+
+RADAR_AVX512 static void soften(pass *p, weights *w) { soften_all(p, w, 0, false); }
+RADAR_AVX512 static void soften_weighted(pass *p, weights *w, int item) {
+    soften_all(p, w, item, true);
+}
+
+/* Queries that see different tokens of the segment (the diagonal) go one by one, so that each adds its own tokens only. */
+static void add_values(pass *p, int i, weights *w) {
+    const radar_attend_task *t = p->task;
+    const void *v = radar_place_of(&t->kv, t->item[i].segment).v;
+    radar_dtype type = t->kv.type;
+    if (p->widen) {
+        to_f32(p->wide, type, v, t->kv.D);
+        v = p->wide;
+        type = RADAR_F32;
+    }
+    for (int j = 0, n; j < p->n; j += n) {
+        uint32_t mask = w->mask[j];
+        float *o = t->partial + (size_t)(p->begin + j) * t->partial_stride + RADAR_PARTIAL_O;
+        for (n = 1; n < RADAR_QUERY_BLOCK && j + n < p->n && w->mask[j + n] == mask;) n++;
+        if (mask)
+            values_of[type][n - 1](o, t->partial_stride, v, t->kv.D, mask, w->s + j, p->fade + j);
+    }
+}
+
+/* The logits of the next segment are worked out between the weights of one and its values: three chains that do not wait
+ * for each other. */
+static void run_pass(pass *p) {
+    const radar_attend_task *t = p->task;
+    const bool weighted = t->key_weight || t->value_weight;
+    weights *now = &p->weight[0], *then = &p->weight[1];
+    int i = next_item(p, 0, now->mask);
+    if (i < t->n_items) look_at(p, i, now);
+    while (i < t->n_items) {
+        int next = next_item(p, i + 1, then->mask);
+        prefetch_item(t, next + 1);
+        if (weighted)
+            soften_weighted(p, now, i);
+        else
+            soften(p, now);
+        if (next < t->n_items) look_at(p, next, then);
+        add_values(p, i, now);
+        weights *swap = now;
+        now = then;
+        then = swap;
+        i = next;
+    }
+    for (int j = 0; j < p->n; j++) {
+        float *partial = t->partial + (size_t)(p->begin + j) * t->partial_stride;
+        partial[RADAR_PARTIAL_M] = p->m[j];
+        partial[RADAR_PARTIAL_L] = p->l[j];
+    }
+}
+
+void radar_attend_avx512(radar_isa isa, const radar_attend_task *task, float scale) {
+    (void)isa;
+    pass p;
+    int most = (int)radar_min64(radar_max64(4096 / task->kv.D, 16), MOST_QUERIES);
+    p.task = task;
+    p.scale = scale;
+    memset(p.weight, 0,
+           sizeof p.weight); /* lanes beyond the last query are worked on, never used */
+    for (p.begin = 0; p.begin < task->n_query; p.begin += p.n) {
+        p.n = task->n_query - p.begin < most ? task->n_query - p.begin : most;
+        p.widen = p.n > RADAR_QUERY_BLOCK && task->kv.type != RADAR_F32;
+        p.first = p.last = task->position[p.begin];
+        for (int j = 0; j < MOST_QUERIES; j++) p.m[j] = -INFINITY, p.l[j] = 0;
+        for (int j = p.begin + 1; j < p.begin + p.n; j++) {
+            p.first = radar_min64(p.first, task->position[j]);
+            p.last = radar_max64(p.last, task->position[j]);
+        }
+        run_pass(&p);
+    }
+}

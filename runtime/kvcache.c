@@ -280,10 +280,13 @@ static void restore_tail(radar_kvcache *kv, int64_t begin, int64_t end) {
     }
 }
 
-void radar_kvcache_truncate(radar_kvcache *kv, int64_t t, int64_t next, int64_t window) {
+void radar_kvcache_truncate(radar_kvcache *kv, int64_t t, int64_t window) {
     int64_t keep = radar_sealed_blocks(t, window);
     for (int layer = 0; layer < kv->layers; layer++)
         kv->sealed[layer] = radar_min64(kv->sealed[layer], keep);
+}
+
+void radar_kvcache_restore(radar_kvcache *kv, int64_t next, int64_t t) {
     if (!is_q8(kv) || tail_start(next) >= kv->tail_from) return;
     int64_t end = radar_ceil_div(t, RADAR_BLOCK) * RADAR_BLOCK;
     restore_tail(kv, tail_start(next), radar_min64(kv->tail_from, end));

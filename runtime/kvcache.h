@@ -60,9 +60,11 @@ void radar_kvcache_append(radar_kvcache *kv, int layer, int64_t first, int n, co
 /* [this rank] Seals what is due with t tokens in the cache.  block_scratch: as many as the rank has blocks to seal (<= capacity / 64). */
 void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer, int64_t t,
                         int64_t window, int32_t *block_scratch);
-/* [this rank] Forgets positions from t on.  q8: the pass that follows begins at `next` <= t; tokens that it reads as f16 and that
- * the tail has lost by now are put back from what was packed. */
-void radar_kvcache_truncate(radar_kvcache *kv, int64_t t, int64_t next, int64_t window);
+/* [this rank] Forgets positions from t on. */
+void radar_kvcache_truncate(radar_kvcache *kv, int64_t t, int64_t window);
+/* [this rank] q8, after that: the next pass begins at `next` <= t; what it reads as f16 and the tail has lost by now is put back from
+ * what was packed. */
+void radar_kvcache_restore(radar_kvcache *kv, int64_t next, int64_t t);
 
 /* Bytes of the keys, or of the values, that are read of so many tokens, a multiple of 16. */
 static inline int64_t radar_kvcache_key_bytes(const radar_kvcache *kv, int64_t tokens) {

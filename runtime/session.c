@@ -52,8 +52,8 @@ static radar_status take_tokens(radar_session *s, const int32_t *token, size_t n
 
 /* Whatever follows, a prefill's pass begins earliest. */
 static void forget_from(radar_session *s, int64_t position) {
-    radar_kvcache_truncate(&s->kv, position, position - position % s->e->opt.chunk,
-                           s->attention.window);
+    radar_kvcache_truncate(&s->kv, position, s->attention.window);
+    radar_kvcache_restore(&s->kv, position - position % s->e->opt.chunk, position);
 }
 
 /* One pass; the cache counts its tokens only when every rank has finished it. */

@@ -20,7 +20,7 @@ void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_ta
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
     for (int i = 0; i < n_tasks; i++) {
         reset(&task[i]);
-        if (cpu->isa.avx512 && task[i].kv.type != RADAR_Q8)
+        if (cpu->isa.avx512)
             radar_attend_avx512(cpu->isa, &task[i], scale);
         else
             radar_attend_portable(cpu->isa, &task[i], scale);

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "kernels/cpu/attend_cpu.h"
+#include "kernels/cpu/attend_q8.h"
 #include "kernels/cpu/lse.h"
 #include "kernels/merge.h"
 
@@ -91,6 +91,9 @@ static values_fn *const values_of[][RADAR_QUERY_BLOCK] = TABLE(values);
 #define MOST_QUERIES \
     64 /* of one pass; fewer for long heads, so that their states stay in the first-level cache */
 
+/* Items whose loads are under way: enough to keep the memory busy, few enough for the first-level cache. */
+#define AHEAD 4
+
 /* Logits and masks of one segment, waiting for its values. */
 typedef struct weights {
     _Alignas(64) float s[MOST_QUERIES][16];
@@ -102,10 +105,12 @@ typedef struct pass {
     float scale;
     int begin, n;        /* queries */
     int64_t first, last; /* least and greatest position */
-    bool widen;          /* the segment is converted once for all blocks of queries */
+    radar_isa isa;
+    bool packed; /* packed segments are read as they are; else, with weights, as f32 */
     _Alignas(64) float m[MOST_QUERIES], l[MOST_QUERIES], fade[MOST_QUERIES];
     weights weight[2];
-    _Alignas(64) float wide[RADAR_MAX_D * RADAR_SEGMENT];
+    _Alignas(64) float wide[RADAR_MAX_D * RADAR_SEGMENT]; /* one segment for all its queries */
+    radar_q8_query split[MOST_QUERIES];
 } pass;
 
 RADAR_AVX512 static void to_f32(float *out, radar_dtype type, const void *tile, int D) {
@@ -138,29 +143,56 @@ static int next_item(const pass *p, int i, uint32_t *mask) {
  * coming.  Inlined by force: gcc 12 takes a function that only prefetches for one without effect,
  * and drops the call. */
 RADAR_TEMPLATE void prefetch_item(const radar_attend_task *t, int i) {
-    if (i >= t->n_items || t->item[i].segment == t->item[i - 1].segment + 1) return;
-    size_t bytes = radar_segment_bytes(t->kv.type, t->kv.D);
-    const char *k = radar_place_of(&t->kv, t->item[i].segment).k,
-               *v = radar_place_of(&t->kv, t->item[i].segment).v;
+    if (i >= t->n_items || (i > 0 && t->item[i].segment == t->item[i - 1].segment + 1)) return;
+    int64_t segment = t->item[i].segment;
+    radar_place place = radar_place_of(&t->kv, segment);
+    size_t bytes = radar_segment_bytes(place.type, t->kv.D);
+    const char *k = place.k, *v = place.v;
     for (size_t at = 0; at < bytes; at += 64) {
         __builtin_prefetch(k + at, 0, 3);
         __builtin_prefetch(v + at, 0, 3);
     }
+    if (place.type != RADAR_Q8) return;
+    const uint8_t *centre = radar_q8_centre(&t->kv, segment);
+    __builtin_prefetch(t->kv.k_scale + segment * RADAR_SEGMENT, 0, 3);
+    __builtin_prefetch(t->kv.v_scale + segment * RADAR_SEGMENT, 0, 3);
+    __builtin_prefetch(centre, 0, 3);
+    __builtin_prefetch(centre + t->kv.D, 0, 3);
+}
+
+static void look_at_packed(pass *p, int64_t segment, weights *w) {
+    const radar_attend_task *t = p->task;
+    for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
+        int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
+        radar_q8_logits[Q - 1](w->s + j, &t->kv, segment, p->split + j,
+                               t->q + (size_t)(p->begin + j) * t->q_stride, t->q_stride, p->scale);
+    }
+}
+
+/* Keys of a segment that is not read packed, for all blocks of queries. */
+static radar_tile_keys keys_for_all(pass *p, int64_t segment) {
+    const radar_kv_view *kv = &p->task->kv;
+    if (radar_kv_packed(kv, segment)) return radar_keys_of(p->isa, kv, segment, p->wide);
+    radar_place place = radar_place_of(kv, segment);
+    if (p->n <= RADAR_QUERY_BLOCK || place.type == RADAR_F32)
+        return (radar_tile_keys){place.type, place.k};
+    to_f32(p->wide, place.type, place.k, kv->D);
+    return (radar_tile_keys){RADAR_F32, p->wide};
 }
 
 static void look_at(pass *p, int i, weights *w) {
     const radar_attend_task *t = p->task;
-    const void *k = radar_place_of(&t->kv, t->item[i].segment).k;
-    radar_dtype type = t->kv.type;
-    if (p->widen) {
-        to_f32(p->wide, type, k, t->kv.D);
-        k = p->wide;
-        type = RADAR_F32;
+    int64_t segment = t->item[i].segment;
+    if (p->packed && segment < t->kv.tail_begin) {
+        look_at_packed(p, segment, w);
+        return;
     }
+    radar_tile_keys key = keys_for_all(p, segment);
     for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
         int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
-        logits_of[type][Q - 1](w->s + j, k, t->kv.D, t->q + (size_t)(p->begin + j) * t->q_stride,
-                               t->q_stride, p->scale);
+        logits_of[key.type][Q - 1](w->s + j, key.k, t->kv.D,
+                                   t->q + (size_t)(p->begin + j) * t->q_stride, t->q_stride,
+                                   p->scale);
     }
 }
 
@@ -223,22 +255,51 @@ RADAR_AVX512 static void soften_weighted(pass *p, weights *w, int item) {
     soften_all(p, w, item, true);
 }
 
+static float *output_of(const pass *p, int j) {
+    return p->task->partial + (size_t)(p->begin + j) * p->task->partial_stride + RADAR_PARTIAL_O;
+}
+
+/* Tokens that a query does not see have weight 0, which adds nothing. */
+static void add_packed(pass *p, int64_t segment, weights *w) {
+    const radar_attend_task *t = p->task;
+    for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
+        int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
+        uint32_t any = 0;
+        for (int i = 0; i < Q; i++) any |= w->mask[j + i];
+        if (any)
+            radar_q8_values_of[Q - 1](output_of(p, j), t->partial_stride, &t->kv, segment, w->s + j,
+                                      p->fade + j);
+    }
+}
+
+static radar_tile_keys values_for_all(pass *p, int64_t segment) {
+    const radar_kv_view *kv = &p->task->kv;
+    if (radar_kv_packed(kv, segment)) {
+        radar_q8_values(p->isa, p->wide, kv, segment);
+        return (radar_tile_keys){RADAR_F32, p->wide};
+    }
+    radar_place place = radar_place_of(kv, segment);
+    if (p->n <= RADAR_QUERY_BLOCK || place.type == RADAR_F32)
+        return (radar_tile_keys){place.type, place.v};
+    to_f32(p->wide, place.type, place.v, kv->D);
+    return (radar_tile_keys){RADAR_F32, p->wide};
+}
+
 /* Queries that see different tokens of the segment (the diagonal) go one by one, so that each adds its own tokens only. */
 static void add_values(pass *p, int i, weights *w) {
     const radar_attend_task *t = p->task;
-    const void *v = radar_place_of(&t->kv, t->item[i].segment).v;
-    radar_dtype type = t->kv.type;
-    if (p->widen) {
-        to_f32(p->wide, type, v, t->kv.D);
-        v = p->wide;
-        type = RADAR_F32;
+    int64_t segment = t->item[i].segment;
+    if (p->packed && segment < t->kv.tail_begin) {
+        add_packed(p, segment, w);
+        return;
     }
+    radar_tile_keys v = values_for_all(p, segment);
     for (int j = 0, n; j < p->n; j += n) {
         uint32_t mask = w->mask[j];
-        float *o = t->partial + (size_t)(p->begin + j) * t->partial_stride + RADAR_PARTIAL_O;
         for (n = 1; n < RADAR_QUERY_BLOCK && j + n < p->n && w->mask[j + n] == mask;) n++;
         if (mask)
-            values_of[type][n - 1](o, t->partial_stride, v, t->kv.D, mask, w->s + j, p->fade + j);
+            values_of[v.type][n - 1](output_of(p, j), t->partial_stride, v.k, t->kv.D, mask,
+                                     w->s + j, p->fade + j);
     }
 }
 
@@ -249,10 +310,11 @@ static void run_pass(pass *p) {
     const bool weighted = t->key_weight || t->value_weight;
     weights *now = &p->weight[0], *then = &p->weight[1];
     int i = next_item(p, 0, now->mask);
+    for (int ahead = 0; ahead < AHEAD; ahead++) prefetch_item(t, i + ahead);
     if (i < t->n_items) look_at(p, i, now);
     while (i < t->n_items) {
         int next = next_item(p, i + 1, then->mask);
-        prefetch_item(t, next + 1);
+        for (int ahead = i; ahead < next; ahead++) prefetch_item(t, ahead + AHEAD);
         if (weighted)
             soften_weighted(p, now, i);
         else
@@ -271,23 +333,34 @@ static void run_pass(pass *p) {
     }
 }
 
+static void begin_pass(pass *p, int begin, int most) {
+    const radar_attend_task *t = p->task;
+    p->begin = begin;
+    p->n = t->n_query - begin < most ? t->n_query - begin : most;
+    p->first = p->last = t->position[begin];
+    for (int j = 0; j < MOST_QUERIES; j++) p->m[j] = -INFINITY, p->l[j] = 0;
+    for (int j = begin + 1; j < begin + p->n; j++) {
+        p->first = radar_min64(p->first, t->position[j]);
+        p->last = radar_max64(p->last, t->position[j]);
+    }
+    if (!p->packed) return;
+    radar_rotation r;
+    radar_rotation_of_q8(&r, t->kv.D);
+    for (int j = 0; j < p->n; j++)
+        radar_q8_split(&p->split[j], &r, t->q + (size_t)(begin + j) * t->q_stride, p->scale);
+}
+
 void radar_attend_avx512(radar_isa isa, const radar_attend_task *task, float scale) {
-    (void)isa;
     pass p;
     int most = (int)radar_min64(radar_max64(4096 / task->kv.D, 16), MOST_QUERIES);
     p.task = task;
+    p.isa = isa;
     p.scale = scale;
+    p.packed = task->kv.type == RADAR_Q8 && !task->key_weight && !task->value_weight;
     memset(p.weight, 0,
            sizeof p.weight); /* lanes beyond the last query are worked on, never used */
-    for (p.begin = 0; p.begin < task->n_query; p.begin += p.n) {
-        p.n = task->n_query - p.begin < most ? task->n_query - p.begin : most;
-        p.widen = p.n > RADAR_QUERY_BLOCK && task->kv.type != RADAR_F32;
-        p.first = p.last = task->position[p.begin];
-        for (int j = 0; j < MOST_QUERIES; j++) p.m[j] = -INFINITY, p.l[j] = 0;
-        for (int j = p.begin + 1; j < p.begin + p.n; j++) {
-            p.first = radar_min64(p.first, task->position[j]);
-            p.last = radar_max64(p.last, task->position[j]);
-        }
+    for (int begin = 0; begin < task->n_query; begin += p.n) {
+        begin_pass(&p, begin, most);
         run_pass(&p);
     }
 }

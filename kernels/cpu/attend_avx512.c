@@ -92,7 +92,7 @@ static values_fn *const values_of[][RADAR_QUERY_BLOCK] = TABLE(values);
     64 /* of one pass; fewer for long heads, so that their states stay in the first-level cache */
 
 /* Items whose loads are under way: enough to keep the memory busy, few enough for the first-level cache. */
-#define AHEAD 4
+#define AHEAD 8
 
 /* Logits and masks of one segment, waiting for its values. */
 typedef struct weights {
@@ -110,6 +110,8 @@ typedef struct pass {
     _Alignas(64) float m[MOST_QUERIES], l[MOST_QUERIES], fade[MOST_QUERIES];
     weights weight[2];
     _Alignas(64) float wide[RADAR_MAX_D * RADAR_SEGMENT]; /* one segment for all its queries */
+    int64_t block; /* whose centre's logits are in middle; -1: none */
+    float middle[MOST_QUERIES];
     radar_q8_query split[MOST_QUERIES];
 } pass;
 
@@ -140,10 +142,13 @@ static int next_item(const pass *p, int i, uint32_t *mask) {
 }
 
 /* Starts the load of a segment that will be needed soon; the machine itself sees runs of neighbours
- * coming.  Inlined by force: gcc 12 takes a function that only prefetches for one without effect,
+ * coming, unless many queries pass between them.  Inlined by force: gcc 12 takes a function that only prefetches for one without effect,
  * and drops the call. */
-RADAR_TEMPLATE void prefetch_item(const radar_attend_task *t, int i) {
-    if (i >= t->n_items || (i > 0 && t->item[i].segment == t->item[i - 1].segment + 1)) return;
+RADAR_TEMPLATE void prefetch_item(const pass *p, int i) {
+    const radar_attend_task *t = p->task;
+    if (i >= t->n_items) return;
+    if (p->n <= RADAR_QUERY_BLOCK && i > 0 && t->item[i].segment == t->item[i - 1].segment + 1)
+        return;
     int64_t segment = t->item[i].segment;
     radar_place place = radar_place_of(&t->kv, segment);
     size_t bytes = radar_segment_bytes(place.type, t->kv.D);
@@ -162,10 +167,14 @@ RADAR_TEMPLATE void prefetch_item(const radar_attend_task *t, int i) {
 
 static void look_at_packed(pass *p, int64_t segment, weights *w) {
     const radar_attend_task *t = p->task;
+    const float *q = t->q + (size_t)p->begin * t->q_stride;
+    if (segment / RADAR_BLOCK_SEGMENTS != p->block) {
+        p->block = segment / RADAR_BLOCK_SEGMENTS;
+        radar_q8_middles(p->middle, &t->kv, segment, q, t->q_stride, p->scale, p->n);
+    }
     for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
         int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
-        radar_q8_logits[Q - 1](w->s + j, &t->kv, segment, p->split + j,
-                               t->q + (size_t)(p->begin + j) * t->q_stride, t->q_stride, p->scale);
+        radar_q8_logits[Q - 1](w->s + j, &t->kv, segment, p->split + j, p->middle + j);
     }
 }
 
@@ -202,11 +211,12 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 counts_of(const float *weight, int32_t segmen
                   : _mm512_set1_ps(1.0f);
 }
 
-/* Logits become weights, and m, l follow: 4 Q queries from j on, one lane each.  weighted: tokens of the item count as
+/* Logits become weights, and m, l follow: N queries from j on, one lane each.  weighted: tokens of the item count as
  * the task says. */
-RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int item, int j, int Q,
+RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int item, int j, int N,
                                              bool weighted) {
     const radar_attend_task *t = p->task;
+    const int Q = (N + 3) / 4;
     const __m512 none = _mm512_set1_ps(-INFINITY);
     __m512 x[16], u = none, v = none;
     if (weighted) {
@@ -214,16 +224,17 @@ RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int item, int 
         v = counts_of(t->value_weight, t->item[item].segment);
     }
     for (int i = 0; i < 4 * Q; i++)
-        x[i] = _mm512_mask_loadu_ps(none, (__mmask16)w->mask[j + i], w->s[j + i]);
+        x[i] = i < N ? _mm512_mask_loadu_ps(none, (__mmask16)w->mask[j + i], w->s[j + i]) : none;
     __m512 before = _mm512_load_ps(p->m + j), m = _mm512_max_ps(radar_fold16(true, x, Q), before);
     /* no key yet: every weight is exp(-inf) = 0, not exp(-inf + inf) */
     __m512 base =
         _mm512_mask_mov_ps(m, _mm512_cmp_ps_mask(m, none, _CMP_EQ_OQ), _mm512_setzero_ps());
-    for (int i = 0; i < 4 * Q; i++) {
+    for (int i = 0; i < N; i++) {
         x[i] = radar_expf16(_mm512_sub_ps(x[i], _mm512_permutexvar_ps(_mm512_set1_epi32(i), base)));
         _mm512_store_ps(w->s[j + i], weighted ? _mm512_mul_ps(x[i], v) : x[i]);
         if (weighted) x[i] = _mm512_mul_ps(x[i], u);
     }
+    for (int i = N; i < 4 * Q; i++) x[i] = _mm512_setzero_ps();
     __m512 fade = radar_expf16(_mm512_sub_ps(before, base));
     __m512 l =
         _mm512_add_ps(_mm512_mul_ps(_mm512_load_ps(p->l + j), fade), radar_fold16(false, x, Q));
@@ -232,20 +243,22 @@ RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int item, int 
     _mm512_store_ps(p->fade + j, fade);
 }
 
+#define SOFTEN(N) \
+    case N: \
+        soften_some(p, w, item, j, N, weighted); \
+        break;
+
 RADAR_TEMPLATE RADAR_AVX512 void soften_all(pass *p, weights *w, int item, bool weighted) {
     for (int j = 0; j < p->n; j += 16) {
-        switch ((p->n - j + 3) / 4) {
-        case 1:
-            soften_some(p, w, item, j, 1, weighted);
-            break;
-        case 2:
-            soften_some(p, w, item, j, 2, weighted);
-            break;
-        case 3:
-            soften_some(p, w, item, j, 3, weighted);
-            break;
-        default:
-            soften_some(p, w, item, j, 4, weighted);
+        int left = p->n - j;
+        switch (left <= 4 ? left : left >= 16 ? 16 : (left + 3) / 4 * 4) {
+            SOFTEN(1)
+            SOFTEN(2)
+            SOFTEN(3)
+            SOFTEN(4)
+            SOFTEN(8)
+            SOFTEN(12)
+            SOFTEN(16)
         }
     }
 }
@@ -310,11 +323,11 @@ static void run_pass(pass *p) {
     const bool weighted = t->key_weight || t->value_weight;
     weights *now = &p->weight[0], *then = &p->weight[1];
     int i = next_item(p, 0, now->mask);
-    for (int ahead = 0; ahead < AHEAD; ahead++) prefetch_item(t, i + ahead);
+    for (int ahead = 0; ahead < AHEAD; ahead++) prefetch_item(p, i + ahead);
     if (i < t->n_items) look_at(p, i, now);
     while (i < t->n_items) {
         int next = next_item(p, i + 1, then->mask);
-        for (int ahead = i; ahead < next; ahead++) prefetch_item(t, ahead + AHEAD);
+        for (int ahead = i; ahead < next; ahead++) prefetch_item(p, ahead + AHEAD);
         if (weighted)
             soften_weighted(p, now, i);
         else
@@ -343,6 +356,7 @@ static void begin_pass(pass *p, int begin, int most) {
         p->first = radar_min64(p->first, t->position[j]);
         p->last = radar_max64(p->last, t->position[j]);
     }
+    p->block = -1;
     if (!p->packed) return;
     radar_rotation r;
     radar_rotation_of_q8(&r, t->kv.D);

@@ -68,21 +68,26 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 scales(const uint16_t *scale) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)scale));
 }
 
-/* q . mu of Q queries, one lane each. */
-RADAR_TEMPLATE RADAR_AVX512 __m128 dot_centre(const uint8_t *centre, int D, const float *q,
-                                              size_t q_stride, float scale, int Q) {
-    __m512 sum[RADAR_QUERY_BLOCK];
+RADAR_AVX512 void radar_q8_middles(float *middle, const radar_kv_view *kv, int64_t segment,
+                                   const float *q, size_t q_stride, float scale, int n) {
+    const uint8_t *centre = radar_q8_centre(kv, segment);
     float mu_scale;
-    memcpy(&mu_scale, centre + D, sizeof mu_scale);
-    for (int j = 0; j < RADAR_QUERY_BLOCK; j++) sum[j] = _mm512_setzero_ps();
-    for (int d = 0; d < D; d += 16) {
-        __m512 mu = _mm512_cvtepi32_ps(
-            _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(centre + d))));
-        for (int j = 0; j < Q; j++)
-            sum[j] = _mm512_fmadd_ps(_mm512_loadu_ps(q + (size_t)j * q_stride + d), mu, sum[j]);
+    memcpy(&mu_scale, centre + kv->D, sizeof mu_scale);
+    for (int j = 0; j < n; j += RADAR_QUERY_BLOCK) {
+        int Q = n - j < RADAR_QUERY_BLOCK ? n - j : RADAR_QUERY_BLOCK;
+        __m512 sum[RADAR_QUERY_BLOCK];
+        for (int i = 0; i < RADAR_QUERY_BLOCK; i++) sum[i] = _mm512_setzero_ps();
+        for (int d = 0; d < kv->D; d += 16) {
+            __m512 mu = _mm512_cvtepi32_ps(
+                _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(centre + d))));
+            for (int i = 0; i < RADAR_QUERY_BLOCK; i++)
+                sum[i] = _mm512_fmadd_ps(
+                    _mm512_loadu_ps(q + (size_t)(j + (i < Q ? i : 0)) * q_stride + d), mu, sum[i]);
+        }
+        __m128 dots = radar_sum16_four(sum[0], sum[1], sum[2], sum[3]);
+        dots = _mm_mul_ps(_mm_mul_ps(dots, _mm_set1_ps(mu_scale)), _mm_set1_ps(scale));
+        _mm_mask_storeu_ps(middle + j, (__mmask8)((1u << Q) - 1), dots);
     }
-    __m128 dots = radar_sum16_four(sum[0], sum[1], sum[2], sum[3]);
-    return _mm_mul_ps(_mm_mul_ps(dots, _mm_set1_ps(mu_scale)), _mm_set1_ps(scale));
 }
 
 RADAR_TEMPLATE RADAR_AVX512 __m512i dword(const int8_t *bytes, int i) {
@@ -92,8 +97,8 @@ RADAR_TEMPLATE RADAR_AVX512 __m512i dword(const int8_t *bytes, int i) {
 }
 
 RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], const radar_kv_view *kv, int64_t segment,
-                                        int D, const radar_q8_query *x, const float *q,
-                                        size_t q_stride, float scale, int Q) {
+                                        int D, const radar_q8_query *x, const float *middle,
+                                        int Q) {
     const int8_t *k = (const int8_t *)kv->k + (size_t)segment * (size_t)(D * RADAR_SEGMENT);
     __m512i hi[RADAR_QUERY_BLOCK][2], lo[RADAR_QUERY_BLOCK][2];
     for (int j = 0; j < Q; j++) {
@@ -101,6 +106,7 @@ RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], const radar_kv_view *kv,
         lo[j][0] = _mm512_set1_epi32(x[j].begin_lo);
         hi[j][1] = lo[j][1] = _mm512_setzero_si512();
     }
+#pragma GCC unroll 8
     for (int g = 0; g < D / 4; g += 2) {
         for (int i = 0; i < 2; i++) {
             __m512i key = _mm512_xor_si512(_mm512_loadu_si512(k + (g + i) * 64),
@@ -112,17 +118,12 @@ RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], const radar_kv_view *kv,
         }
     }
     __m512 k_scale = scales(kv->k_scale + (size_t)segment * RADAR_SEGMENT);
-    __m128 middle = dot_centre(radar_q8_centre(kv, segment), D, q, q_stride, scale, Q);
     for (int j = 0; j < Q; j++) {
         __m512i dot = _mm512_add_epi32(_mm512_slli_epi32(_mm512_add_epi32(hi[j][0], hi[j][1]), 7),
                                        _mm512_add_epi32(lo[j][0], lo[j][1]));
-        __m128 own = j == 0   ? middle
-                     : j == 1 ? _mm_permute_ps(middle, 1)
-                     : j == 2 ? _mm_permute_ps(middle, 2)
-                              : _mm_permute_ps(middle, 3);
         _mm512_store_ps(s[j], _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot),
                                               _mm512_mul_ps(k_scale, _mm512_set1_ps(x[j].factor)),
-                                              _mm512_broadcastss_ps(own)));
+                                              _mm512_set1_ps(middle[j])));
     }
 }
 
@@ -196,12 +197,11 @@ RADAR_TEMPLATE RADAR_AVX512 void values(float *o, size_t stride, const radar_kv_
 
 #define COPIES(Q) \
     RADAR_AVX512 static void logits_##Q(float(*s)[16], const radar_kv_view *kv, int64_t segment, \
-                                        const radar_q8_query *x, const float *q, size_t q_stride, \
-                                        float scale) { \
+                                        const radar_q8_query *x, const float *middle) { \
         if (kv->D == 64) \
-            logits(s, kv, segment, 64, x, q, q_stride, scale, Q); \
+            logits(s, kv, segment, 64, x, middle, Q); \
         else \
-            logits(s, kv, segment, kv->D, x, q, q_stride, scale, Q); \
+            logits(s, kv, segment, kv->D, x, middle, Q); \
     } \
     RADAR_AVX512 static void values_##Q(float *o, size_t stride, const radar_kv_view *kv, \
                                         int64_t segment, float(*p)[16], const float *fade) { \

@@ -1,8 +1,8 @@
-/* The twin of the AVX-512 kernels in C: the same operations in the same order, so the same bits.  One source, compiled for any
- * machine and for AVX2: loops run over 16 tokens, or over dimensions, side by side. */
+/* The twin of the AVX-512 kernels in C, and where the machine has it with AVX2 in the inner loops: the same operations in the
+ * same order, so the same bits. */
 #include <string.h>
 
-#include "kernels/cpu/attend_cpu.h"
+#include "kernels/cpu/attend_avx2.h"
 #include "kernels/cpu/lse.h"
 #include "kernels/cpu/sum16.h"
 #include "kernels/merge.h"
@@ -30,11 +30,6 @@ typedef struct pass {
 } pass;
 
 /* ---- reading ---- */
-
-RADAR_AVX2 static void widen_avx2(float *out, const uint16_t *h, int n) {
-    for (int i = 0; i < n; i += 8)
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(h + i))));
-}
 
 static void widen(radar_isa isa, float *out, radar_dtype type, const void *from, int n) {
     if (type == RADAR_F16 && isa.avx2)
@@ -71,7 +66,7 @@ static void read_segment(pass *p, int32_t segment) {
     }
 }
 
-static void round_query(pass *p, const radar_rotation *r, int j) {
+RADAR_TEMPLATE void round_query(pass *p, const radar_rotation *r, int j) {
     float h[RADAR_MAX_D], max = 0;
     int D = r->D;
     memcpy(h, p->task->q + (size_t)(p->begin + j) * p->task->q_stride, (size_t)D * sizeof *h);
@@ -87,32 +82,39 @@ static void round_query(pass *p, const radar_rotation *r, int j) {
 
 /* ---- one query, one segment ---- */
 
-RADAR_TEMPLATE void logits(float s[LANES], const float *k, int D, const float *q, float scale) {
-    float chain[4][LANES] = {{0}};
-    for (int d = 0; d < D; d++)
+RADAR_TEMPLATE void logits_plain(float s[LANES], const float *k, int D, const float *q,
+                                 float scale) {
+    for (int i = 0; i < LANES; i++) {
+        float chain[4] = {0};
+        for (int d = 0; d < D; d++) chain[d % 4] = fmaf(q[d], k[d * LANES + i], chain[d % 4]);
+        s[i] = ((chain[0] + chain[1]) + (chain[2] + chain[3])) * scale;
+    }
+}
+
+RADAR_TEMPLATE void dots_plain(int32_t dot[LANES], const int8_t *k, const int16_t *n, int D) {
+    memset(dot, 0, LANES * sizeof *dot);
+    for (int d = 0; d < D; d += 4)
         for (int i = 0; i < LANES; i++)
-            chain[d % 4][i] = fmaf(q[d], k[d * LANES + i], chain[d % 4][i]);
-    for (int i = 0; i < LANES; i++)
-        s[i] = ((chain[0][i] + chain[1][i]) + (chain[2][i] + chain[3][i])) * scale;
+            for (int c = 0; c < 4; c++) dot[i] += n[d + c] * k[d * LANES + 4 * i + c];
 }
 
 RADAR_TEMPLATE void logits_packed(float s[LANES], const pass *p, int j, const float *q) {
     const segment_view *x = &p->segment;
-    int32_t dot[LANES] = {0};
+    int32_t dot[LANES];
     float lane[LANES] = {0};
     int D = p->task->kv.D;
-    for (int d = 0; d < D; d += 4)
-        for (int i = 0; i < LANES; i++)
-            for (int c = 0; c < 4; c++)
-                dot[i] += p->rounded[j][d + c] * x->packed_k[d * LANES + 4 * i + c];
+    if (p->isa.avx2)
+        dots_avx2(dot, x->packed_k, p->rounded[j], D);
+    else
+        dots_plain(dot, x->packed_k, p->rounded[j], D);
     for (int d = 0; d < D; d += LANES)
         for (int l = 0; l < LANES; l++) lane[l] = fmaf(q[d + l], (float)x->mu[d + l], lane[l]);
     float factor = p->step[j] * p->scale, middle = radar_sum16(lane) * x->mu_scale * p->scale;
     for (int i = 0; i < LANES; i++) s[i] = fmaf((float)dot[i], x->k_scale[i] * factor, middle);
 }
 
-RADAR_TEMPLATE void add_values(float *o, const float *v, int D, const float p[LANES], uint32_t mask,
-                               float fade) {
+RADAR_TEMPLATE void add_values_plain(float *o, const float *v, int D, const float p[LANES],
+                                     uint32_t mask, float fade) {
     for (int d = 0; d < D; d++) o[d] *= fade;
     for (; mask; mask &= mask - 1) {
         int i = __builtin_ctz(mask);
@@ -120,22 +122,32 @@ RADAR_TEMPLATE void add_values(float *o, const float *v, int D, const float p[LA
     }
 }
 
-RADAR_TEMPLATE void add_values_packed(float *o, const segment_view *x, int D, const float p[LANES],
-                                      float fade) {
-    float w[LANES], largest = 0;
-    int32_t u[LANES], sum[RADAR_MAX_D] = {0};
-    for (int i = 0; i < LANES; i++) w[i] = p[i] * x->v_scale[i];
-    for (int i = 0; i < LANES; i++) largest = w[i] > largest ? w[i] : largest;
-    float steps = largest >= RADAR_Q8_NOTHING ? RADAR_Q8_WEIGHT / largest : 0,
-          step = largest / RADAR_Q8_WEIGHT;
-    for (int i = 0; i < LANES; i++) {
-        float r = rintf(w[i] * steps);
-        u[i] = (int32_t)(r < RADAR_Q8_WEIGHT ? r : RADAR_Q8_WEIGHT);
-    }
+RADAR_TEMPLATE void add_products_of_values_plain(float *o, const int8_t *v, const int16_t *u, int D,
+                                                 float step, float fade) {
+    int32_t sum[RADAR_MAX_D] = {0};
     for (int i = 0; i < LANES; i += 4)
         for (int d = 0; d < D; d++)
-            for (int c = 0; c < 4; c++) sum[d] += u[i + c] * x->packed_v[i * D + 4 * d + c];
+            for (int c = 0; c < 4; c++) sum[d] += u[i + c] * v[i * D + 4 * d + c];
     for (int d = 0; d < D; d++) o[d] = fmaf((float)sum[d], step, o[d] * fade);
+}
+
+RADAR_TEMPLATE void add_values_packed(const pass *p, float *o, const float weight[LANES],
+                                      float fade) {
+    const segment_view *x = &p->segment;
+    float w[LANES], largest = 0;
+    int16_t u[LANES];
+    for (int i = 0; i < LANES; i++) w[i] = weight[i] * x->v_scale[i];
+    for (int i = 0; i < LANES; i++) largest = w[i] > largest ? w[i] : largest;
+    float steps = largest >= RADAR_Q8_NOTHING ? RADAR_Q8_WEIGHT / largest : 0;
+    for (int i = 0; i < LANES; i++) {
+        float r = rintf(w[i] * steps);
+        u[i] = (int16_t)(int32_t)(r < RADAR_Q8_WEIGHT ? r : RADAR_Q8_WEIGHT);
+    }
+    float step = largest / RADAR_Q8_WEIGHT;
+    if (p->isa.avx2)
+        add_products_of_values_avx2(o, x->packed_v, u, p->task->kv.D, step, fade);
+    else
+        add_products_of_values_plain(o, x->packed_v, u, p->task->kv.D, step, fade);
 }
 
 /* out may be s. */
@@ -144,32 +156,44 @@ RADAR_TEMPLATE void weigh(float *out, const float *s, const float *weight, int32
         out[i] = weight ? s[i] * weight[(size_t)segment * LANES + (size_t)i] : s[i];
 }
 
+RADAR_TEMPLATE void soften_plain(float s[LANES], float m) {
+    for (int i = 0; i < LANES; i++) s[i] = radar_expf1(s[i] - m);
+}
+
 RADAR_TEMPLATE void update(const pass *p, const radar_item *item, int j) {
     const radar_attend_task *task = p->task;
     const radar_kv_view *kv = &task->kv;
     const segment_view *x = &p->segment;
     const float *q = task->q + (size_t)(p->begin + j) * task->q_stride;
-    float *partial = task->partial + (size_t)(p->begin + j) * task->partial_stride, s[LANES];
+    float *partial = task->partial + (size_t)(p->begin + j) * task->partial_stride,
+          *o = partial + RADAR_PARTIAL_O, s[LANES];
     uint32_t mask = radar_attended(item->tokens, radar_kv_position(kv, item->segment),
                                    task->position[p->begin + j]);
     if (!mask) return;
     if (x->packed)
         logits_packed(s, p, j, q);
+    else if (p->isa.avx2)
+        logits_avx2(s, x->k, kv->D, q, p->scale);
     else
-        logits(s, x->k, kv->D, q, p->scale);
+        logits_plain(s, x->k, kv->D, q, p->scale);
     for (int i = 0; i < LANES; i++) s[i] = mask >> i & 1 ? s[i] : -INFINITY;
     float m = radar_fold_max(radar_fold_max1(s), partial[RADAR_PARTIAL_M]);
     if (m == -INFINITY) return;
-    for (int i = 0; i < LANES; i++) s[i] = radar_expf1(s[i] - m);
+    if (p->isa.avx2)
+        soften_avx2(s, m);
+    else
+        soften_plain(s, m);
     float fade = radar_expf1(partial[RADAR_PARTIAL_M] - m), counted[LANES];
     weigh(counted, s, task->key_weight, item->segment);
     partial[RADAR_PARTIAL_L] = partial[RADAR_PARTIAL_L] * fade + radar_fold_sum1(counted);
     weigh(s, s, task->value_weight, item->segment);
     partial[RADAR_PARTIAL_M] = m;
     if (x->packed)
-        add_values_packed(partial + RADAR_PARTIAL_O, x, kv->D, s, fade);
+        add_values_packed(p, o, s, fade);
+    else if (p->isa.avx2)
+        add_values_avx2(o, x->v, kv->D, s, mask, fade);
     else
-        add_values(partial + RADAR_PARTIAL_O, x->v, kv->D, s, mask, fade);
+        add_values_plain(o, x->v, kv->D, s, mask, fade);
 }
 
 /* ---- a pass ---- */
@@ -188,7 +212,7 @@ RADAR_TEMPLATE void run_pass(pass *p) {
 }
 
 static void pass_plain(pass *p) { run_pass(p); }
-RADAR_AVX2 static void pass_avx2(pass *p) { run_pass(p); }
+RADAR_FMA static void pass_fma(pass *p) { run_pass(p); }
 
 void radar_attend_portable(radar_isa isa, const radar_attend_task *task, float scale) {
     pass p;
@@ -197,6 +221,6 @@ void radar_attend_portable(radar_isa isa, const radar_attend_task *task, float s
     p.scale = scale;
     for (p.begin = 0; p.begin < task->n_query; p.begin += p.n) {
         p.n = (int)radar_min64(PASS_QUERIES, task->n_query - p.begin);
-        (isa.avx2 ? pass_avx2 : pass_plain)(&p);
+        (isa.fma ? pass_fma : pass_plain)(&p);
     }
 }

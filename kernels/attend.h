@@ -7,6 +7,8 @@
  * Order, the same for every n_query: items ascending; a dot product in 4 chains over d % 4, summed (0+1)+(2+3);
  * one online update per segment with at least one attended token; values added token by token, ascending; a weight is
  * multiplied with exp(s_i - m) first.
+ * Packed segments of a q8 cache: sums of integers for the dot product and the values, their formula and error in
+ * cpu/attend_cpu.h; with weights they are read as f32 first.
  * Source: online softmax, arXiv:1805.02867.  Cost: 2 * 16 * D * bytes(type) read per item, shared by the task's queries. */
 #ifndef RADAR_ATTEND_H
 #define RADAR_ATTEND_H

@@ -143,6 +143,8 @@ typedef struct radar_backend_ops {
     int64_t (*odd)(radar_backend *be, const float *x, int64_t n, int width); /* layer.h */
     void (*append)(radar_backend *be, const radar_kv_view *kv, const int32_t *slot, const float *k,
                    const float *v, size_t stride, int n); /* kv.h */
+    void (*restore)(radar_backend *be, const radar_kv_view *kv, int32_t begin,
+                    int32_t end); /* kv.h */
     void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
                  const int32_t *block, int n); /* scorer.h */
     /* scorer.h: summaries [begin, end) of segments of unit >= 2, each merged from two of unit / 2 */

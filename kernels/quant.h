@@ -19,7 +19,7 @@ typedef struct radar_quant {
 } radar_quant;
 
 static inline bool radar_quantised(radar_dtype type) {
-    return type != RADAR_F32 && type != RADAR_F16 && type != RADAR_BF16;
+    return radar_dtype_block(type) > 1;
 }
 
 /* Blocks of 256: eight of 32 share d and m. */

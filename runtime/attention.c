@@ -63,11 +63,12 @@ int64_t radar_attention_dense_limit(const radar_attention *a, const radar_kvcach
                                     int64_t position) {
     if (a->dense_below >= 0) return radar_max64(a->dense_below - 1, 0);
     int32_t unit = radar_attention_unit(a, position);
-    double key = (double)kv->D * (double)radar_dtype_block_bytes(kv->type);
+    double key = (double)radar_kvcache_key_bytes(kv, RADAR_BLOCK) / RADAR_BLOCK,
+           both = key + (double)radar_kvcache_value_bytes(kv, RADAR_BLOCK) / RADAR_BLOCK;
     double scan = kv->block_bytes ? (double)kv->block_bytes / RADAR_BLOCK / unit : key;
     double budget = (double)wanted(a, position) * unit * RADAR_SEGMENT;
     double always = (double)(a->sinks + a->window) + 1.6 * budget;
-    double limit = scan < 2 * key ? always * 2 * key / (2 * key - scan) : (double)kv->context;
+    double limit = scan < both ? always * both / (both - scan) : (double)kv->context;
     return (int64_t)(limit < (double)kv->context ? limit : (double)kv->context);
 }
 

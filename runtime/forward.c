@@ -186,6 +186,9 @@ static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *
     const radar_model_config *c = &e->model->config;
     radar_session *s = batch->s;
     size_t kv_row = (size_t)c->n_kv_heads * (size_t)c->head_dim;
+    /* a prefill's rows read what the first of their chunk would: kvcache.h */
+    radar_kvcache_begin(&s->kv, batch->counts ? batch->position
+                                              : batch->position - batch->position % e->opt.chunk);
     radar_kvcache_append(&s->kv, layer, batch->position, batch->n,
                          e->ws.k + (size_t)ws_row * kv_row, e->ws.v + (size_t)ws_row * kv_row,
                          e->ws.slot);

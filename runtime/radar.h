@@ -62,9 +62,10 @@ typedef struct radar_engine_options {
     }
 
 typedef struct radar_session_options {
-    size_t size;         /* sizeof(radar_session_options) */
-    int64_t context;     /* tokens of KV capacity, reserved at once; 0 = the model's maximum */
-    const char *kv_type; /* "f16", "f32", "bf16", "q8" */
+    size_t size;     /* sizeof(radar_session_options) */
+    int64_t context; /* tokens of KV capacity, reserved at once; 0 = the model's maximum */
+    /* "f16", "f32", "bf16"; "q8": int8 with a scale per token from some 256 tokens back (heads of a multiple of 16 numbers) */
+    const char *kv_type;
     /* "radar", "dense", "streaming", "h2o", "snapkv", "subgen"; "paper", "code": Radar as published */
     const char *attention;
     const char *scorer; /* "sketch", "mean", "outlier", "minmax", "rf", "exact" */
@@ -188,7 +189,9 @@ const float *radar_logits(const radar_session *s);
 int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cache */
 /* [all ranks] Forgets everything from position on, also a token that was sampled and not computed yet, so that another continuation can
  * follow: give it with radar_score or radar_prefill, the logits are gone too.  0 <= position <= radar_position(s).  An attention that
- * has to see the prompt ("h2o", "snapkv", "subgen") goes back to where the prefill ended or to 0: elsewhere RADAR_ERR_CONFIG. */
+ * has to see the prompt ("h2o", "snapkv", "subgen") goes back to where the prefill ended or to 0: elsewhere RADAR_ERR_CONFIG.
+ * What follows is what would have followed then, bit for bit; but for a q8 cache after more than a chunk's tokens: it keeps the
+ * latest tokens as f16, and further back the last 256 before `position` come from what they were rounded to. */
 radar_status radar_rewind(radar_session *s, int64_t position);
 /* [all ranks] From the next token on, attend as `attention` says: the one the session was opened with, "dense" or "streaming"; figures start anew. */
 radar_status radar_session_set_attention(radar_session *s, const char *attention);

@@ -50,6 +50,12 @@ static radar_status take_tokens(radar_session *s, const int32_t *token, size_t n
     return agree_call(s, "tokens, or their position", XXH3_64bits(state, sizeof state));
 }
 
+/* Whatever follows, a prefill's pass begins earliest. */
+static void forget_from(radar_session *s, int64_t position) {
+    radar_kvcache_truncate(&s->kv, position, s->attention.window);
+    radar_kvcache_restore(&s->kv, position - position % s->e->opt.chunk, position);
+}
+
 /* One pass; the cache counts its tokens only when every rank has finished it. */
 static radar_status run_pass(radar_session *s, const int32_t *token, int n,
                              const radar_policy *policy, radar_counts *counts) {
@@ -62,7 +68,7 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
         if (seen && s->state_position == s->position) s->state_position += n;
         s->position += n;
     } else if (st == RADAR_ERR_DATA && !s->policy_state) {
-        radar_kvcache_truncate(&s->kv, s->position, s->attention.window);
+        forget_from(s, s->position);
     } else if (st != RADAR_ERR_STOPPED) {
         s->broken = true;
     }
@@ -162,6 +168,13 @@ static radar_status read_logits(radar_session *s, int rows, radar_logits_reader 
     return RADAR_OK;
 }
 
+/* Rows of one pass under the session's attention: in a q8 cache they begin within one block, where they read the same. */
+static int rows_at(const radar_session *s, size_t left) {
+    int64_t rows = radar_min64((int64_t)left, s->policy_rows);
+    if (s->kv.type == RADAR_Q8) rows = radar_min64(rows, RADAR_BLOCK - s->position % RADAR_BLOCK);
+    return (int)rows;
+}
+
 radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
                               radar_logits_reader *each, void *user) {
     radar_status st;
@@ -169,7 +182,7 @@ radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
     RADAR_TRY(st, take_tokens(s, token, n), fail);
     RADAR_TRY(st, settle(s), fail);
     for (size_t done = 0; done < n; done += (size_t)rows) {
-        rows = (int)radar_min64((int64_t)(n - done), s->policy_rows);
+        rows = rows_at(s, n - done);
         RADAR_TRY(st, run_pass(s, token + done, rows, s->attention.policy, &s->counts), fail);
         if (each) RADAR_TRY(st, read_logits(s, rows, each, user), fail);
         radar_report(s->e, "score", (int64_t)done + rows, (int64_t)n);
@@ -222,7 +235,7 @@ radar_status radar_rewind(radar_session *s, int64_t position) {
                    (long long)position, s->own_policy->name);
     st = agree_call(s, "position to rewind to", (uint64_t)position);
     if (st != RADAR_OK) return st;
-    radar_kvcache_truncate(&s->kv, position, s->attention.window);
+    forget_from(s, position);
     s->position = position;
     s->state_position = radar_min64(s->state_position, position);
     s->pending = -1;

@@ -19,15 +19,15 @@ static radar_status parse_kv_type(radar_dtype *type, const char *name, radar_err
     static const struct {
         const char *name;
         radar_dtype type;
-    } known[] = {{"f16", RADAR_F16}, {"f32", RADAR_F32}, {"bf16", RADAR_BF16}};
+    } known[] = {{"f16", RADAR_F16}, {"f32", RADAR_F32}, {"bf16", RADAR_BF16}, {"q8", RADAR_Q8}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (name && strcmp(name, known[i].name) == 0) {
             *type = known[i].type;
             return RADAR_OK;
         }
-    bool later = name && (strcmp(name, "q8") == 0 || strcmp(name, "fp8") == 0);
+    bool later = name && strcmp(name, "fp8") == 0;
     return radar_fail(err, later ? RADAR_ERR_CONFIG : RADAR_ERR_USAGE,
-                      "--kv-type '%s': %s; use f16, f32 or bf16", name ? name : "",
+                      "--kv-type '%s': %s; use f16, f32, bf16 or q8", name ? name : "",
                       later ? "not in this build" : "not known");
 }
 
@@ -70,8 +70,15 @@ static radar_status shape_cache(radar_session *s, const radar_session_options *o
                             .layers = c->n_layers,
                             .kv_heads = c->n_kv_heads,
                             .D = c->head_dim,
-                            .context = context};
-    return parse_kv_type(&s->kv.type, opt->kv_type, err);
+                            .context = context,
+                            .pass_rows = radar_pass_rows(s->e)};
+    radar_status st = parse_kv_type(&s->kv.type, opt->kv_type, err);
+    if (st == RADAR_OK && s->kv.type == RADAR_Q8 && s->kv.D % RADAR_SEGMENT)
+        st =
+            radar_fail(err, RADAR_ERR_CONFIG,
+                       "--kv-type q8: heads of %d numbers, not a multiple of %d; use --kv-type f16",
+                       s->kv.D, RADAR_SEGMENT);
+    return st;
 }
 
 /* Sampler and attention as opt says. */

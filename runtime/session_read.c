@@ -49,16 +49,11 @@ static size_t token_floats(const reading *r) { return (size_t)r->kv->D * (r->val
 static void read_shard(const reading *r, int i) {
     const radar_kvcache *kv = r->kv;
     const radar_kv_view view = radar_kvcache_view(kv, r->layer, r->head, i);
-    int shard = kv->first_shard + i, D = kv->D, tile = D * RADAR_SEGMENT;
-    size_t tile_bytes = (size_t)tile * radar_dtype_block_bytes(kv->type);
-    float k[RADAR_SEGMENT * MOST_D], v[RADAR_SEGMENT * MOST_D];
+    int shard = kv->first_shard + i, D = kv->D;
+    _Alignas(64) float k[RADAR_SEGMENT * MOST_D], v[RADAR_SEGMENT * MOST_D];
     for (int64_t slot = r->begin[shard]; slot < r->end[shard]; slot++) {
         int64_t segment = slot / RADAR_SEGMENT, token = slot % RADAR_SEGMENT;
-        if (slot == r->begin[shard] || token == 0) {
-            size_t at = (size_t)segment * tile_bytes;
-            radar_dequantize(k, kv->type, (const char *)view.k + at, 0, tile);
-            radar_dequantize(v, kv->type, (const char *)view.v + at, 0, tile);
-        }
+        if (slot == r->begin[shard] || token == 0) radar_kv_read(k, v, &view, (int32_t)segment);
         float *out =
             r->packet + (r->at[shard] + (size_t)(slot - r->begin[shard])) * token_floats(r);
         for (int d = 0; d < D; d++) out[d] = k[d * RADAR_SEGMENT + token];
@@ -108,6 +103,7 @@ radar_status radar_session_read(radar_session *s, int layer, int kv_head, int64_
     RADAR_TRY(st,
               radar_agree_same(s->e->comm, "range to read", XXH3_64bits(what, sizeof what), err),
               fail);
+    radar_kvcache_begin(&s->kv, s->position);
     for (int i = 0; i < s->kv.n_shards; i++) read_shard(&r, i);
     RADAR_TRY(st, exchange(&r, s->e->comm, err), fail);
     deal_out(&r, first, n, key, value);

@@ -12,17 +12,26 @@
 
 /* From this size on memory comes as fresh pages: zero already, touched first by whoever uses it. */
 #define PAGES_FROM ((size_t)1 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
 #define HEADER 64
 
+/* Fresh pages, huge ones where the system allows it and they fit: a walk through page tables less for every scattered segment.
+ * Room for one more is mapped and given back, so that they can begin at their own multiples.  Nothing is touched. */
+static void *map_pages(size_t bytes) {
+    size_t all, page = (size_t)sysconf(_SC_PAGESIZE);
+    if (__builtin_add_overflow(bytes, HUGE_PAGE + page, &all)) return NULL;
+    char *p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    size_t before = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
+    size_t used = (bytes + page - 1) / page * page, behind = (all - before - used) / page * page;
+    if (before) munmap(p, before);
+    if (behind) munmap(p + before + used, behind);
+    madvise(p + before, used, MADV_HUGEPAGE); /* a refusal changes nothing */
+    return p + before;
+}
+
 static void *system_alloc(size_t bytes) {
-    if (bytes >= PAGES_FROM) {
-        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED) return NULL;
-        madvise(
-            p, bytes,
-            MADV_HUGEPAGE); /* scattered segments cost a page walk each; a refusal changes nothing */
-        return p;
-    }
+    if (bytes >= PAGES_FROM) return map_pages(bytes);
     void *p = NULL;
     if (posix_memalign(&p, 64, bytes)) return NULL;
     return memset(p, 0, bytes);

@@ -1,7 +1,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/segment.h"
+#include "kernels/cpu/q8.h"
 
 static void round_plain(void *out, radar_dtype type, const float *x, int D) {
     uint16_t *h = out;
@@ -39,29 +39,62 @@ RADAR_AVX512 static void round_avx512(void *out, radar_dtype type, const float *
 }
 
 /* A key goes down a column of its tile [D, 16]. */
-static void put_column(const radar_kv_view *kv, int32_t slot, const void *key) {
-    void *tile =
-        (char *)kv->k + (size_t)(slot / RADAR_SEGMENT) * radar_segment_bytes(kv->type, kv->D);
-    size_t at = (size_t)(slot % RADAR_SEGMENT);
-    if (kv->type == RADAR_F32)
-        for (int d = 0; d < kv->D; d++)
+static void put_column(radar_dtype type, void *tile, int D, size_t at, const void *key) {
+    if (type == RADAR_F32)
+        for (int d = 0; d < D; d++)
             ((float *)tile)[(size_t)d * RADAR_SEGMENT + at] = ((const float *)key)[d];
     else
-        for (int d = 0; d < kv->D; d++)
+        for (int d = 0; d < D; d++)
             ((uint16_t *)tile)[(size_t)d * RADAR_SEGMENT + at] = ((const uint16_t *)key)[d];
+}
+
+/* Where new tokens of a slot's segment go. */
+static radar_place place_of_new(const radar_kv_view *kv, int32_t slot) {
+    radar_kv_view all = *kv;
+    all.tail_begin = 0;
+    return radar_place_of(&all, slot / RADAR_SEGMENT);
+}
+
+/* The blocks whose last token is among the slots. */
+static void pack_complete(const radar_cpu *cpu, const radar_kv_view *kv, const int32_t *slot,
+                          int n) {
+    radar_rotation r;
+    int32_t begin = slot[0] / RADAR_BLOCK, end = (slot[n - 1] + 1) / RADAR_BLOCK;
+    radar_rotation_of_q8(&r, kv->D);
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static) if (end - begin >= 2)
+    for (int32_t block = begin; block < end; block++) radar_q8_pack(cpu->isa, &r, kv, block);
 }
 
 void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, const int32_t *slot,
                       const float *k, const float *v, size_t stride, int n) {
     const radar_cpu *cpu = radar_cpu_of(be);
-    size_t row = radar_segment_bytes(kv->type, kv->D) / RADAR_SEGMENT;
     void (*round_row)(void *, radar_dtype, const float *, int) =
         cpu->isa.avx512 ? round_avx512 : round_plain;
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static) if (n >= 64)
     for (int i = 0; i < n; i++) {
         _Alignas(64) float key[RADAR_MAX_D];
-        round_row(key, kv->type, k + (size_t)i * stride, kv->D);
-        put_column(kv, slot[i], key);
-        round_row((char *)kv->v + (size_t)slot[i] * row, kv->type, v + (size_t)i * stride, kv->D);
+        radar_place to = place_of_new(kv, slot[i]);
+        size_t row = radar_segment_bytes(to.type, kv->D) / RADAR_SEGMENT,
+               at = (size_t)(slot[i] % RADAR_SEGMENT);
+        round_row(key, to.type, k + (size_t)i * stride, kv->D);
+        put_column(to.type, (void *)to.k, kv->D, at, key);
+        round_row((char *)to.v + at * row, to.type, v + (size_t)i * stride, kv->D);
+    }
+    if (kv->type == RADAR_Q8) pack_complete(cpu, kv, slot, n);
+}
+
+void radar_cpu_restore(radar_backend *be, const radar_kv_view *kv, int32_t begin, int32_t end) {
+    const radar_cpu *cpu = radar_cpu_of(be);
+    radar_rotation r;
+    radar_rotation_of_q8(&r, kv->D);
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static)
+    for (int32_t segment = begin; segment < end; segment++) {
+        _Alignas(64) float k[RADAR_SEGMENT * RADAR_MAX_D], v[RADAR_SEGMENT * RADAR_MAX_D];
+        int tile = RADAR_SEGMENT * kv->D;
+        radar_place to = place_of_new(kv, segment * RADAR_SEGMENT);
+        radar_q8_keys(cpu->isa, &r, k, kv, segment);
+        radar_q8_values(cpu->isa, v, kv, segment);
+        round_plain((void *)to.k, RADAR_F16, k, tile);
+        round_plain((void *)to.v, RADAR_F16, v, tile);
     }
 }

@@ -74,6 +74,7 @@ const radar_backend_ops radar_cpu_backend = {
     .add = radar_cpu_add,
     .odd = radar_cpu_odd,
     .append = radar_cpu_append,
+    .restore = radar_cpu_restore,
     .seal = radar_cpu_seal,
     .unite = radar_cpu_unite,
     .query = radar_cpu_query,

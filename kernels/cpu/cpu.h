@@ -35,6 +35,7 @@ void radar_cpu_add(radar_backend *be, float *x, const float *y, int64_t n);
 int64_t radar_cpu_odd(radar_backend *be, const float *x, int64_t n, int width);
 void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, const int32_t *slot,
                       const float *k, const float *v, size_t stride, int n);
+void radar_cpu_restore(radar_backend *be, const radar_kv_view *kv, int32_t begin, int32_t end);
 void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
                     const int32_t *block, int n);
 void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,

@@ -18,6 +18,7 @@ static bool has_avx512(void) {
 radar_isa radar_cpu_isa(const char *name, bool *ok) {
     __builtin_cpu_init();
     radar_isa isa = {.fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
+    /* F16C came before AVX2 and FMA, as for AVX-512 above */
     bool best = !name, plain = name && strcmp(name, "plain") == 0;
     bool avx512 = name && strcmp(name, "avx512") == 0, avx2 = name && strcmp(name, "avx2") == 0;
     isa.avx2 = !plain && isa.fma && has_f16c();

@@ -1,28 +1,40 @@
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/segment.h"
+#include "kernels/cpu/q8.h"
+
+/* A sealed block is complete, so in a q8 cache its keys are the packed ones, whatever a query reads: summaries made anew from
+ * the cache are those that were made at first. */
+static radar_tile_keys keys_of(radar_isa isa, const radar_kv_view *kv, int64_t segment,
+                               float *room) {
+    radar_kv_view packed = *kv;
+    packed.tail_begin = kv->segments;
+    return radar_keys_of(isa, &packed, segment, room);
+}
 
 /* The 64 keys of a block, one after the other, from its four tiles [D, 16]. */
-static void gather_keys(float *key, const radar_kv_view *kv, int64_t block) {
+static void gather_keys(radar_isa isa, float *key, const radar_kv_view *kv, int64_t block) {
+    _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
     for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++) {
-        const void *tile = radar_segment_of(kv->k, kv, block * RADAR_BLOCK_SEGMENTS + s);
+        radar_tile_keys tile = keys_of(isa, kv, block * RADAR_BLOCK_SEGMENTS + s, room);
         for (int i = 0; i < RADAR_SEGMENT; i++, key += kv->D)
             for (int d = 0; d < kv->D; d++)
-                key[d] = radar_segment_at(kv->type, tile, (size_t)(d * RADAR_SEGMENT + i));
+                key[d] = radar_segment_at(tile.type, tile.k, (size_t)(d * RADAR_SEGMENT + i));
     }
 }
 
 /* The same: a tile row in one load, its 16 lanes to 16 keys. */
-RADAR_AVX512 static void gather_keys_avx512(float *key, const radar_kv_view *kv, int64_t block) {
+RADAR_AVX512 static void gather_keys_avx512(radar_isa isa, float *key, const radar_kv_view *kv,
+                                            int64_t block) {
     const __m512i column =
         _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
                            _mm512_set1_epi32(kv->D));
+    _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
     for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++, key += RADAR_SEGMENT * kv->D) {
-        const void *tile = radar_segment_of(kv->k, kv, block * RADAR_BLOCK_SEGMENTS + s);
+        radar_tile_keys tile = keys_of(isa, kv, block * RADAR_BLOCK_SEGMENTS + s, room);
         for (int d = 0; d < kv->D; d++) {
             size_t at = (size_t)d * RADAR_SEGMENT;
-            __m512 k = kv->type == RADAR_F32   ? radar_segment_load(RADAR_F32, tile, at)
-                       : kv->type == RADAR_F16 ? radar_segment_load(RADAR_F16, tile, at)
-                                               : radar_segment_load(RADAR_BF16, tile, at);
+            __m512 k = tile.type == RADAR_F32   ? radar_segment_load(RADAR_F32, tile.k, at)
+                       : tile.type == RADAR_F16 ? radar_segment_load(RADAR_F16, tile.k, at)
+                                                : radar_segment_load(RADAR_BF16, tile.k, at);
             _mm512_i32scatter_ps(key + d, column, k, 4);
         }
     }
@@ -36,9 +48,9 @@ void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_k
     for (int i = 0; i < n; i++) {
         _Alignas(64) float key[RADAR_BLOCK * RADAR_MAX_D];
         if (cpu->isa.avx512)
-            gather_keys_avx512(key, kv, block[i]);
+            gather_keys_avx512(cpu->isa, key, kv, block[i]);
         else
-            gather_keys(key, kv, block[i]);
+            gather_keys(cpu->isa, key, kv, block[i]);
         scorer->kind->seal(scorer, (char *)kv->summary + (size_t)block[i] * kv->block_bytes, key);
     }
 }

@@ -5,10 +5,11 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/lse.h"
+#include "kernels/cpu/q8.h"
 #include "runtime/sys.h"
 
 typedef struct exact {
-    bool avx512;
+    radar_isa isa;
     float scale; /* 1 / sqrt D */
 } exact;
 
@@ -22,7 +23,7 @@ static radar_status exact_open(radar_scorer *s, radar_error *err) {
     if (!x)
         return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'exact': no memory for %zu bytes",
                           sizeof *x);
-    *x = (exact){isa.avx512, (float)(1 / sqrt(s->opt.D))};
+    *x = (exact){isa, (float)(1 / sqrt(s->opt.D))};
     s->state = x;
     s->block_bytes = 0;
     s->query_bytes = ((size_t)s->opt.D * sizeof(float) + 15) / 16 * 16;
@@ -42,15 +43,24 @@ static void exact_query(const radar_scorer *s, void *prepared, const float *q) {
 
 static void score_plain(const exact *x, const radar_score_task *t, const float *q,
                         size_t q_stride) {
+    _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
     for (int32_t i = t->segment_begin; i < t->segment_end; i++) {
-        const void *tile = radar_segment_of(t->kv.k, &t->kv, i);
+        radar_tile_keys tile = radar_keys_of(x->isa, &t->kv, i, room);
         for (int j = 0; j < t->n_query; j++) {
             float s[RADAR_SEGMENT];
-            radar_segment_logits(s, t->kv.type, tile, t->kv.D, q + (size_t)j * q_stride);
+            radar_segment_logits(s, tile.type, tile.k, t->kv.D, q + (size_t)j * q_stride);
             for (int l = 0; l < RADAR_SEGMENT; l++) s[l] *= x->scale;
             t->score[(size_t)j * t->score_stride + (size_t)(i - t->segment_begin)] = radar_lse1(s);
         }
     }
+}
+
+/* Keys of one segment of a q8 cache, as f32. */
+RADAR_AVX512 static void read_keys(const exact *x, const radar_kv_view *kv, int32_t segment,
+                                   float *out) {
+    radar_tile_keys tile = radar_keys_of(x->isa, kv, segment, out);
+    for (int i = 0; tile.k != out && i < RADAR_SEGMENT * kv->D; i += 16)
+        _mm512_store_ps(out + i, radar_segment_load(RADAR_F16, tile.k, (size_t)i));
 }
 
 /* Q queries, up to four segments from `first` on, at once. */
@@ -61,8 +71,8 @@ RADAR_TEMPLATE RADAR_AVX512 void score_four(const exact *x, const radar_score_ta
     int n = t->segment_end - first < 4 ? t->segment_end - first : 4;
     for (int i = 0; i < 4; i++) {
         if (i < n)
-            radar_segment_logits_avx512(logit, type, radar_segment_of(t->kv.k, &t->kv, first + i),
-                                        t->kv.D, q, q_stride, Q);
+            radar_segment_logits_avx512(logit, type, radar_place_of(&t->kv, first + i).k, t->kv.D,
+                                        q, q_stride, Q);
         for (int j = 0; j < Q; j++)
             s[4 * j + i] =
                 i < n ? _mm512_mul_ps(logit[j], _mm512_set1_ps(x->scale)) : _mm512_setzero_ps();
@@ -107,9 +117,33 @@ RADAR_AVX512 static void score_avx512(const exact *x, const radar_score_task *t,
         score_type(x, t, RADAR_BF16, q, q_stride);
 }
 
+/* Four segments at a time as f32, so that all types go the same way. */
+RADAR_AVX512 static void score_q8(const exact *x, const radar_score_task *t, const float *q,
+                                  size_t q_stride) {
+    _Alignas(64) float room[4 * RADAR_SEGMENT * RADAR_MAX_D];
+    int tile = RADAR_SEGMENT * t->kv.D;
+    for (int32_t i = t->segment_begin; i < t->segment_end; i += 4) {
+        int n = (int)radar_min64(4, t->segment_end - i);
+        radar_score_task four = *t;
+        for (int s = 0; s < n; s++) read_keys(x, &t->kv, i + s, room + s * tile);
+        four.kv.type = RADAR_F32;
+        four.kv.k = room;
+        four.segment_begin = 0;
+        four.segment_end = n;
+        four.score = t->score + (i - t->segment_begin);
+        score_type(x, &four, RADAR_F32, q, q_stride);
+    }
+}
+
 static void exact_score(const radar_scorer *s, const radar_score_task *t) {
     const exact *x = s->state;
-    (x->avx512 ? score_avx512 : score_plain)(x, t, t->query, s->query_bytes / sizeof(float));
+    size_t q_stride = s->query_bytes / sizeof(float);
+    if (!x->isa.avx512)
+        score_plain(x, t, t->query, q_stride);
+    else if (t->kv.type == RADAR_Q8)
+        score_q8(x, t, t->query, q_stride);
+    else
+        score_avx512(x, t, t->query, q_stride);
 }
 
 const radar_scorer_kind radar_scorer_exact = {

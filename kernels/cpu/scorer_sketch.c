@@ -9,16 +9,7 @@
 #define LANES RADAR_SEGMENT
 
 static void fill_tables(radar_sketch *x, uint64_t seed) {
-    int d = 0;
-    for (int left = x->D, size = 256; left > 0; size /= 2) {
-        if (size > left) continue;
-        x->part[x->n_part++] = size;
-        left -= size;
-        for (int end = d + size; d < end; d++) {
-            float norm = (float)(1 / sqrt(size));
-            x->norm[d] = radar_random(seed, RADAR_STREAM_SIGNS, (uint64_t)d) & 1 ? -norm : norm;
-        }
-    }
+    radar_rotation_seeded(&x->rotation, x->D, seed);
     for (int c = 1; c < 256; c++) x->step[c] = (float)exp2((c - 255) / 16.0);
     for (int i = 0; i < 16; i++) x->middle[i] = (float)exp2((i + 0.5) / 16);
 }
@@ -51,41 +42,7 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
 
 static void sketch_close(radar_scorer *s) { radar_free(s->state); }
 
-/* int8 with one scale; returns the scale.  Numbers that are not finite count as 0. */
-static float quantise(int8_t *out, const float *v, int n) {
-    float max = 0;
-    for (int i = 0; i < n; i++) max = fabsf(v[i]) > max ? fabsf(v[i]) : max;
-    if (!(max > 0 && max < INFINITY)) {
-        memset(out, 0, (size_t)n);
-        return 0;
-    }
-    for (int i = 0; i < n; i++) {
-        float u = v[i] / max * 127;
-        out[i] = u == u ? (int8_t)(int)(u + (u < 0 ? -0.5f : 0.5f)) : 0;
-    }
-    return max / 127;
-}
-
 /* ---- sealing ---- */
-
-/* z := H z, dimension by dimension of 16 tokens (or of one query, LANES = 1 of them used). */
-RADAR_TEMPLATE void rotate(const radar_sketch *x, float *z, int lanes) {
-    for (int d = 0; d < x->D; d++)
-        for (int l = 0; l < lanes; l++) z[d * lanes + l] *= x->norm[d];
-    for (int p = 0; p < x->n_part; z += x->part[p++] * lanes) {
-        for (int half = 1; half < x->part[p]; half *= 2) {
-            for (int d = 0; d < x->part[p]; d++) {
-                if (d & half) continue;
-                float *a = z + d * lanes, *b = a + half * lanes;
-                for (int l = 0; l < lanes; l++) {
-                    float u = a[l], v = b[l];
-                    a[l] = u + v;
-                    b[l] = u - v;
-                }
-            }
-        }
-    }
-}
 
 /* The level next to z. */
 RADAR_TEMPLATE float level_of(float z, float step, int bits) {
@@ -166,7 +123,7 @@ static float store_mean(int8_t *mu, const radar_sketch *x, const float *key) {
     for (int i = 0; i < RADAR_BLOCK; i++)
         for (int d = 0; d < x->D; d++) sum[d] += key[i * x->D + d];
     for (int d = 0; d < x->D; d++) sum[d] *= 1.0f / RADAR_BLOCK;
-    return quantise(mu, sum, x->D);
+    return radar_round_to_int8(mu, sum, x->D);
 }
 
 RADAR_TEMPLATE void seal(const radar_sketch *x, void *summary, const float *key, int bits) {
@@ -181,7 +138,7 @@ RADAR_TEMPLATE void seal(const radar_sketch *x, void *summary, const float *key,
         for (int l = 0; l < LANES; l++)
             for (int d = 0; d < x->D; d++)
                 z[d * LANES + l] = key[(s * LANES + l) * x->D + d] - scale[0] * (float)mu[d];
-        rotate(x, z, LANES);
+        radar_rotate(&x->rotation, z, LANES);
         if (bits > 1) choose_step(step + s * LANES, z, x->D, bits);
         encode(code + s * (x->Dp * bits / 2), step + s * LANES, z, x->D, bits);
     }
@@ -224,8 +181,8 @@ static void sketch_query(const radar_scorer *s, void *prepared, const float *q) 
     int sum = 0;
     memset(prepared, 0, s->query_bytes);
     memcpy(h, q, (size_t)x->D * sizeof *q);
-    rotate(x, h, 1);
-    head[0] = quantise(hq, h, x->D) * x->scale;
+    radar_rotate(&x->rotation, h, 1);
+    head[0] = radar_round_to_int8(hq, h, x->D) * x->scale;
     for (int d = 0; d < x->D; d++) {
         sum += hq[d];
         scaled[d] = q[d] * x->scale;

@@ -24,13 +24,25 @@ static inline float radar_segment_at(radar_dtype type, const void *tile, size_t 
 
 /* Of the keys, or of the values, of one segment. */
 static inline size_t radar_segment_bytes(radar_dtype type, int D) {
-    return (size_t)D * RADAR_SEGMENT * (type == RADAR_F32 ? 4 : 2);
+    return (size_t)D * RADAR_SEGMENT * (type == RADAR_F32 ? 4 : type == RADAR_Q8 ? 1 : 2);
 }
 
-/* base: kv->k or kv->v. */
-static inline const void *radar_segment_of(const void *base, const radar_kv_view *kv,
-                                           int64_t segment) {
-    return (const char *)base + (size_t)segment * radar_segment_bytes(kv->type, kv->D);
+/* Where the numbers of a segment lie that a query reads: type is never RADAR_Q8 but for packed ones. */
+typedef struct radar_place {
+    radar_dtype type;
+    const void *k, *v;
+} radar_place;
+
+static inline radar_place radar_place_of(const radar_kv_view *kv, int64_t segment) {
+    radar_place p = {kv->type, kv->k, kv->v};
+    if (kv->type == RADAR_Q8 && segment >= kv->tail_begin) {
+        p = (radar_place){RADAR_F16, kv->tail_k, kv->tail_v};
+        segment %= kv->tail_segments;
+    }
+    size_t at = (size_t)segment * radar_segment_bytes(p.type, kv->D);
+    p.k = (const char *)p.k + at;
+    p.v = (const char *)p.v + at;
+    return p;
 }
 
 static inline void radar_segment_logits(float out[16], radar_dtype type, const void *k, int D,

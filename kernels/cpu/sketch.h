@@ -22,7 +22,7 @@
 #define RADAR_CPU_SKETCH_H
 
 #include "kernels/backend.h"
-#include "kernels/cpu/segment.h"
+#include "kernels/cpu/rotate.h"
 
 /* The code of level 0: half the largest code. */
 #define RADAR_SKETCH_CENTRE(bits) (0.5f * (float)((1 << (bits)) - 1))
@@ -30,8 +30,7 @@
 typedef struct radar_sketch {
     bool avx512;
     int D, Dp, bits;
-    int n_part, part[8];     /* sizes of the Hadamard matrices */
-    float norm[RADAR_MAX_D]; /* sign / sqrt(size of the part) */
+    radar_rotation rotation; /* H */
     float scale;             /* 1 / sqrt D */
     float step[256];         /* of a code */
     float middle[16];        /* 2^((i + 1/2) / 16): where step codes change */

@@ -5,7 +5,7 @@
 #include "kernels/weigh.h"
 
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/segment.h"
+#include "kernels/cpu/q8.h"
 #include "kernels/cpu/vmath.h"
 #include "kernels/merge.h"
 
@@ -13,6 +13,7 @@
 
 typedef struct pass {
     const radar_weigh_task *task;
+    radar_isa isa;
     float scale;
     int begin, n; /* queries */
     float m[PASS_QUERIES], inverse[PASS_QUERIES];
@@ -33,27 +34,30 @@ static void begin_pass(pass *p, int begin) {
 
 /* ---- plain C ---- */
 
-static void plain_add(const pass *p, const radar_item *item, int j) {
+static void plain_add(const pass *p, const radar_item *item, radar_tile_keys key, int j) {
     const radar_weigh_task *t = p->task;
     float s[RADAR_SEGMENT], *weight = t->weight + (size_t)item->segment * RADAR_SEGMENT;
     uint32_t mask = radar_attended(item->tokens, radar_kv_position(&t->kv, item->segment),
                                    t->position[p->begin + j]);
     if (!mask) return;
-    radar_segment_logits(s, t->kv.type, radar_segment_of(t->kv.k, &t->kv, item->segment), t->kv.D,
-                         t->q + (size_t)(p->begin + j) * t->q_stride);
+    radar_segment_logits(s, key.type, key.k, t->kv.D, t->q + (size_t)(p->begin + j) * t->q_stride);
     for (int i = 0; i < RADAR_SEGMENT; i++)
         if (mask >> i & 1) weight[i] += radar_expf1(s[i] * p->scale - p->m[j]) * p->inverse[j];
 }
 
 static void plain_pass(const pass *p) {
-    for (int i = 0; i < p->task->n_items; i++)
-        for (int j = 0; j < p->n; j++) plain_add(p, &p->task->item[i], j);
+    _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
+    for (int i = 0; i < p->task->n_items; i++) {
+        const radar_item *item = &p->task->item[i];
+        radar_tile_keys key = radar_keys_of(p->isa, &p->task->kv, item->segment, room);
+        for (int j = 0; j < p->n; j++) plain_add(p, item, key, j);
+    }
 }
 
 /* ---- AVX-512 ---- */
 
 /* Adds what queries j .. j + Q of the pass give to the segment at position `first`. */
-RADAR_TEMPLATE RADAR_AVX512 __m512 add_some(__m512 weight, const pass *p, radar_dtype type,
+RADAR_TEMPLATE RADAR_AVX512 __m512 add_some(__m512 weight, const pass *p, radar_tile_keys key,
                                             const radar_item *item, int64_t first, int j, int Q) {
     const radar_weigh_task *t = p->task;
     const float *q = t->q + (size_t)(p->begin + j) * t->q_stride;
@@ -62,8 +66,7 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 add_some(__m512 weight, const pass *p, radar_
     for (int i = 0; i < Q; i++)
         any |= mask[i] = radar_attended(item->tokens, first, t->position[p->begin + j + i]);
     if (!any) return weight;
-    radar_segment_logits_avx512(x, type, radar_segment_of(t->kv.k, &t->kv, item->segment), t->kv.D,
-                                q, t->q_stride, Q);
+    radar_segment_logits_avx512(x, key.type, key.k, t->kv.D, q, t->q_stride, Q);
     for (int i = 0; i < Q; i++) {
         __m512 s = _mm512_mul_ps(x[i], _mm512_set1_ps(p->scale));
         __m512 share = _mm512_mul_ps(radar_expf16(_mm512_sub_ps(s, _mm512_set1_ps(p->m[j + i]))),
@@ -73,35 +76,39 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 add_some(__m512 weight, const pass *p, radar_
     return weight;
 }
 
-RADAR_TEMPLATE RADAR_AVX512 void pass_of_type(const pass *p, radar_dtype type) {
+RADAR_TEMPLATE RADAR_AVX512 void add_type(const pass *p, radar_dtype type, const void *k,
+                                          const radar_item *item) {
     const radar_weigh_task *t = p->task;
-    for (int i = 0; i < t->n_items; i++) {
-        const radar_item *item = &t->item[i];
-        float *at = t->weight + (size_t)item->segment * RADAR_SEGMENT;
-        int64_t first = radar_kv_position(&t->kv, item->segment);
-        __m512 weight = _mm512_loadu_ps(at);
-        int j = 0;
-        for (; j + RADAR_QUERY_BLOCK <= p->n; j += RADAR_QUERY_BLOCK)
-            weight = add_some(weight, p, type, item, first, j, RADAR_QUERY_BLOCK);
-        for (; j < p->n; j++) weight = add_some(weight, p, type, item, first, j, 1);
-        _mm512_storeu_ps(at, weight);
-    }
+    const radar_tile_keys key = {type, k};
+    float *at = t->weight + (size_t)item->segment * RADAR_SEGMENT;
+    int64_t first = radar_kv_position(&t->kv, item->segment);
+    __m512 weight = _mm512_loadu_ps(at);
+    int j = 0;
+    for (; j + RADAR_QUERY_BLOCK <= p->n; j += RADAR_QUERY_BLOCK)
+        weight = add_some(weight, p, key, item, first, j, RADAR_QUERY_BLOCK);
+    for (; j < p->n; j++) weight = add_some(weight, p, key, item, first, j, 1);
+    _mm512_storeu_ps(at, weight);
 }
 
 RADAR_AVX512 static void avx512_pass(const pass *p) {
-    if (p->task->kv.type == RADAR_F32)
-        pass_of_type(p, RADAR_F32);
-    else if (p->task->kv.type == RADAR_F16)
-        pass_of_type(p, RADAR_F16);
-    else
-        pass_of_type(p, RADAR_BF16);
+    _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
+    for (int i = 0; i < p->task->n_items; i++) {
+        const radar_item *item = &p->task->item[i];
+        radar_tile_keys key = radar_keys_of(p->isa, &p->task->kv, item->segment, room);
+        if (key.type == RADAR_F32)
+            add_type(p, RADAR_F32, key.k, item);
+        else if (key.type == RADAR_F16)
+            add_type(p, RADAR_F16, key.k, item);
+        else
+            add_type(p, RADAR_BF16, key.k, item);
+    }
 }
 
 void radar_cpu_weigh(radar_backend *be, const radar_weigh_task *task, int n_tasks, float scale) {
     const radar_cpu *cpu = radar_cpu_of(be);
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
     for (int i = 0; i < n_tasks; i++) {
-        pass p = {.task = &task[i], .scale = scale};
+        pass p = {.task = &task[i], .isa = cpu->isa, .scale = scale};
         for (int begin = 0; begin < task[i].n_query; begin += p.n) {
             begin_pass(&p, begin);
             (cpu->isa.avx512 ? avx512_pass : plain_pass)(&p);

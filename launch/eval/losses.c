@@ -40,8 +40,12 @@ void eval_mean(const double *x, int64_t n, double *mean, double *se) {
 static double step_bytes(const eval_context *c, const radar_session_stats *stats) {
     const radar_model_info *m = &c->job->info;
     const double layer_heads = (double)m->layers * m->kv_heads;
-    const double element = strcmp(c->setting.kv_type, "f32") == 0 ? 4 : 2;
-    return stats->attended_tokens_mean * 2 * m->head_dim * element * layer_heads +
+    const char *type = c->setting.kv_type;
+    const double D = m->head_dim, centre = (D + 4) / 64;
+    const double token = strcmp(type, "f32") == 0  ? 8 * D
+                         : strcmp(type, "q8") == 0 ? 2 * D + 4 + centre
+                                                   : 4 * D;
+    return stats->attended_tokens_mean * token * layer_heads +
            (double)stats->scored_bytes / (double)radar_max64(stats->steps, 1);
 }
 

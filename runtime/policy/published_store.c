@@ -86,6 +86,12 @@ static radar_status check_shape(const char *name, const radar_kvcache *kv, radar
     if (kv->layout.shards != 1)
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "attention '%s': a reference policy of one shard; use --shards 1", name);
+    if (kv->type == RADAR_Q8)
+        return radar_fail(
+            err, RADAR_ERR_CONFIG,
+            "attention '%s': a reference policy whose features are of exact keys; use "
+            "--kv-type f16",
+            name);
     if (strcmp(kv->be->ops->name, "cpu") != 0)
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "attention '%s': a reference policy of the CPU; use --backend cpu", name);
@@ -154,10 +160,10 @@ static float *summary_of(const radar_published *p, int layer, int g, int64_t j) 
 }
 
 static void read_key(float *key, const radar_kv_view *kv, int64_t position) {
-    const void *tile = radar_segment_of(kv->k, kv, position / RADAR_SEGMENT);
+    const radar_place place = radar_place_of(kv, position / RADAR_SEGMENT);
     size_t lane = (size_t)(position % RADAR_SEGMENT);
     for (int d = 0; d < kv->D; d++)
-        key[d] = radar_segment_at(kv->type, tile, (size_t)d * RADAR_SEGMENT + lane);
+        key[d] = radar_segment_at(place.type, place.k, (size_t)d * RADAR_SEGMENT + lane);
 }
 
 static float largest(const float *a, int n, float most) {

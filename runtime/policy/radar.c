@@ -129,7 +129,7 @@ static void units_of(const radar_select *s, const work *w, int row, int i, int32
 /* What is read to score one unit: its summary, or its keys. */
 static int64_t unit_bytes(const radar_kvcache *kv, int32_t unit) {
     if (kv->block_bytes) return (int64_t)kv->block_bytes / RADAR_BLOCK_SEGMENTS;
-    return (int64_t)unit * RADAR_SEGMENT * kv->D * (int64_t)radar_dtype_block_bytes(kv->type);
+    return radar_kvcache_key_bytes(kv, (int64_t)unit * RADAR_SEGMENT);
 }
 
 static void score_candidates(radar_select *s, work *w) {

@@ -160,8 +160,9 @@ static bool subgen_rewind(void *memory, int64_t position) {
     return true;
 }
 
+/* As the cache takes it in: q8 begins as f16. */
 static float rounded(radar_dtype type, float x) {
-    if (type == RADAR_F16) return radar_f16_to_f32(radar_f32_to_f16(x));
+    if (type == RADAR_F16 || type == RADAR_Q8) return radar_f16_to_f32(radar_f32_to_f16(x));
     return type == RADAR_BF16 ? radar_bf16_to_f32(radar_f32_to_bf16(x)) : x;
 }
 

@@ -14,6 +14,8 @@
 static radar_cpu cpu;
 static radar_kv_view kv = {.type = RADAR_F16, .D = HEAD, .stripe_segments = 16, .shards = 1};
 
+static radar_kv_view q8;
+
 static double best_of(int runs, void (*run)(void)) {
     double best = 1e30;
     for (int i = 0; i < runs; i++) { /* the best: others may use the machine */
@@ -31,6 +33,20 @@ static float *random_floats(size_t n, uint64_t seed) {
     return x;
 }
 
+/* Random bytes are as good as any for a packed cache; its scales are all 1. */
+static void fill_q8(void) {
+    size_t n = (size_t)SEGMENTS * 16;
+    uint16_t *scale = radar_alloc(n * 2);
+    void *centre = radar_alloc(n / 64 * radar_kv_centre_bytes(HEAD));
+    if (!scale || !centre) exit(71);
+    for (size_t i = 0; i < n; i++) scale[i] = 0x3c00;
+    q8 = kv;
+    q8.type = RADAR_Q8;
+    q8.k_scale = q8.v_scale = scale;
+    q8.centre = centre;
+    q8.tail_begin = SEGMENTS;
+}
+
 static void fill(void) {
     size_t n = (size_t)SEGMENTS * 16 * HEAD;
     uint16_t *k = radar_alloc(n * 2), *v = radar_alloc(n * 2);
@@ -41,6 +57,7 @@ static void fill(void) {
     }
     kv.k = k;
     kv.v = v;
+    fill_q8();
 }
 
 /* ---- attend ---- */
@@ -51,7 +68,8 @@ static int n_tasks;
 static void run_attend(void) { radar_cpu_attend(&cpu.base, task, n_tasks, 0.125f); }
 
 /* Each task: n_query queries, every step-th segment of its share. */
-static void bench_attend(const char *what, int tasks, int n_query, int step, int n_items) {
+static void bench_attend(const radar_kv_view *view, const char *what, int tasks, int n_query,
+                         int step, int n_items) {
     radar_item *item = radar_alloc_array((size_t)tasks * (size_t)n_items, sizeof *item);
     int64_t *position = radar_alloc_array((size_t)n_query, sizeof *position);
     float *q = random_floats((size_t)n_query * HEAD, 2),
@@ -62,7 +80,7 @@ static void bench_attend(const char *what, int tasks, int n_query, int step, int
         item[i] = (radar_item){(int32_t)((int64_t)i * step % SEGMENTS), 0xffff};
     for (int i = 0; i < tasks; i++)
         task[i] =
-            (radar_attend_task){.kv = kv,
+            (radar_attend_task){.kv = *view,
                                 .n_query = n_query,
                                 .q = q,
                                 .q_stride = HEAD,
@@ -73,8 +91,12 @@ static void bench_attend(const char *what, int tasks, int n_query, int step, int
                                 .partial_stride = RADAR_PARTIAL(HEAD)};
     n_tasks = tasks;
     double s = best_of(7, run_attend), segments = (double)tasks * n_items;
-    printf("%-44s %6.1f GB/s of K and V  %6.1f GFLOP/s\n", what, segments * 4 * HEAD * 16 / s / 1e9,
-           segments * 16 * n_query * 4 * HEAD / s / 1e9);
+    double bytes = view->type == RADAR_Q8 ? 2 * HEAD + 4 + (HEAD + 4) / 64.0 : 4 * HEAD;
+    printf("%-5s%-39s %6.1f GB/s of K and V  %6.1f GFLOP/s\n",
+           view->type == RADAR_Q8     ? "q8"
+           : view->type == RADAR_BF16 ? "bf16"
+                                      : "f16",
+           what, segments * 16 * bytes / s / 1e9, segments * 16 * n_query * 4 * HEAD / s / 1e9);
     radar_free(item), radar_free(position), radar_free(q), radar_free(partial);
 }
 
@@ -156,12 +178,19 @@ int main(int argc, char **argv) {
     if (!ok) return 78;
     printf("%s, %d threads\n", cpu.isa.avx512 ? "avx512" : "plain", cpu.opt.n_threads);
     fill();
-    bench_attend("attend, 3 queries, every segment", 8, 3, 1, 4096);
-    bench_attend("attend, 3 queries, every 7th segment", 8, 3, 7, 4096);
-    bench_attend("attend, 1 query, every segment", 8, 1, 1, 4096);
-    bench_attend("attend, 8 queries, every segment", 8, 8, 1, 4096);
-    bench_attend("attend, 48 queries, every segment", 8, 48, 1, 512);
-    bench_attend("attend, 48 queries, in cache", 8, 48, 0, 512);
+    radar_kv_view bf16 = kv;
+    bf16.type = RADAR_BF16;
+    const radar_kv_view *const views[] = {&kv, &bf16, &q8};
+    for (int i = 0; i < 3; i++) {
+        bench_attend(views[i], "3 queries, every segment", 8, 3, 1, 4096);
+        bench_attend(views[i], "3 queries, every 7th segment", 8, 3, 7, 4096);
+        bench_attend(views[i], "3 queries, in cache", 8, 3, 0, 4096);
+        bench_attend(views[i], "1 query, every segment", 8, 1, 1, 4096);
+        bench_attend(views[i], "8 queries, every segment", 8, 8, 1, 4096);
+        bench_attend(views[i], "48 queries, every segment", 8, 48, 1, 512);
+        bench_attend(views[i], "48 queries, in cache", 8, 48, 0, 512);
+        bench_attend(views[i], "512 queries, every segment", 4, 512, 1, 128);
+    }
     bench_scorer("sketch", 3, SEGMENTS);
     bench_scorer("sketch", 1, SEGMENTS);
     bench_scorer("sketch", 4, SEGMENTS);
@@ -171,6 +200,6 @@ int main(int argc, char **argv) {
     bench_topk(65536, 64, 0);
     bench_topk(65536, 64, 1);
     bench_topk(1024, 32, 0);
-    radar_free(kv.k), radar_free(kv.v);
+    radar_free(kv.k), radar_free(kv.v), radar_free(q8.k_scale), radar_free(q8.centre);
     return 0;
 }

@@ -68,7 +68,7 @@ done <<'T'
 --rf-form both plain|pair
 --backend gpu auto|cpu
 --precision half fast|exact
---kv-type q4 f32|f16|bf16
+--kv-type q4 f32|f16|bf16|q8
 --isa sse plain|avx2|avx512
 --shards 0 from 1 to 64
 --shards 3 power of two
@@ -79,7 +79,6 @@ done <<'T'
 --chunk 5000 from 1 to 4096
 T
 
-refused "--kv-type q8 is known, not built" 78 'not built' run -m "$M" -p x --kv-type q8
 refused "--kv-type fp8 is known, not built" 78 'not built' run -m "$M" -p x --kv-type fp8
 refused "--backend cuda is known, not built" 78 'not built' run -m "$M" -p x --backend cuda
 

@@ -51,6 +51,10 @@ job "select local" --dense-below 0 --segments 8 --select local
 for pick in bottom random last; do job "pick $pick" --dense-below 0 --segments 3 --pick $pick; done
 job "exact precision, f32 cache" --dense-below 0 --segments 3 --precision exact --kv-type f32
 job "bf16 cache, 16 shards" --dense-below 0 --segments 3 --kv-type bf16 --shards 16
+job "q8 cache" --dense-below 0 --segments 3 --kv-type q8
+job "q8 cache, dense, chunks of 96" --attention dense --kv-type q8 --chunk 96
+job "q8 cache, exact keys" --dense-below 0 --segments 3 --kv-type q8 --scorer exact
+job "q8 cache, h2o" --attention h2o --budget 96 --kv-type q8
 job "plain C" --dense-below 0 --segments 3 --isa plain
 job "streaming" --attention streaming
 job "streaming, restream" --attention streaming --restream

@@ -215,6 +215,36 @@ static void plain_and_avx512_give_the_same_bits(void **state) {
     }
 }
 
+/* The C twin compiled for AVX2 and F16C, with its own e^x. */
+static void avx2_gives_the_bits_of_plain(void **state) {
+    (void)state;
+    const radar_isa best = cpu_with(NULL, 1).isa;
+    if (!best.avx2) return;
+    for (int t = 0; t < COUNT(all_types); t++) {
+        for (int d = 0; d < COUNT(all_D); d++) {
+            attend_case c =
+                make_case(all_types[t], all_D[d], 13, 24, (uint64_t)(900 + 100 * t + d));
+            size_t size = (size_t)RADAR_PARTIAL(all_D[d]);
+            float *want = run_case(&c, "plain", 1, 13), *got = normals(13 * size, 1, 1);
+            radar_cpu cpu = cpu_with("plain", 1);
+            cpu.isa.avx2 = true;
+            radar_attend_task task = {.kv = c.kv,
+                                      .n_query = 13,
+                                      .q = c.q,
+                                      .q_stride = (size_t)c.kv.D,
+                                      .position = c.position,
+                                      .item = c.item,
+                                      .n_items = c.n_items,
+                                      .partial = got,
+                                      .partial_stride = size};
+            radar_cpu_attend(&cpu.base, &task, 1, c.scale);
+            assert_memory_equal(want, got, 13 * size * sizeof *got);
+            radar_free(want), radar_free(got);
+            free_case(&c);
+        }
+    }
+}
+
 static void bits_do_not_depend_on_neighbours_or_threads(void **state) {
     (void)state;
     const char *isa[] = {"plain", NULL};
@@ -448,6 +478,7 @@ int main(void) {
         cmocka_unit_test(weights_count_tokens_on_their_side),
         cmocka_unit_test(weights_of_one_change_no_bit),
         cmocka_unit_test(plain_and_avx512_give_the_same_bits),
+        cmocka_unit_test(avx2_gives_the_bits_of_plain),
         cmocka_unit_test(bits_do_not_depend_on_neighbours_or_threads),
         cmocka_unit_test(masked_tokens_are_never_touched),
         cmocka_unit_test(no_key_gives_the_identity),

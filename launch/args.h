@@ -18,7 +18,8 @@ typedef enum launch_command {
     LAUNCH_INSPECT = 32,
     LAUNCH_HELP = 64, /* text on stdout, of help_of (0: the overview) */
     LAUNCH_VERSION = 128,
-    LAUNCH_REPORT = 1 << 19
+    LAUNCH_REPORT = 1 << 19,
+    LAUNCH_BENCH = 1 << 22
 } launch_command;
 
 /* The kinds of eval are told apart by a bit of their own: an option's row says which of them know it. */
@@ -73,6 +74,10 @@ typedef struct launch_options {
     int64_t from, tail, length, batch, every, layer, head, depths, questions;
     double within;
     const char *out;
+    /* bench: lists of numbers as typed */
+    const char *n_prompt, *n_gen, *n_depth, *extrapolate;
+    const char *fill, *fill_from, *loss, *format;
+    int64_t repetitions;
     /* machine */
     const char *backend, *isa, *precision, *kv_type;
     int64_t context, threads, shards, stripe, chunk;

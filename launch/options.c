@@ -35,6 +35,8 @@ const launch_command_row launch_command_table[] = {
              "-m MODEL [options]"),
     EVAL_ROW(LAUNCH_ADVISE, "advise", "the cheapest setting that keeps the loss and misses no fact",
              WITH_TEXT),
+    ONE(LAUNCH_BENCH, "bench", "speed: prefill and decode, by length, depth and setting",
+        "-m MODEL [-p 512] [-n 128] [-d 0,8192] [options]"),
     ONE(LAUNCH_TOKENIZE, "tokenize", "text to token ids, a JSON array",
         "-m MODEL (-p TEXT | -f FILE) [options]"),
     ONE(LAUNCH_DETOKENIZE, "detokenize", "token ids to the bytes they spell",
@@ -63,11 +65,13 @@ enum {
     DETOKENIZE = LAUNCH_DETOKENIZE,
     INSPECT = LAUNCH_INSPECT,
     REPORT = LAUNCH_REPORT,
+    BENCH = LAUNCH_BENCH,
     DECODES = RUN | EVAL | COMPARE,
-    SETTING = DECODES | LAUNCH_LISTED,
+    ATTENDS = DECODES | BENCH,
+    SETTING = ATTENDS | LAUNCH_LISTED,
     READS = DECODES | TOKENIZE,
     TEXTS = READS & ~GENERATE,
-    ALL = READS | DETOKENIZE | INSPECT
+    ALL = READS | DETOKENIZE | INSPECT | BENCH
 };
 
 #define ROW(kind, name, letter, member, in, value, low, high, choices, later, unset, help) \
@@ -167,8 +171,31 @@ const launch_option_row launch_option_table[] = {
     NUMBER("questions", 0, questions, RULER, 1, 100000, "4", "samples of each task"),
     NUMBER("tail", 0, tail, COMPARE, 2, LAUNCH_MOST, NULL,
            "the last N tokens of the text are not prefilled but scored under each attention"),
+    HEADING("Bench"),
+    STRING("n-prompt", 'p', n_prompt, BENCH, "N[,...]", NULL,
+           "tokens of each pp test, prefilled behind the depth; 0: none"),
+    STRING("n-gen", 'n', n_gen, BENCH, "N[,...]", NULL,
+           "tokens of each tg test, decoded one by one behind the depth, greedily; 0: none"),
+    STRING("n-depth", 'd', n_depth, BENCH, "N[,...]", NULL,
+           "tokens in the cache when a test begins"),
+    NUMBER("repetitions", 'r', repetitions, BENCH, 1, 1000, NULL,
+           "of each test, behind a warm-up; median, least and most are reported"),
+    ROW(LAUNCH_CHOICE, "output", 'o', format, BENCH | LAUNCH_PLACE, "md|csv|json|jsonl", 0, 0,
+        "md|csv|json|jsonl", NULL, NULL, "how rows are written"),
+    STRING("fill", 0, fill, BENCH, "auto|synth|FILE", NULL,
+           "how a depth is reached; synth: made-up keys and values with mean, covariance and norms "
+           "of real ones; FILE: a text, prefilled; auto: 2048 tokens of text, synth behind them"),
+    STRING("fill-from", 0, fill_from, BENCH, "FILE", "a text of this program",
+           "the text whose keys and values synth is like: as it is, or ids (.json, .u32)"),
+    SEED("seed", 's', seed, BENCH, "of made-up keys and values, and of the tokens"),
+    STRING("loss", 0, loss, BENCH, "DIR", "not measured",
+           "rows of radar eval ppl --out DIR: a row's loss above dense is that of the same setting "
+           "at the shortest length that is not below the depth"),
+    STRING("extrapolate", 0, extrapolate, BENCH, "N[,...]", NULL,
+           "also pp of N tokens, from a fit a + b n + c n^2 of three lengths or more, and tg at "
+           "depth N, linear in two depths or more; such rows are marked"),
     HEADING("Attention"),
-    STRING("profile", 0, profile, DECODES | LAUNCH_PLACE, "FILE", NULL,
+    STRING("profile", 0, profile, ATTENDS | LAUNCH_PLACE, "FILE", NULL,
            "JSON {\"fingerprint\": HEX, \"options\": {\"scorer\": \"sketch\", ...}}: options of "
            "this model where nothing was typed"),
     CHOICE("kv-type", kv_type, SETTING, "f32|f16|bf16", "q8|fp8", NULL,
@@ -198,8 +225,8 @@ const launch_option_row launch_option_table[] = {
            "group: the heads of a KV head read the union of their lists; head: each its own"),
     CHOICE("pick", pick, SETTING, "top|bottom|random|last", NULL, NULL,
            "which segments of the ranking"),
-    SWITCH("restream", restream, DECODES, "streaming: positions counted within what is kept"),
-    NUMBER("observe", 0, observe, DECODES, 1, 64, NULL,
+    SWITCH("restream", restream, ATTENDS, "streaming: positions counted within what is kept"),
+    NUMBER("observe", 0, observe, ATTENDS, 1, 64, NULL,
            "snapkv: last queries of the prompt that vote"),
     CHOICE("select", select, SETTING, "global|local", NULL, NULL,
            "global: the best of the context; local: the best of each shard"),
@@ -207,7 +234,7 @@ const launch_option_row launch_option_table[] = {
            "random directions of --scorer rf"),
     CHOICE("rf-form", rf_form, SETTING, "plain|pair", NULL, NULL,
            "one feature per direction, or one each way"),
-    SWITCH("rf-center", rf_center, DECODES,
+    SWITCH("rf-center", rf_center, ATTENDS,
            "features of the keys' distance from their block's mean"),
     REAL("rf-temper", rf_temper, SETTING, 1e-6, 1, "rank by the mass of X times the logits"),
     NUMBER("sketch-bits", 0, sketch_bits, SETTING, 1, 4, NULL,
@@ -230,17 +257,17 @@ const launch_option_row launch_option_table[] = {
     NUMBER("threads", 't', threads, ALL | LAUNCH_PER_RANK | LAUNCH_PLACE, 0, 4096, NULL,
            "threads per rank; 0: the cores the rank may use, shared evenly with ranks bound to the "
            "same"),
-    CHOICE("backend", backend, DECODES | LAUNCH_PLACE, "auto|cpu", "cuda", NULL,
+    CHOICE("backend", backend, ATTENDS | LAUNCH_PLACE, "auto|cpu", "cuda", NULL,
            "where it is computed"),
-    CHOICE("precision", precision, DECODES, "fast|exact", NULL, NULL,
+    CHOICE("precision", precision, ATTENDS, "fast|exact", NULL, NULL,
            "fast: activations may be rounded per block; exact: f32 activations, exact weights"),
-    CHOICE("isa", isa, DECODES | LAUNCH_PLACE, "plain|avx512", NULL, "the best there is",
+    CHOICE("isa", isa, ATTENDS | LAUNCH_PLACE, "plain|avx512", NULL, "the best there is",
            "instruction set (diagnostics)"),
-    NUMBER("shards", 0, shards, DECODES, 1, 64, NULL,
+    NUMBER("shards", 0, shards, ATTENDS, 1, 64, NULL,
            "pieces the work is cut into, a power of two, at least the ranks"),
-    NUMBER("stripe", 0, stripe, DECODES, 64, 1048576, NULL,
+    NUMBER("stripe", 0, stripe, ATTENDS, 64, 1048576, NULL,
            "tokens dealt to a shard at a time, a multiple of 64"),
-    NUMBER("chunk", 0, chunk, DECODES, 1, 4096, NULL, "tokens of one pass of prefill"),
+    NUMBER("chunk", 0, chunk, ATTENDS, 1, 4096, NULL, "tokens of one pass of prefill"),
     {LAUNCH_SWITCH, "help", 'h', 0, ALL | REPORT | LAUNCH_PLACE, NULL, 0, 0, NULL, NULL, NULL,
      "this text"},
 };
@@ -271,6 +298,10 @@ void launch_options_default(launch_options *o, const launch_command_row *command
     o->shards = 8, o->stripe = 256, o->chunk = 512;
     if (command->command == LAUNCH_COMPARE) o->n = 64, o->temperature = 0, o->tail = 256;
     if (command->scope == LAUNCH_GENERATE) o->n = 512;
+    if (command->command == LAUNCH_BENCH) {
+        o->n_prompt = "512", o->n_gen = "128", o->n_depth = "0";
+        o->fill = "auto", o->format = "md", o->repetitions = 5, o->temperature = 0;
+    }
 }
 
 const char *launch_option_label(char label[LAUNCH_LABEL], const launch_option_row *row) {
@@ -307,7 +338,7 @@ char *launch_args_text(const launch_options *opt, size_t *bytes) {
 
 static void print_option(FILE *out, const launch_options *defaults, const launch_option_row *row) {
     char left[80], value[128] = "", letter[5] = "    ";
-    const bool listed = defaults->command == LAUNCH_EVAL && (row->in & LAUNCH_LISTED) != 0;
+    const bool listed = launch_takes_lists(defaults->command) && (row->in & LAUNCH_LISTED) != 0;
     if (row->letter != 0) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     const char *what = row->kind == LAUNCH_CHOICE ? row->choices : row->value;
     snprintf(left, sizeof left, "%s--%s%s%s%s", letter, row->name, what != NULL ? " " : "",
@@ -345,7 +376,7 @@ static void print_command(FILE *out, const launch_command_row *command) {
     launch_options_default(&defaults, command);
     fprintf(out, "radar %s: %s\n\nusage: radar %s %s\n", command->title, command->summary,
             command->title, command->usage);
-    if (command->command == LAUNCH_EVAL)
+    if (launch_takes_lists(command->command))
         fputs("Options with several values divided by commas give a sweep: every combination, one "
               "row of figures each.\n",
               out);

@@ -42,7 +42,7 @@ typedef struct radar_engine_options {
     int shards;            /* N, a power of two, >= ranks */
     int stripe;            /* tokens dealt to a shard at a time, a multiple of 64 */
     int chunk;             /* rows of one forward pass of prefill, 1..4096 */
-    /* what = "load", "prefill", "score", "decode"; done of total.  Called on every rank; where it returns nonzero on any, all
+    /* what = "load", "prefill", "score", "decode", "fill"; done of total.  Called on every rank; where it returns nonzero on any, all
      * ranks stop before their next pass with RADAR_ERR_STOPPED.  NULL = none. */
     int (*progress)(void *user, const char *what, int64_t done, int64_t total);
     void *user;
@@ -121,6 +121,8 @@ typedef struct radar_model_info {
     int64_t context; /* tokens the model is made for */
     uint64_t file_bytes;
     uint64_t fingerprint;
+    int64_t parameters;      /* elements of all tensors of the file */
+    const char *weight_type; /* the type that most of its bytes have, as the file calls it */
 } radar_model_info;
 void radar_engine_info(const radar_engine *e,
                        radar_model_info *info); /* [this rank] info->size set by the caller */

@@ -217,12 +217,14 @@ radar_status radar_session_observe(radar_session *s, radar_observer *each, void 
 radar_status radar_session_read(radar_session *s, int layer, int kv_head, int64_t first, int64_t n,
                                 float *key, float *value);
 
-/* Keys (after RoPE) and values of positions [first, first + n) of one layer and KV head to be written, [n, D] each; it must write the
- * same on every rank and not depend on how the positions are cut into calls. */
+/* Keys (after RoPE) and values of positions [first, first + n) of one layer and KV head to be written, [n, D] each, all finite; what a
+ * position gets must be the same on every rank and not depend on how the positions are cut into calls.  A rank is asked only for
+ * positions it owns, by one thread; the function may use threads of its own. */
 typedef void radar_filler(void *user, int layer, int kv_head, int64_t first, int64_t n, float *key,
                           float *value);
 /* [all ranks] Appends n positions whose keys and values are made up, not computed: for measuring speed at depth.  What follows is
- * decoded from there like any other context; the logits are gone. */
+ * decoded from there like any other context; the logits are gone.  An attention that has to see the prompt ("h2o", "snapkv",
+ * "subgen"): RADAR_ERR_CONFIG.  A wish to stop ends it between passes of a chunk, with RADAR_ERR_STOPPED and what is filled kept. */
 radar_status radar_session_fill(radar_session *s, size_t n, radar_filler *each, void *user);
 
 /* What forward passes spent on one kind of work since the engine was opened or radar_profile_reset. */
@@ -237,8 +239,9 @@ typedef struct radar_phase {
  * "other") add up to the time of the passes. */
 void radar_profile(radar_engine *e, const radar_phase **phase, size_t *n);
 void radar_profile_reset(radar_engine *e); /* [this rank] */
-/* [all ranks] Bytes a second that this backend's threads read memory that no cache holds with: the median of some passes over
- * `bytes` of it; 0 where there is no memory for it. */
+/* [all ranks] Bytes a second that this rank's threads read memory that no cache holds with, while all ranks do so: the median of
+ * some passes over `bytes` of it on each; 0 where a rank has no memory for it.  Ranks of one machine share what it has: its
+ * bandwidth is the sum of theirs. */
 double radar_read_bandwidth(radar_engine *e, size_t bytes);
 
 typedef struct radar_session_stats {

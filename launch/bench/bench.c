@@ -6,7 +6,7 @@
 #include "launch/eval/eval.h"
 #include "runtime/sys.h"
 
-enum { BANDWIDTH_BYTES = 512 << 20, REAL_MOST = 2048 };
+enum { BANDWIDTH_BYTES = 256 << 20, REAL_MOST = 2048 };
 
 /* ---- opening ---- */
 
@@ -153,12 +153,10 @@ static radar_status set_session(bench *b) {
 /* Settings [0, settings) of one kv-type. */
 static radar_status run_kv_type(bench *b, const char *kv_type) {
     radar_status st = RADAR_OK;
-    const char *now = NULL; /* depth by depth; a single setting is set once */
     for (int d = 0; d < b->depth.n && st == RADAR_OK; d++)
         for (int64_t i = 0; i < b->settings && st == RADAR_OK; i++) {
             if (!take_setting(b, i) || strcmp(b->setting.kv_type, kv_type) != 0) continue;
-            if (b->settings > 1 || now == NULL) st = set_session(b);
-            now = kv_type;
+            if (b->settings > 1 || b->job->session == NULL) st = set_session(b);
             if (st == RADAR_OK) st = bench_reach(b, b->depth.at[d]);
             if (st == RADAR_OK) st = run_tests(b, (int)i, b->depth.at[d]);
         }

@@ -35,7 +35,8 @@ typedef struct bench_work {
     int64_t tokens; /* of all repetitions */
     double weight_bytes, summary_bytes, kv_bytes;
     double weight_s, scan_s, attend_s, attention_s, exchange_s;
-    bool phases;  /* whether the library told of phases: else all above but exchange_s is 0 */
+    bool
+        phases; /* whether the library told of phases; false: nothing above but exchange_s is known */
     json_t *list; /* of the phases, for rows; may be NULL */
 } bench_work;
 
@@ -112,7 +113,8 @@ void bench_work_of(bench_work *w, const radar_phase *phase, size_t n);
 
 /* ---- row.c ---- */
 
-/* [rank 0] stats NULL: an extrapolated row, whose times hold the median alone and whose figures are not known. */
+/* [rank 0] from: what an extrapolated row comes from; NULL: a measured one.  Of an extrapolated one, stats is NULL, times holds the
+ * median alone, and work the attention_s alone (NAN: not known). */
 launch_json bench_row(const bench *b, const bench_test *t, const bench_times *times,
                       const bench_work *work, const radar_session_stats *stats, const char *from);
 

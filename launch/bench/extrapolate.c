@@ -40,19 +40,26 @@ static double farthest(const series *s) {
     return most;
 }
 
+/* A time that grows ever more slowly is no cost of this work but noise of the points: then a straight line. */
+static bool fit(bench_curve *c, const series *s, const double *y, int terms) {
+    if (!bench_fit_curve(c, s->x, y, s->n, terms)) return false;
+    if (terms == 3 && c->factor[2] < 0) return bench_fit_curve(c, s->x, y, s->n, 2);
+    return true;
+}
+
 static radar_status emit(bench *b, const bench_test *t, const series *s, int terms) {
     launch_job *job = b->job;
     const double x = (double)(t->kind == BENCH_PP ? t->n : t->depth);
     bench_curve whole, attention;
     if (s->n < terms || x <= farthest(s) || job->world->rank != 0) return RADAR_OK;
-    if (!bench_fit_curve(&whole, s->x, s->seconds, s->n, terms) || bench_curve_at(&whole, x) <= 0) {
+    if (!fit(&whole, s, s->seconds, terms) || bench_curve_at(&whole, x) <= 0) {
         launch_progress_line(&job->progress, "no extrapolation to %.0f: %s do not determine it", x,
                              s->from);
         return RADAR_OK;
     }
     bench_times times = {.median = bench_curve_at(&whole, x)};
     bench_work work = {.attention_s = NAN};
-    if (s->attention_known && bench_fit_curve(&attention, s->x, s->attention, s->n, terms))
+    if (s->attention_known && fit(&attention, s, s->attention, terms))
         work.attention_s = bench_curve_at(&attention, x);
     launch_progress_line(&job->progress,
                          "extrapolated: %.0f from %s, which the fit meets within %.1f %%", x,

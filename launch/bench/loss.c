@@ -61,8 +61,10 @@ void bench_losses_close(bench_losses *l) {
 /* ---- finding ---- */
 
 static bool same(const json_t *a, const json_t *b, const char *const *key) {
-    for (; *key != NULL; key++)
-        if (!json_equal(json_object_get(a, *key), json_object_get(b, *key))) return false;
+    for (; *key != NULL; key++) {
+        const json_t *x = json_object_get(a, *key), *y = json_object_get(b, *key);
+        if (x != y && !json_equal(x, y)) return false;
+    }
     return true;
 }
 

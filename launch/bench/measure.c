@@ -41,6 +41,10 @@ radar_status bench_reach(bench *b, int64_t depth) {
     launch_job *job = b->job;
     int64_t at = radar_min64(radar_position(job->session), b->reached), text = 0;
     radar_status st = radar_rewind(job->session, at); /* what the tests left goes */
+    if (st == RADAR_ERR_CONFIG && at > 0) { /* not under every attention: from the start */
+        at = 0;
+        st = radar_rewind(job->session, at);
+    }
     if (st != RADAR_OK) return launch_library_failed(job, st);
     b->fill_name = name_of_fill(b, depth);
     if (b->fill == BENCH_FILL_TEXT) text = depth;
@@ -74,9 +78,10 @@ static radar_status decode(launch_job *job, const int32_t *token, int64_t n) {
 static radar_status once(bench *b, const bench_test *t, const int32_t *token, int64_t n,
                          double *seconds) {
     launch_job *job = b->job;
-    radar_status st = radar_rewind(job->session, t->depth);
+    radar_status st = bench_reach(b, t->depth);
+    if (st != RADAR_OK) return st;
     const double began = radar_clock();
-    if (st == RADAR_OK && n > 0)
+    if (n > 0)
         st = t->kind == BENCH_PP ? radar_prefill(job->session, token, (size_t)n)
                                  : decode(job, token, n);
     if (st != RADAR_OK) return launch_library_failed(job, st);

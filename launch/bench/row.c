@@ -12,8 +12,6 @@ static void set_word(launch_json *j, const char *key, const char *word) {
     launch_json_text(j, key, word, word != NULL ? strlen(word) : 0);
 }
 
-static double share(double part, double whole) { return whole > 0 ? part / whole : NAN; }
-
 /* "pp512", "tg128 @ d8192" */
 static void test_name(char *name, size_t bytes, const bench_test *t) {
     const int used =
@@ -72,28 +70,32 @@ static void set_times(launch_json *j, const bench_test *t, const bench_times *ti
     launch_json_set(j, "samples_s", samples);
 }
 
-/* attention_s and exchange of a whole test; bytes and milliseconds of a token. */
+static double per(bool known, double x, double by) { return known && by > 0 ? x / by : NAN; }
+
+/* How fast bytes were read, as a share of what the machine can. */
+static double read_share(const bench *b, const bench_work *w, double bytes, double seconds) {
+    return per(w->phases && bytes > 0 && seconds > 0, bytes / seconds, b->bandwidth);
+}
+
+/* Bytes and exchanges of a token, seconds of attention of a whole test. */
 static void set_work(launch_json *j, const bench *b, const bench_test *t, const bench_work *w) {
-    const double tokens = w != NULL ? (double)w->tokens : NAN, rate = b->bandwidth;
-    static const bench_work none = {.seconds = NAN};
-    const bool known = w != NULL && w->phases;
-    const bench_work *of = w != NULL ? w : &none;
-    const double unknown = known ? 0 : NAN,
-                 bytes = of->weight_bytes + of->summary_bytes + of->kv_bytes + unknown;
-    launch_json_real(j, "bytes_per_token", bytes / tokens);
-    launch_json_real(j, "weight_bytes_per_token", (of->weight_bytes + unknown) / tokens);
-    launch_json_real(j, "summary_bytes_per_token", (of->summary_bytes + unknown) / tokens);
-    launch_json_real(j, "kv_bytes_per_token", (of->kv_bytes + unknown) / tokens);
-    launch_json_real(j, "read_bandwidth", rate > 0 ? rate : NAN);
-    launch_json_real(j, "read_share", share(share(bytes, of->seconds), rate));
-    launch_json_real(j, "weight_read_share", share(share(of->weight_bytes, of->weight_s), rate));
-    launch_json_real(j, "scan_read_share", share(share(of->summary_bytes, of->scan_s), rate));
-    launch_json_real(j, "attend_read_share", share(share(of->kv_bytes, of->attend_s), rate));
+    const double tokens = (double)w->tokens,
+                 bytes = w->weight_bytes + w->summary_bytes + w->kv_bytes;
+    const bool known = w->phases;
+    launch_json_real(j, "bytes_per_token", per(known, bytes, tokens));
+    launch_json_real(j, "weight_bytes_per_token", per(known, w->weight_bytes, tokens));
+    launch_json_real(j, "summary_bytes_per_token", per(known, w->summary_bytes, tokens));
+    launch_json_real(j, "kv_bytes_per_token", per(known, w->kv_bytes, tokens));
+    launch_json_real(j, "read_bandwidth", per(true, b->bandwidth, b->bandwidth > 0));
+    launch_json_real(j, "read_share", read_share(b, w, bytes, w->seconds));
+    launch_json_real(j, "weight_read_share", read_share(b, w, w->weight_bytes, w->weight_s));
+    launch_json_real(j, "scan_read_share", read_share(b, w, w->summary_bytes, w->scan_s));
+    launch_json_real(j, "attend_read_share", read_share(b, w, w->kv_bytes, w->attend_s));
     launch_json_real(j, "attention_s",
-                     known ? of->attention_s * (double)t->n / tokens : of->attention_s + unknown);
-    launch_json_real(j, "exchange_ms_per_token", 1e3 * of->exchange_s / tokens);
-    launch_json_real(j, "exchange_share", share(of->exchange_s, of->seconds));
-    launch_json_set(j, "phases", known ? json_incref(of->list) : json_array());
+                     known ? per(true, w->attention_s * (double)t->n, tokens) : w->attention_s);
+    launch_json_real(j, "exchange_ms_per_token", per(true, 1e3 * w->exchange_s, tokens));
+    launch_json_real(j, "exchange_share", per(true, w->exchange_s, w->seconds));
+    launch_json_set(j, "phases", w->list != NULL ? json_incref(w->list) : json_array());
 }
 
 static void set_stats(launch_json *j, const radar_session_stats *s, const bench_test *t) {

@@ -1,4 +1,5 @@
 /* From the library's phases to kinds of work: which bytes were weights, which summaries, which keys and values. */
+#include <math.h>
 #include <string.h>
 
 #include "launch/bench/bench.h"
@@ -24,6 +25,7 @@ static void add_phase(bench_work *w, const radar_phase *p) {
 
 void bench_work_of(bench_work *w, const radar_phase *phase, size_t n) {
     w->phases = n > 0;
+    if (n == 0) w->attention_s = NAN;
     if (n == 0) return;
     const double tokens = w->tokens > 0 ? (double)w->tokens : 1;
     w->list = json_array();

@@ -52,12 +52,13 @@ for r in rows:
         assert abs(r["attended_tokens_mean"] - (r["n_depth"] + 2.5)) < 1e-9, r["attended_tokens_mean"]
 assert len({tuple(r) for r in rows}) == 1  # the same keys in every row'
 
-accepted "a cache that is made up" bench "${small[@]}" -p 0 -n 4 -d 2048 --fill synth --fill-from tests/golden/kjv-60k.txt --dense-below 0 --scorer sketch,mean \
-    -o json
+awk 'BEGIN { printf "["; for (i = 0; i < 500; i++) printf "%s%d", i ? "," : "", i * i * 37 % 128; print "]" }' >"$D/ids.json"
+tiny=(-m "$TINY" -t 1 -r 2 --quiet)
+accepted "a cache that is made up" bench "${tiny[@]}" -p 0 -n 4 -d 2048 --fill synth --fill-from "$D/ids.json" --dense-below 0 --scorer sketch,mean -o json
 check "made up: segments are scored and chosen" '
 assert [(r["test"], r["scorer"], r["fill"]) for r in rows] == [("tg4 @ d2048", s, "synth") for s in ("sketch", "mean")]
 for r in rows:
-    assert r["segments_scored_per_token"] > 90 * 50 and 0.2 < r["coverage_mean"] <= 1.0001, r["coverage_mean"]
+    assert r["segments_scored_per_token"] > 2 * 2 * 80 and 0.2 < r["coverage_mean"] <= 1.0001, r["coverage_mean"]
     assert 500 < r["attended_tokens_mean"] < 2048'
 accepted "csv" bench "${small[@]}" -p 8 -n 0 -o csv
 python3 -c "
@@ -69,14 +70,15 @@ ok $? "csv: a header and a row of as many fields"
 accepted "md" bench "${small[@]}" -p 8 -n 2
 [ "$(wc -l <"$D/out")" = 4 ] && [ "$(awk -F'|' '{ print NF }' "$D/out" | sort -u | wc -l)" = 1 ]
 ok $? "md: a table of two rows"
-try launch/mpirun.sh 2 "$RADAR" bench "${small[@]}" -p 8 -n 2 -d 0,400 --fill synth -o jsonl
+try launch/mpirun.sh 2 "$RADAR" bench "${tiny[@]}" -p 8 -n 2 -d 0,400 --fill synth --fill-from "$D/ids.json" -o jsonl
 [ "$code" = 0 ] && python3 -c "
 import json
 rows = [json.loads(line) for line in open('$D/out')]
 assert [r['test'] for r in rows] == ['pp8', 'tg2', 'pp8 @ d400', 'tg2 @ d400']
 assert all(r['ranks'] == 2 and 0 < r['exchange_share'] < 1 for r in rows)"
 ok $? "2 ranks"
-refused "a text shorter than the depth" 65 'a depth of 4096 needs as many' bench "${small[@]}" -p 0 -n 2 -d 4096 --fill tests/golden/code-heapq.txt
+refused "a text shorter than the depth" 65 'a depth of 4096 needs as many' bench "${tiny[@]}" -p 0 -n 2 -d 4096 --fill "$D/ids.json"
+refused "an attention that has to see the prompt" 78 "has to see the prompt" bench "${tiny[@]}" -p 0 -n 2 -d 200 --attention h2o --fill synth --fill-from "$D/ids.json"
 refused "a text too short for its covariance" 65 'a covariance of 64' bench "${small[@]}" -p 0 -n 2 -d 4096 --fill-from launch/demo/question.txt
 
 # Ctrl-C: the rows that are done are whole.

@@ -107,6 +107,28 @@ static void radii(double *radius, double *centred, const double *L, int64_t n, i
     }
 }
 
+/* a and b: the mean cosine between two whitened vectors of a segment, over all segments; y [n, D] of lengths radius sqrt D. */
+static void likeness(synth_source *to, const double *y, const double *radius, int64_t n, int D) {
+    double cosines = 0;
+    int64_t pairs = 0;
+    for (int64_t first = 0; first + SYNTH_SINKS <= n; first += SYNTH_SINKS) {
+        double squares = 0;
+        for (int d = 0; d < D; d++) {
+            double sum = 0;
+            for (int64_t i = first; i < first + SYNTH_SINKS; i++)
+                sum += y[i * D + d] / (radius[i] * sqrt(D) + 1e-30);
+            squares += sum * sum;
+        }
+        cosines += squares - SYNTH_SINKS;
+        pairs += SYNTH_SINKS * (SYNTH_SINKS - 1);
+    }
+    const double mean = pairs > 0 ? cosines / (double)pairs : 0, common = mean < 0   ? 0
+                                                                          : mean > 1 ? 1
+                                                                                     : mean;
+    to->common = (int32_t)lround(256 * sqrt(common));
+    to->own = (int32_t)lround(256 * sqrt(1 - common));
+}
+
 static int ascending(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -136,6 +158,7 @@ void bench_synth_measure(bench_synth *s, int layer, int head, int value, const f
     covariance(L, centred, behind, D, s->threads);
     cholesky(L, D);
     radii(radius, centred, L, behind, D, s->threads);
+    likeness(to, centred, radius, behind, D);
     quantiles(to, radius, behind);
     for (int j = 0; j < D; j++)
         for (int d = j; d < D; d++)
@@ -144,18 +167,24 @@ void bench_synth_measure(bench_synth *s, int layer, int head, int value, const f
 
 /* ---- making ---- */
 
-/* D integers near normal, each the sum of four random bytes less its mean, from one 64-bit key; returns the sum of their squares. */
-static inline __attribute__((always_inline)) int32_t noise(float *z, int D, uint64_t key) {
-    const uint32_t low = (uint32_t)key, high = (uint32_t)(key >> 32);
+/* Number j of the stream that a 64-bit key opens: near normal, the sum of four random bytes less its mean. */
+static inline __attribute__((always_inline)) int32_t normal(uint64_t key, int j) {
+    uint32_t x =
+        (uint32_t)key + (uint32_t)j * 0x9e3779b9u; /* a finaliser of 32 bits, keyed in its middle */
+    x = (x ^ x >> 16) * 0x85ebca6bu + (uint32_t)(key >> 32);
+    x = (x ^ x >> 13) * 0xc2b2ae35u;
+    x ^= x >> 16;
+    const uint32_t pairs = (x & 0x00ff00ffu) + (x >> 8 & 0x00ff00ffu);
+    return (int32_t)((pairs + (pairs >> 16)) & 0xffffu) - 510;
+}
+
+/* z := a s + b t in whole numbers, whose squares can be added in any order; returns their sum. */
+static inline __attribute__((always_inline)) int32_t
+direction(float *z, int D, const synth_source *from, uint64_t segment, uint64_t own) {
+    const int32_t a = from->common, b = from->own;
     int32_t squares = 0;
     for (int j = 0; j < D; j++) {
-        uint32_t x =
-            low + (uint32_t)j * 0x9e3779b9u; /* a finaliser of 32 bits, keyed in its middle */
-        x = (x ^ x >> 16) * 0x85ebca6bu + high;
-        x = (x ^ x >> 13) * 0xc2b2ae35u;
-        x ^= x >> 16;
-        const uint32_t pairs = (x & 0x00ff00ffu) + (x >> 8 & 0x00ff00ffu);
-        const int32_t sum = (int32_t)((pairs + (pairs >> 16)) & 0xffffu) - 510;
+        const int32_t sum = (a * normal(segment, j) + b * normal(own, j)) / 256;
         z[j] = (float)sum;
         squares += sum * sum;
     }
@@ -164,11 +193,11 @@ static inline __attribute__((always_inline)) int32_t noise(float *z, int D, uint
 
 /* TILE vectors of one source; `n` of them are wanted, [n, D]. */
 FOR_EACH_ISA static void make_tile(float *out, const synth_source *from, int D, int W,
-                                   const uint64_t *key, int n) {
+                                   const uint64_t *segment, const uint64_t *own, int n) {
     float z[TILE][SYNTH_MOST_D], scale[TILE];
     for (int p = 0; p < TILE; p++) {
-        const int32_t squares = noise(z[p], D, key[p]);
-        scale[p] = from->radius[key[p] % SYNTH_RADII] * sqrtf((float)D / (float)(squares + 1));
+        const int32_t squares = direction(z[p], D, from, segment[p], own[p]);
+        scale[p] = from->radius[own[p] % SYNTH_RADII] * sqrtf((float)D / (float)(squares + 1));
     }
     for (int d = 0; d < D; d += LANES) {
         const int last = d + LANES < D ? d + LANES : D, wide = last - d;
@@ -192,10 +221,13 @@ static void make_vectors(const bench_synth *s, int layer, int head, int value, i
     const int D = s->D;
 #pragma omp parallel for num_threads(s->threads) schedule(static) if (n >= 4 * TILE)
     for (int64_t i = 0; i < n; i += TILE) {
-        uint64_t key[TILE];
-        for (int p = 0; p < TILE; p++)
-            key[p] = radar_random(s->seed, stream, (uint64_t)(first + i + p));
-        make_tile(out + i * D, from, D, s->W, key, (int)radar_min64(TILE, n - i));
+        uint64_t segment[TILE], own[TILE];
+        for (int p = 0; p < TILE; p++) {
+            const uint64_t at = (uint64_t)(first + i + p);
+            segment[p] = radar_random(s->seed, 2 * stream, at / SYNTH_SINKS);
+            own[p] = radar_random(s->seed, 2 * stream + 1, at);
+        }
+        make_tile(out + i * D, from, D, s->W, segment, own, (int)radar_min64(TILE, n - i));
     }
     for (int64_t at = first; at < radar_min64(first + n, SYNTH_SINKS); at++)
         memcpy(out + (at - first) * D, from->sinks + at * D, (size_t)D * sizeof *out);

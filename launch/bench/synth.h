@@ -4,13 +4,15 @@
  * For one layer and KV head, of keys after RoPE and of values alike, with L L^T the covariance of the real vectors around their mean:
  *   x = mean + r sqrt(D) L u,   u uniform on the unit sphere,   r drawn from the real vectors' |L^-1 (x - mean)| / sqrt(D)
  * With r^2 of mean 1 the covariance of x is L L^T exactly, and its lengths (in the metric of L) are distributed like the real ones'.
- * u is a vector of D sums of four random bytes, near normal, divided by its length; every position has a random stream of its own, so
- * that what a position gets does not depend on the ranks, the threads, or the positions made with it.
- * The first positions are the measured vectors themselves: attention sinks are like no other token.
+ * u is (a s + b t) / |a s + b t| with s and t vectors of D sums of four random bytes, near normal: s of the position's segment of 16
+ * tokens, t of the position.  a^2 = 1 - b^2 is how alike the real vectors of a segment are, the mean cosine between two of them in
+ * that metric: real keys change slowly from token to token, and how few segments hold most of the mass depends on it.  Every
+ * position and segment has a random stream of its own, so that what a position gets does not depend on the ranks, the threads, or
+ * the positions made with it.  The first positions are the measured vectors themselves: attention sinks are like no other token.
  *
- * What it does not have: likeness of neighbours (real keys change slowly from token to token, so that a segment's keys are alike and
- * few segments hold most of the mass), the turning of a key with its position beyond those measured, and meaning.  Speed depends on
- * contents only through which segments are chosen. */
+ * What it does not have: likeness beyond a segment, or of keys with their values; the turning of a key with its position beyond
+ * those measured; meaning.  Speed depends on contents only through which segments are chosen, and on how far the query heads of a
+ * group agree: they agree less than over a text, so that somewhat more is read. */
 #ifndef RADAR_BENCH_SYNTH_H
 #define RADAR_BENCH_SYNTH_H
 
@@ -28,6 +30,7 @@ typedef struct synth_source {
     float *factor; /* [D, W]: row j is column j of L, zero above the diagonal */
     float *sinks;  /* [SYNTH_SINKS, D] */
     float radius[SYNTH_RADII];
+    int32_t common, own; /* a and b, times 256 */
 } synth_source;
 
 typedef struct bench_synth {

@@ -233,6 +233,46 @@ static void made_up_vectors_are_like_the_real_ones(void **state) {
     }
 }
 
+/* Mean cosine between vectors `apart` positions from each other, both of one segment or of neighbouring ones. */
+static double cosine(const float *x, int n, int D, int apart, bool same_segment) {
+    double sum = 0;
+    int pairs = 0;
+    for (int i = SYNTH_SINKS; i + apart < n; i++) {
+        double xy = 0, xx = 0, yy = 0;
+        if ((i / 16 == (i + apart) / 16) != same_segment) continue;
+        for (int d = 0; d < D; d++) {
+            const double a = (double)x[i * D + d], b = (double)x[(i + apart) * D + d];
+            xy += a * b, xx += a * a, yy += b * b;
+        }
+        sum += xy / sqrt(xx * yy);
+        pairs++;
+    }
+    return sum / pairs;
+}
+
+/* Independent dimensions of equal spread around 0: cosines are those of the metric.  Half of the variance is the segment's. */
+static void vectors_of_a_segment_are_as_alike_as_real_ones(void **state) {
+    (void)state;
+    enum { D = 64 };
+    float *key = radar_alloc_array(N * D, sizeof *key), *k = malloc(2 * sizeof *k * N * D),
+          *v = k + N * D;
+    for (int i = 0; i < N * D; i++)
+        key[i] =
+            (float)(sqrt(0.5) * (radar_random_normal(3, 1, (uint64_t)i) +
+                                 radar_random_normal(3, 2, (uint64_t)(i / D / 16 * D + i % D))));
+    bench_synth *s = synth_of(D, 1, key, key);
+    bench_synth_fill(s, 1, 1, 0, N, k, v);
+    for (int apart = 1; apart < 16; apart += 7) {
+        const double real = cosine(key, N, D, apart, true), got = cosine(k, N, D, apart, true);
+        print_message("%d apart: cosine %.3f, real %.3f\n", apart, got, real);
+        assert_true(real > 0.45 && fabs(got - real) < 0.03);
+        assert_true(fabs(cosine(k, N, D, apart, false)) < 0.03);
+    }
+    bench_synth_close(s);
+    radar_free(key);
+    free(k);
+}
+
 /* The correlation of two columns of made vectors, one from each array. */
 static double likeness(const float *x, const float *y, int n, int D, int d) {
     double sx = 0, sy = 0, xx = 0, yy = 0, xy = 0;
@@ -424,6 +464,7 @@ int main(void) {
         cmocka_unit_test(the_median_is_of_the_times),
         cmocka_unit_test(phases_become_kinds_of_work),
         cmocka_unit_test(made_up_vectors_are_like_the_real_ones),
+        cmocka_unit_test(vectors_of_a_segment_are_as_alike_as_real_ones),
         cmocka_unit_test(heads_and_positions_have_numbers_of_their_own),
         cmocka_unit_test(what_a_position_gets_does_not_depend_on_the_cut),
         cmocka_unit_test(a_loss_is_found_by_setting_and_length),

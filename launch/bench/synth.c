@@ -107,24 +107,27 @@ static void radii(double *radius, double *centred, const double *L, int64_t n, i
     }
 }
 
-/* a and b: the mean cosine between two whitened vectors of a segment, over all segments; y [n, D] of lengths radius sqrt D. */
-static void likeness(synth_source *to, const double *y, const double *radius, int64_t n, int D) {
-    double cosines = 0;
-    int64_t pairs = 0;
-    for (int64_t first = 0; first + SYNTH_SINKS <= n; first += SYNTH_SINKS) {
-        double squares = 0;
-        for (int d = 0; d < D; d++) {
-            double sum = 0;
-            for (int64_t i = first; i < first + SYNTH_SINKS; i++)
-                sum += y[i * D + d] / (radius[i] * sqrt(D) + 1e-30);
-            squares += sum * sum;
-        }
-        cosines += squares - SYNTH_SINKS;
-        pairs += SYNTH_SINKS * (SYNTH_SINKS - 1);
+/* The squared length of the sum of a segment's directions. */
+static double sum_of_directions(const double *x, int D) {
+    double sum[SYNTH_MOST_D] = {0}, squares = 0;
+    for (int i = 0; i < SYNTH_SINKS; i++, x += D) {
+        double length = 1e-30;
+        for (int d = 0; d < D; d++) length += x[d] * x[d];
+        for (int d = 0; d < D; d++) sum[d] += x[d] / sqrt(length);
     }
-    const double mean = pairs > 0 ? cosines / (double)pairs : 0, common = mean < 0   ? 0
-                                                                          : mean > 1 ? 1
-                                                                                     : mean;
+    for (int d = 0; d < D; d++) squares += sum[d] * sum[d];
+    return squares;
+}
+
+/* a and b: the mean cosine between two vectors of a segment, over all segments. */
+static void likeness(synth_source *to, const double *centred, int64_t n, int D) {
+    double cosines = 0, segments = 0;
+    for (int64_t i = 0; i + SYNTH_SINKS <= n; i += SYNTH_SINKS, segments++)
+        cosines += (sum_of_directions(centred + i * D, D) - SYNTH_SINKS) /
+                   (SYNTH_SINKS * (SYNTH_SINKS - 1));
+    const double mean = segments > 0 ? cosines / segments : 0, common = mean < 0   ? 0
+                                                                        : mean > 1 ? 1
+                                                                                   : mean;
     to->common = (int32_t)lround(256 * sqrt(common));
     to->own = (int32_t)lround(256 * sqrt(1 - common));
 }
@@ -155,10 +158,10 @@ void bench_synth_measure(bench_synth *s, int layer, int head, int value, const f
     double *centred = scratch, *radius = centred + n * D, *L = radius + n;
     memcpy(to->sinks, x, SYNTH_SINKS * (size_t)D * sizeof *x);
     centre(to, centred, x + SYNTH_SINKS * D, behind, D);
+    likeness(to, centred, behind, D);
     covariance(L, centred, behind, D, s->threads);
     cholesky(L, D);
     radii(radius, centred, L, behind, D, s->threads);
-    likeness(to, centred, radius, behind, D);
     quantiles(to, radius, behind);
     for (int j = 0; j < D; j++)
         for (int d = j; d < D; d++)
@@ -214,28 +217,29 @@ FOR_EACH_ISA static void make_tile(float *out, const synth_source *from, int D, 
     }
 }
 
-static void make_vectors(const bench_synth *s, int layer, int head, int value, int64_t first,
-                         int64_t n, float *out) {
-    const synth_source *from = source_of(s, layer, head, value);
+/* Positions first + i ... of one source, TILE of them at most; what of the sinks is among them is as measured. */
+static void make_some(const bench_synth *s, const synth_source *from, int64_t first, int n,
+                      float *out) {
     const uint64_t stream = SYNTH_STREAM + (uint64_t)(from - s->source);
-    const int D = s->D;
-#pragma omp parallel for num_threads(s->threads) schedule(static) if (n >= 4 * TILE)
-    for (int64_t i = 0; i < n; i += TILE) {
-        uint64_t segment[TILE], own[TILE];
-        for (int p = 0; p < TILE; p++) {
-            const uint64_t at = (uint64_t)(first + i + p);
-            segment[p] = radar_random(s->seed, 2 * stream, at / SYNTH_SINKS);
-            own[p] = radar_random(s->seed, 2 * stream + 1, at);
-        }
-        make_tile(out + i * D, from, D, s->W, segment, own, (int)radar_min64(TILE, n - i));
+    uint64_t segment[TILE], own[TILE];
+    for (int p = 0; p < TILE; p++) {
+        const uint64_t at = (uint64_t)(first + p);
+        segment[p] = radar_random(s->seed, 2 * stream, at / SYNTH_SINKS);
+        own[p] = radar_random(s->seed, 2 * stream + 1, at);
     }
-    for (int64_t at = first; at < radar_min64(first + n, SYNTH_SINKS); at++)
-        memcpy(out + (at - first) * D, from->sinks + at * D, (size_t)D * sizeof *out);
+    make_tile(out, from, s->D, s->W, segment, own, n);
+    for (int64_t at = first; at < first + n && at < SYNTH_SINKS; at++)
+        memcpy(out + (at - first) * s->D, from->sinks + at * s->D, (size_t)s->D * sizeof *out);
 }
 
 void bench_synth_fill(void *user, int layer, int head, int64_t first, int64_t n, float *key,
                       float *value) {
     const bench_synth *s = user;
-    make_vectors(s, layer, head, 0, first, n, key);
-    make_vectors(s, layer, head, 1, first, n, value);
+    const int64_t tiles = radar_ceil_div(n, TILE);
+#pragma omp parallel for num_threads(s->threads) schedule(static) if (n >= 4 * TILE)
+    for (int64_t i = 0; i < 2 * tiles; i++) {
+        const int64_t at = i / 2 * TILE;
+        make_some(s, source_of(s, layer, head, (int)(i % 2)), first + at,
+                  (int)radar_min64(TILE, n - at), (i % 2 == 0 ? key : value) + at * s->D);
+    }
 }

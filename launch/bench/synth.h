@@ -5,8 +5,8 @@
  *   x = mean + r sqrt(D) L u,   u uniform on the unit sphere,   r drawn from the real vectors' |L^-1 (x - mean)| / sqrt(D)
  * With r^2 of mean 1 the covariance of x is L L^T exactly, and its lengths (in the metric of L) are distributed like the real ones'.
  * u is (a s + b t) / |a s + b t| with s and t vectors of D sums of four random bytes, near normal: s of the position's segment of 16
- * tokens, t of the position.  a^2 = 1 - b^2 is how alike the real vectors of a segment are, the mean cosine between two of them in
- * that metric: real keys change slowly from token to token, and how few segments hold most of the mass depends on it.  Every
+ * tokens, t of the position.  a^2 = 1 - b^2 is how alike the real vectors of a segment are, the mean cosine between two of them around
+ * their mean: real keys change slowly from token to token, and how few segments hold most of the mass depends on it.  Every
  * position and segment has a random stream of its own, so that what a position gets does not depend on the ranks, the threads, or
  * the positions made with it.  The first positions are the measured vectors themselves: attention sinks are like no other token.
  *

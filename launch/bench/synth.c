@@ -10,7 +10,8 @@ enum { LANES = 16, TILE = 8, SYNTH_STREAM = 1 << 20 };
 
 /* The same arithmetic, lane by lane, for every instruction set. */
 #define FOR_EACH_ISA __attribute__((target_clones("avx512f", "avx2", "default")))
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float))));
+typedef float lanes
+    __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 /* ---- memory ---- */
 

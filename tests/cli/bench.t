@@ -77,6 +77,22 @@ rows = [json.loads(line) for line in open('$D/out')]
 assert [r['test'] for r in rows] == ['pp8', 'tg2', 'pp8 @ d400', 'tg2 @ d400']
 assert all(r['ranks'] == 2 and 0 < r['exchange_share'] < 1 for r in rows)"
 ok $? "2 ranks"
+# Losses of radar eval stand beside the speed of the same setting, at depths that they reach.
+try "$RADAR" eval ppl -m "$TINY" --ids "$D/ids.json" --length 300,500 --from 250 --dense-below 0 --window 64 --segments 8 --attention radar,dense -t 1 \
+    --out "$D/rows" --quiet
+accepted "losses beside speed" bench "${tiny[@]}" -p 0 -n 2 -d 200,400,600 --fill synth --fill-from "$D/ids.json" --loss "$D/rows" --dense-below 0 --window 64 \
+    --segments 8,9 -o json
+check "losses: of the same setting, at the shortest length that reaches the depth" "
+nll = {(r['attention'], r['length']): r['nll_mean'] for r in map(json.loads, open('$D/rows/ppl.jsonl'))}
+want = {200: 300, 400: 500}
+for r in rows:
+    length = want.get(r['n_depth']) if r['segments'] == 8 else None
+    if length is None:
+        assert r['loss'] is None and r['loss_from'] == 'not measured'
+    else:
+        assert abs(r['loss'] - nll['radar', length] + nll['dense', length]) < 1e-9 and r['loss'] != 0
+        assert r['loss_from'] == f'1 text of {length} tokens'
+assert len(rows) == 6"
 refused "a text shorter than the depth" 65 'a depth of 4096 needs as many' bench "${tiny[@]}" -p 0 -n 2 -d 4096 --fill "$D/ids.json"
 refused "an attention that has to see the prompt" 78 "has to see the prompt" bench "${tiny[@]}" -p 0 -n 2 -d 200 --attention h2o --fill synth --fill-from "$D/ids.json"
 refused "a text too short for its covariance" 65 'a covariance of 64' bench "${small[@]}" -p 0 -n 2 -d 4096 --fill-from launch/demo/question.txt

@@ -70,7 +70,9 @@ static radar_status open_all(bench *b) {
     const size_t tests = (size_t)(b->prompt.n + b->gen.n) * (size_t)b->depth.n;
     b->most_points = (int)tests * (int)b->settings;
     b->point = radar_alloc_array((size_t)b->most_points, sizeof *b->point);
-    if (b->point == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the tests");
+    b->hash = radar_alloc_array((size_t)b->settings, sizeof *b->hash);
+    if (b->point == NULL || b->hash == NULL)
+        radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the tests");
     if (job->world->rank == 0 && job->err.status == RADAR_OK) open_output(b);
     radar_status st = launch_agree(job);
     if (st == RADAR_OK) st = launch_open_engine(job, false);
@@ -120,15 +122,17 @@ static radar_status run_tests(bench *b, int index, int64_t depth) {
 
 /* ---- settings ---- */
 
+static void hash_settings(bench *b) {
+    launch_options setting;
+    for (int64_t i = 0; eval_setting(&setting, &b->base, i); i++)
+        b->hash[i] = eval_setting_hash(&setting);
+}
+
 /* The setting of that index, into b->setting; false: one like it came before. */
 static bool take_setting(bench *b, int64_t index) {
-    launch_options earlier;
     eval_setting(&b->setting, &b->base, index);
-    const uint64_t hash = eval_setting_hash(&b->setting);
-    for (int64_t i = 0; i < index; i++) {
-        eval_setting(&earlier, &b->base, i);
-        if (eval_setting_hash(&earlier) == hash) return false;
-    }
+    for (int64_t i = 0; i < index; i++)
+        if (b->hash[i] == b->hash[index]) return false;
     return true;
 }
 
@@ -175,6 +179,7 @@ static bool seen(const bench *b, const char *kv_type, int64_t before) {
 
 static radar_status run_all(bench *b) {
     radar_status st = RADAR_OK;
+    hash_settings(b);
     for (int64_t i = 0; i < b->settings; i++)
         if (take_setting(b, i)) b->total += (b->prompt.n + b->gen.n) * b->depth.n;
     for (int64_t i = 0; i < b->settings && st == RADAR_OK; i++) {
@@ -209,5 +214,6 @@ radar_status launch_bench(launch_job *job) {
     bench_synth_close(b.synth);
     launch_prompt_free(&b.text);
     radar_free(b.point);
+    radar_free(b.hash);
     return job->err.status;
 }

@@ -62,6 +62,7 @@ typedef struct bench {
     launch_options base, setting;
     bench_list prompt, gen, depth, beyond;
     int64_t settings; /* of the sweep; those alike are left out */
+    uint64_t *hash;   /* [settings] */
     bench_fill fill;
     const char *fill_name; /* of the present depth: "none", "text", "synth" or the text's name */
     launch_prompt text;    /* what is prefilled, or measured for synth */

@@ -21,19 +21,22 @@ static int watch(void *user, const char *what, int64_t done, int64_t total) {
     return stop_at >= 0 && strcmp(what, "fill") == 0 && done >= stop_at;
 }
 
-static radar_engine *engine_of(int stripe) {
+static radar_engine *engine_on(const char *isa, int threads, int stripe) {
     radar_engine_options opt = RADAR_ENGINE_OPTIONS_DEFAULT;
     radar_engine *e;
     char error[512] = "";
     opt.model = TINY;
     opt.stripe = stripe;
     opt.chunk = 128;
-    opt.threads = 2;
+    opt.threads = threads;
+    opt.isa = isa;
     opt.progress = watch;
     if (radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error) != RADAR_OK)
         fail_msg("%s", error);
     return e;
 }
+
+static radar_engine *engine_of(int stripe) { return engine_on(NULL, 2, stripe); }
 
 static radar_session_options options(const char *attention) {
     radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
@@ -202,6 +205,18 @@ static void a_wish_to_stop_keeps_what_is_whole(void **state) {
     radar_engine_close(e);
 }
 
+/* It is told only where every word was read: threads and lines that do not divide the bytes leave none out. */
+static void every_word_is_read(void **state) {
+    (void)state;
+    static const char *const isa[] = {NULL, "plain"};
+    for (int i = 0; i < 2; i++)
+        for (int threads = 1; threads <= 3; threads++) {
+            radar_engine *e = engine_on(isa[i], threads, 64);
+            assert_true(radar_read_bandwidth(e, (1 << 20) + 13 * 64 + 5) > 0);
+            radar_engine_close(e);
+        }
+}
+
 static void the_read_bandwidth_is_that_of_memory(void **state) {
     (void)state;
     radar_engine *e = engine_of(64);
@@ -219,6 +234,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_made_up_is_refused),
         cmocka_unit_test(a_sampled_token_comes_first),
         cmocka_unit_test(a_wish_to_stop_keeps_what_is_whole),
+        cmocka_unit_test(every_word_is_read),
         cmocka_unit_test(the_read_bandwidth_is_that_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,6 +117,85 @@ static void phases_become_kinds_of_work(void **state) {
     assert_true(isnan(none.attention_s));
 }
 
+/* ---- rows ---- */
+
+static double real_of(const launch_json *j, const char *key) {
+    const json_t *value = json_object_get(j->object, key);
+    if (!json_is_real(value)) fail_msg("%s is no real number", key);
+    return json_real_value(value);
+}
+
+static void near(const launch_json *j, const char *key, double want) {
+    const double got = real_of(j, key);
+    if (!(fabs(got - want) <= 1e-9 * fabs(want))) fail_msg("%s is %g, not %g", key, got, want);
+}
+
+/* 4 repetitions of 8 tokens took 2 s together; 0.25, 0.5, 0.5 and 0.75. */
+static void a_row_holds_work_against_time_and_bandwidth(void **state) {
+    (void)state;
+    char *argv[] = {"radar", "bench", "-m", "x", NULL};
+    radar_error err = {0};
+    const launch_world world = {.size = 2, .cores = 3};
+    launch_job job = {.world = &world};
+    job.info = (radar_model_info){
+        .name = "m", .family = "llama", .weight_type = "Q8_0", .backend = "b", .parameters = 5};
+    bench b = {.job = &job, .fill_name = "synth", .bandwidth = 1e9};
+    assert_int_equal(launch_args_parse(&b.base, 4, argv, &err), RADAR_OK);
+    b.setting = b.base;
+    bench_times times = {.n = 4, .seconds = {0.5, 0.25, 0.75, 0.5}};
+    bench_spread(&times);
+    bench_work work = {.seconds = 2,
+                       .tokens = 32,
+                       .weight_bytes = 640e6,
+                       .weight_s = 0.8,
+                       .summary_bytes = 64e6,
+                       .scan_s = 0.1,
+                       .kv_bytes = 320e6,
+                       .attend_s = 0.5,
+                       .attention_s = 0.7,
+                       .exchange_s = 0.04,
+                       .phases = true};
+    const radar_session_stats stats = {
+        .steps = 32, .segments_scored = 320, .attended_tokens_mean = 77, .coverage_mean = 0.9};
+    const bench_test test = {BENCH_TG, 8, 4096};
+    launch_json j = bench_row(&b, &test, &times, &work, &stats, NULL);
+    assert_false(j.failed);
+    assert_string_equal(json_string_value(json_object_get(j.object, "test")), "tg8 @ d4096");
+    assert_int_equal(json_integer_value(json_object_get(j.object, "ranks")), 2);
+    assert_int_equal(json_integer_value(json_object_get(j.object, "threads")), 3);
+    near(&j, "tokens_per_s", 16);
+    near(&j, "tokens_per_s_min", 8 / 0.75);
+    near(&j, "tokens_per_s_max", 32);
+    near(&j, "ms_per_token", 62.5);
+    near(&j, "bytes_per_token", 32e6);
+    near(&j, "weight_bytes_per_token", 20e6);
+    near(&j, "summary_bytes_per_token", 2e6);
+    near(&j, "kv_bytes_per_token", 10e6);
+    near(&j, "read_share", 0.512);
+    near(&j, "weight_read_share", 0.8);
+    near(&j, "scan_read_share", 0.64);
+    near(&j, "attend_read_share", 0.64);
+    near(&j, "attention_s", 0.175);
+    near(&j, "exchange_ms_per_token", 1.25);
+    near(&j, "exchange_share", 0.02);
+    near(&j, "segments_scored_per_token", 10);
+    near(&j, "coverage_mean", 0.9);
+    const size_t keys = json_object_size(j.object);
+    json_decref(j.object);
+    bench_times one = {.median = 4};
+    bench_work unknown = {.attention_s = NAN};
+    j = bench_row(&b, &test, &one, &unknown, NULL, "d0,d512");
+    near(&j, "tokens_per_s", 2);
+    static const char *const none[] = {
+        "tokens_per_s_min", "bytes_per_token", "read_share", "attention_s",
+        "exchange_share",   "coverage_mean",   "loss"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        assert_true(json_is_null(json_object_get(j.object, none[i])));
+    assert_true(json_is_true(json_object_get(j.object, "extrapolated")));
+    assert_int_equal(json_object_size(j.object), keys);
+    json_decref(j.object);
+}
+
 /* ---- made-up vectors ---- */
 
 enum { N = 3000, MADE = 40000 };
@@ -463,6 +542,7 @@ int main(void) {
         cmocka_unit_test(lists_are_sorted_and_checked),
         cmocka_unit_test(the_median_is_of_the_times),
         cmocka_unit_test(phases_become_kinds_of_work),
+        cmocka_unit_test(a_row_holds_work_against_time_and_bandwidth),
         cmocka_unit_test(made_up_vectors_are_like_the_real_ones),
         cmocka_unit_test(vectors_of_a_segment_are_as_alike_as_real_ones),
         cmocka_unit_test(heads_and_positions_have_numbers_of_their_own),

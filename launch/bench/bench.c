@@ -87,7 +87,7 @@ static radar_status open_all(bench *b) {
 static radar_status run_test(bench *b, int index, const bench_test *t) {
     launch_job *job = b->job;
     bench_times *times = radar_alloc(sizeof *times);
-    bench_work work;
+    bench_work work = {0};
     radar_session_stats stats;
     if (times == NULL) radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the times");
     radar_status st = launch_agree(job);
@@ -100,9 +100,9 @@ static radar_status run_test(bench *b, int index, const bench_test *t) {
             launch_json row = bench_row(b, t, times, &work, &stats, NULL);
             bench_print_row(b->printer, &row, &job->err);
         }
-        json_decref(work.list);
         st = launch_agree(job);
     }
+    json_decref(work.list);
     radar_free(times);
     b->done++;
     return st;

@@ -37,7 +37,7 @@ typedef struct bench_work {
     double weight_s, scan_s, attend_s, attention_s, exchange_s;
     bool
         phases; /* whether the library told of phases; false: nothing above but exchange_s is known */
-    json_t *list; /* of the phases, for rows; may be NULL */
+    json_t *list; /* phases of the last repetition, for rows; may be NULL */
 } bench_work;
 
 typedef enum bench_kind { BENCH_PP, BENCH_TG } bench_kind;
@@ -109,8 +109,8 @@ void bench_spread(bench_times *t);
 
 /* ---- work.c ---- */
 
-/* [this rank] What phases [n] come to. */
-void bench_work_of(bench_work *w, const radar_phase *phase, size_t n);
+/* [this rank] Adds what phases [n] of one repetition of so many tokens come to; w->list becomes that repetition's, a token. */
+void bench_work_add(bench_work *w, const radar_phase *phase, size_t n, int64_t tokens);
 
 /* ---- row.c ---- */
 

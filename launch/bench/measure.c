@@ -80,6 +80,7 @@ static radar_status once(bench *b, const bench_test *t, const int32_t *token, in
     launch_job *job = b->job;
     radar_status st = bench_reach(b, t->depth);
     if (st != RADAR_OK) return st;
+    radar_profile_reset(job->engine); /* reaching the depth may have computed something */
     const double began = radar_clock();
     if (n > 0)
         st = t->kind == BENCH_PP ? radar_prefill(job->session, token, (size_t)n)
@@ -98,29 +99,28 @@ static radar_status warm_up(bench *b, const bench_test *t, const int32_t *token)
     if (st == RADAR_OK) st = once(b, t, token, 0, &seconds);
     if (st != RADAR_OK) return st;
     st = radar_session_set_attention(job->session, b->setting.attention);
-    radar_profile_reset(job->engine);
     return st == RADAR_OK ? st : launch_library_failed(job, st);
+}
+
+/* [this rank] Takes what the library counted in a repetition. */
+static void take_phases(bench *b, bench_work *work, int64_t tokens) {
+    const radar_phase *phase = NULL;
+    size_t n = 0;
+    radar_profile(b->job->engine, &phase, &n);
+    bench_work_add(work, phase, n, tokens);
 }
 
 static radar_status repeat(bench *b, const bench_test *t, const int32_t *token, bench_times *times,
                            bench_work *work) {
-    radar_status st = RADAR_OK;
-    for (int i = 0; i < (int)b->base.repetitions && st == RADAR_OK; i++) {
-        st = once(b, t, token, t->n, &times->seconds[i]);
+    for (int i = 0; i < (int)b->base.repetitions; i++) {
+        const radar_status st = once(b, t, token, t->n, &times->seconds[i]);
+        if (st != RADAR_OK) return st;
+        take_phases(b, work, t->n);
         work->seconds += times->seconds[i];
+        work->tokens += t->n;
         times->n++;
     }
-    work->tokens = t->n * times->n;
-    return st;
-}
-
-/* [this rank] Takes what the library counted meanwhile. */
-static void take_work(bench *b, bench_work *work, double exchange_s) {
-    const radar_phase *phase = NULL;
-    size_t n = 0;
-    radar_profile(b->job->engine, &phase, &n);
-    bench_work_of(work, phase, n);
-    if (!work->phases) work->exchange_s = exchange_s;
+    return RADAR_OK;
 }
 
 radar_status bench_measure(bench *b, const bench_test *t, bench_times *times, bench_work *work,
@@ -141,7 +141,7 @@ radar_status bench_measure(bench *b, const bench_test *t, bench_times *times, be
     if (st == RADAR_OK) st = launch_stats(job, stats);
     if (st == RADAR_OK) {
         bench_spread(times);
-        take_work(b, work, stats->exchange_s - before.exchange_s);
+        if (!work->phases) work->exchange_s = stats->exchange_s - before.exchange_s;
     }
     radar_free(token);
     return st;

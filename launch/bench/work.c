@@ -23,17 +23,18 @@ static void add_phase(bench_work *w, const radar_phase *p) {
     if (begins(p->name, "exchange")) w->exchange_s += p->seconds;
 }
 
-void bench_work_of(bench_work *w, const radar_phase *phase, size_t n) {
+void bench_work_add(bench_work *w, const radar_phase *phase, size_t n, int64_t tokens) {
     w->phases = n > 0;
     if (n == 0) w->attention_s = NAN;
     if (n == 0) return;
-    const double tokens = w->tokens > 0 ? (double)w->tokens : 1;
+    json_decref(w->list);
     w->list = json_array();
     for (size_t i = 0; i < n; i++) {
         add_phase(w, &phase[i]);
+        const double each = 1.0 / (double)tokens;
         json_array_append_new(w->list, json_pack("{s:s, s:f, s:f, s:f}", "name", phase[i].name,
-                                                 "ms", 1e3 * phase[i].seconds / tokens, "bytes",
-                                                 phase[i].bytes / tokens, "calls",
-                                                 (double)phase[i].calls / tokens));
+                                                 "ms", 1e3 * phase[i].seconds * each, "bytes",
+                                                 phase[i].bytes * each, "calls",
+                                                 (double)phase[i].calls * each));
     }
 }

@@ -101,8 +101,8 @@ static void phases_become_kinds_of_work(void **state) {
         {"matmul Q4_1", 2, 100, 8}, {"matmul Q8_0", 1, 30, 2},   {"scan", 0.5, 9, 4},
         {"top-k", 0.25, 0, 4},      {"attend", 0.75, 64, 4},     {"append", 0.125, 0, 4},
         {"exchange X1", 0.5, 7, 4}, {"exchange X3", 0.25, 7, 4}, {"other", 9, 0, 0}};
-    bench_work w = {.tokens = 2};
-    bench_work_of(&w, phase, sizeof phase / sizeof phase[0]);
+    bench_work w = {0};
+    bench_work_add(&w, phase, sizeof phase / sizeof phase[0], 2);
     assert_true(w.phases && w.weight_bytes == 130 && w.weight_s == 3);
     assert_true(w.summary_bytes == 9 && w.scan_s == 0.5 && w.kv_bytes == 64 && w.attend_s == 0.75);
     assert_true(w.attention_s == 0.5 + 0.25 + 0.75 + 0.125 && w.exchange_s == 0.75);
@@ -110,9 +110,14 @@ static void phases_become_kinds_of_work(void **state) {
     assert_int_equal(json_array_size(w.list), 9);
     assert_true(json_real_value(json_object_get(first, "ms")) == 1000);
     assert_true(json_real_value(json_object_get(first, "bytes")) == 50);
+    bench_work_add(&w, phase, 1, 4); /* another repetition */
+    assert_true(w.weight_bytes == 230 && w.weight_s == 5 && w.kv_bytes == 64);
+    first = json_array_get(w.list, 0);
+    assert_int_equal(json_array_size(w.list), 1);
+    assert_true(json_real_value(json_object_get(first, "bytes")) == 25);
     json_decref(w.list);
     bench_work none = {0};
-    bench_work_of(&none, NULL, 0);
+    bench_work_add(&none, NULL, 0, 2);
     assert_false(none.phases);
     assert_true(isnan(none.attention_s));
 }

@@ -35,8 +35,7 @@ typedef struct bench_work {
     int64_t tokens; /* of all repetitions */
     double weight_bytes, summary_bytes, kv_bytes;
     double weight_s, scan_s, attend_s, attention_s, exchange_s;
-    bool
-        phases; /* whether the library told of phases; false: nothing above but exchange_s is known */
+    bool phases;  /* whether the library told of phases; false: no work is known */
     json_t *list; /* phases of the last repetition, for rows; may be NULL */
 } bench_work;
 

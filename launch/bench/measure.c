@@ -126,7 +126,6 @@ static radar_status repeat(bench *b, const bench_test *t, const int32_t *token, 
 radar_status bench_measure(bench *b, const bench_test *t, bench_times *times, bench_work *work,
                            radar_session_stats *stats) {
     launch_job *job = b->job;
-    radar_session_stats before;
     *times = (bench_times){0};
     *work = (bench_work){0};
     int32_t *token = radar_alloc_array((size_t)t->n, sizeof *token);
@@ -136,13 +135,9 @@ radar_status bench_measure(bench *b, const bench_test *t, bench_times *times, be
         draw_tokens(b, token, t->n);
     radar_status st = launch_agree(job);
     if (st == RADAR_OK) st = warm_up(b, t, token);
-    if (st == RADAR_OK) st = launch_stats(job, &before);
     if (st == RADAR_OK) st = repeat(b, t, token, times, work);
     if (st == RADAR_OK) st = launch_stats(job, stats);
-    if (st == RADAR_OK) {
-        bench_spread(times);
-        if (!work->phases) work->exchange_s = stats->exchange_s - before.exchange_s;
-    }
+    if (st == RADAR_OK) bench_spread(times);
     radar_free(token);
     return st;
 }

@@ -93,8 +93,8 @@ static void set_work(launch_json *j, const bench *b, const bench_test *t, const 
     launch_json_real(j, "attend_read_share", read_share(b, w, w->kv_bytes, w->attend_s));
     launch_json_real(j, "attention_s",
                      known ? per(true, w->attention_s * (double)t->n, tokens) : w->attention_s);
-    launch_json_real(j, "exchange_ms_per_token", per(true, 1e3 * w->exchange_s, tokens));
-    launch_json_real(j, "exchange_share", per(true, w->exchange_s, w->seconds));
+    launch_json_real(j, "exchange_ms_per_token", per(known, 1e3 * w->exchange_s, tokens));
+    launch_json_real(j, "exchange_share", per(known, w->exchange_s, w->seconds));
     launch_json_set(j, "phases", w->list != NULL ? json_incref(w->list) : json_array());
 }
 

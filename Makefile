@@ -70,6 +70,7 @@ $O/%.o: %.c $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$O/launch/bench/text.o: launch/demo/text.txt
 $O/libradar.a: $(LIB_OBJ)
 	$(Q)rm -f $@ && ar rcs $@ $^
 # The command without its main, so that unit tests can reach its parts.

@@ -164,7 +164,9 @@ typedef struct radar_backend_ops {
     void (*arrange)(radar_backend *be, float *out, const float *q, int M, int G, int group,
                     int D); /* arrange.h */
     void (*finish)(radar_backend *be, float *out, float *coverage, const float *partial, int M,
-                   int G, int group, int D); /* arrange.h */
+                   int G, int group, int D);                               /* arrange.h */
+    void (*touch)(radar_backend *be, void *memory, size_t bytes);          /* read.h */
+    uint64_t (*read)(radar_backend *be, const void *memory, size_t bytes); /* read.h */
 } radar_backend_ops;
 
 /* NULL-terminated; the first entry that opens is the default. */

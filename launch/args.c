@@ -5,7 +5,7 @@
 
 #include "launch/options.h"
 
-static const char *const planned[] = {"chat", "bench", "batch"};
+static const char *const planned[] = {"chat", "batch"};
 
 enum { DECODES = LAUNCH_RUN | LAUNCH_EVAL | LAUNCH_COMPARE, READS = DECODES | LAUNCH_TOKENIZE };
 
@@ -244,7 +244,7 @@ static radar_status take_value(launch_options *opt, const launch_option_row *row
     launch_list *list = &opt->list[row - launch_option_table];
     *list = (launch_list){0};
     opt->origin[row - launch_option_table] = LAUNCH_BY_HAND;
-    const bool listed = opt->command == LAUNCH_EVAL && (row->in & LAUNCH_LISTED) != 0;
+    const bool listed = launch_takes_lists(opt->command) && (row->in & LAUNCH_LISTED) != 0;
     if (!listed || strchr(word, ',') == NULL) return launch_option_set(opt, row, word, err);
     list->first = word;
     for (char *comma; word != NULL; word = comma) {

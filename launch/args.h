@@ -19,7 +19,8 @@ typedef enum launch_command {
     LAUNCH_HELP = 64, /* text on stdout, of help_of (0: the overview) */
     LAUNCH_VERSION = 128,
     LAUNCH_REPORT = 1 << 19,
-    LAUNCH_PLAN = 1 << 21
+    LAUNCH_PLAN = 1 << 21,
+    LAUNCH_BENCH = 1 << 22
 } launch_command;
 
 /* The kinds of eval are told apart by a bit of their own: an option's row says which of them know it. */
@@ -38,7 +39,7 @@ typedef enum launch_kind {
 #define LAUNCH_AUTO (-1) /* numbers that may be "auto" */
 #define LAUNCH_UNSET INT64_MIN
 
-enum { LAUNCH_OPTIONS_MOST = 96 };
+enum { LAUNCH_OPTIONS_MOST = 112 };
 
 /* Values of one option typed as "a,b,c": the first word, each other behind the zero byte of the one before.  n = 0: no list. */
 typedef struct launch_list {
@@ -74,6 +75,10 @@ typedef struct launch_options {
     int64_t from, tail, length, batch, every, layer, head, depths, questions;
     double within;
     const char *out;
+    /* bench: lists of numbers as typed */
+    const char *n_prompt, *n_gen, *n_depth, *extrapolate;
+    const char *fill, *fill_from, *loss, *format;
+    int64_t repetitions;
     /* machine */
     const char *backend, *isa, *precision, *kv_type;
     int64_t context, threads, shards, stripe, chunk;

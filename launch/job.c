@@ -74,7 +74,7 @@ radar_status launch_library_failed(launch_job *job, radar_status st) {
 static int on_progress(void *user, const char *what, int64_t done, int64_t total) {
     launch_job *job = user;
     /* How far decoding and scoring have come, the commands know better. */
-    if (strcmp(what, "load") == 0 || strcmp(what, "prefill") == 0)
+    if (strcmp(what, "load") == 0 || strcmp(what, "prefill") == 0 || strcmp(what, "fill") == 0)
         launch_progress_show(&job->progress, what, done, total);
     return job->stop || *job->world->signal != 0;
 }

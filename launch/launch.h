@@ -43,7 +43,7 @@ typedef struct launch_job {
 } launch_job;
 
 typedef radar_status launch_command_fn(launch_job *job);
-launch_command_fn launch_run, launch_eval, launch_compare; /* [all ranks] */
+launch_command_fn launch_run, launch_eval, launch_compare, launch_bench; /* [all ranks] */
 launch_command_fn launch_tokenize, launch_detokenize, launch_inspect, launch_plan,
     launch_report; /* rank 0 alone, without an exchange */
 

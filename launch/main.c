@@ -162,6 +162,8 @@ static radar_status run_command(launch_job *job) {
         return launch_eval(job);
     case LAUNCH_COMPARE:
         return launch_compare(job);
+    case LAUNCH_BENCH:
+        return launch_bench(job);
     case LAUNCH_TOKENIZE:
         return first ? launch_tokenize(job) : RADAR_OK;
     case LAUNCH_DETOKENIZE:

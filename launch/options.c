@@ -35,6 +35,8 @@ const launch_command_row launch_command_table[] = {
              "-m MODEL [options]"),
     EVAL_ROW(LAUNCH_ADVISE, "advise", "the cheapest setting that keeps the loss and misses no fact",
              WITH_TEXT),
+    ONE(LAUNCH_BENCH, "bench", "speed: prefill and decode, by length, depth and setting",
+        "-m MODEL [-p 512] [-n 128] [-d 0,8192] [options]"),
     ONE(LAUNCH_PLAN, "plan", "memory and speed of a context, before anything is loaded",
         "-m MODEL [-c CTX] [--ranks P] [options]"),
     ONE(LAUNCH_TOKENIZE, "tokenize", "text to token ids, a JSON array",
@@ -65,13 +67,14 @@ enum {
     DETOKENIZE = LAUNCH_DETOKENIZE,
     INSPECT = LAUNCH_INSPECT,
     REPORT = LAUNCH_REPORT,
+    BENCH = LAUNCH_BENCH,
     PLAN = LAUNCH_PLAN,
     DECODES = RUN | EVAL | COMPARE,
-    ATTENDS = DECODES | PLAN,
+    ATTENDS = DECODES | BENCH | PLAN,
     SETTING = ATTENDS | LAUNCH_LISTED,
     READS = DECODES | TOKENIZE,
     TEXTS = READS & ~GENERATE,
-    ALL = READS | DETOKENIZE | INSPECT | PLAN
+    ALL = READS | DETOKENIZE | INSPECT | BENCH | PLAN
 };
 
 #define ROW(kind, name, letter, member, in, value, low, high, choices, later, unset, help) \
@@ -174,6 +177,29 @@ const launch_option_row launch_option_table[] = {
     NUMBER("questions", 0, questions, RULER, 1, 100000, "4", "samples of each task"),
     NUMBER("tail", 0, tail, COMPARE, 2, LAUNCH_MOST, NULL,
            "the last N tokens of the text are not prefilled but scored under each attention"),
+    HEADING("Bench"),
+    STRING("n-prompt", 'p', n_prompt, BENCH, "N[,...]", NULL,
+           "tokens of each pp test, prefilled behind the depth; 0: none"),
+    STRING("n-gen", 'n', n_gen, BENCH, "N[,...]", NULL,
+           "tokens of each tg test, decoded one by one behind the depth, greedily; 0: none"),
+    STRING("n-depth", 'd', n_depth, BENCH, "N[,...]", NULL,
+           "tokens in the cache when a test begins"),
+    NUMBER("repetitions", 'r', repetitions, BENCH, 1, 1000, NULL,
+           "of each test, behind a warm-up; median, least and most are reported"),
+    ROW(LAUNCH_CHOICE, "output", 'o', format, BENCH | LAUNCH_PLACE, "md|csv|json|jsonl", 0, 0,
+        "md|csv|json|jsonl", NULL, NULL, "how rows are written"),
+    STRING("fill", 0, fill, BENCH, "auto|synth|FILE", NULL,
+           "how a depth is reached; synth: made-up keys and values with mean, covariance and norms "
+           "of real ones; FILE: a text, prefilled; auto: 2048 tokens of text, synth behind them"),
+    STRING("fill-from", 0, fill_from, BENCH, "FILE", "a text of this program",
+           "the text whose keys and values synth is like: as it is, or ids (.json, .u32)"),
+    SEED("seed", 's', seed, BENCH, "of made-up keys and values, and of the tokens"),
+    STRING("loss", 0, loss, BENCH, "DIR", "not measured",
+           "rows of radar eval ppl --out DIR: a row's loss above dense is that of the same setting "
+           "at the shortest length that is not below the depth"),
+    STRING("extrapolate", 0, extrapolate, BENCH, "N[,...]", NULL,
+           "also pp of N tokens, from a fit a + b n + c n^2 of three lengths or more, and tg at "
+           "depth N, linear in two depths or more; such rows are marked"),
     HEADING("Attention"),
     STRING("profile", 0, profile, ATTENDS | LAUNCH_PLACE, "FILE", NULL,
            "JSON {\"fingerprint\": HEX, \"options\": {\"scorer\": \"sketch\", ...}}: options of "
@@ -293,6 +319,10 @@ void launch_options_default(launch_options *o, const launch_command_row *command
     o->ranks = LAUNCH_UNSET;
     if (command->command == LAUNCH_COMPARE) o->n = 64, o->temperature = 0, o->tail = 256;
     if (command->scope == LAUNCH_GENERATE) o->n = 512;
+    if (command->command == LAUNCH_BENCH) {
+        o->n_prompt = "512", o->n_gen = "128", o->n_depth = "0";
+        o->fill = "auto", o->format = "md", o->repetitions = 5, o->temperature = 0;
+    }
 }
 
 const char *launch_option_label(char label[LAUNCH_LABEL], const launch_option_row *row) {
@@ -329,7 +359,7 @@ char *launch_args_text(const launch_options *opt, size_t *bytes) {
 
 static void print_option(FILE *out, const launch_options *defaults, const launch_option_row *row) {
     char left[80], value[128] = "", letter[5] = "    ";
-    const bool listed = defaults->command == LAUNCH_EVAL && (row->in & LAUNCH_LISTED) != 0;
+    const bool listed = launch_takes_lists(defaults->command) && (row->in & LAUNCH_LISTED) != 0;
     if (row->letter != 0) snprintf(letter, sizeof letter, "-%c, ", row->letter);
     const char *what = row->kind == LAUNCH_CHOICE ? row->choices : row->value;
     snprintf(left, sizeof left, "%s--%s%s%s%s", letter, row->name, what != NULL ? " " : "",
@@ -367,7 +397,7 @@ static void print_command(FILE *out, const launch_command_row *command) {
     launch_options_default(&defaults, command);
     fprintf(out, "radar %s: %s\n\nusage: radar %s %s\n", command->title, command->summary,
             command->title, command->usage);
-    if (command->command == LAUNCH_EVAL)
+    if (launch_takes_lists(command->command))
         fputs("Options with several values divided by commas give a sweep: every combination, one "
               "row of figures each.\n",
               out);

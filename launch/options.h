@@ -38,7 +38,7 @@ typedef struct launch_option_row {
 /* Flags beside the commands. */
 enum {
     LAUNCH_PER_RANK = 1 << 16, /* may differ between ranks */
-    LAUNCH_LISTED = 1 << 17,   /* eval: several values, divided by commas */
+    LAUNCH_LISTED = 1 << 17,   /* eval, bench: several values, divided by commas */
     LAUNCH_PLACE = 1 << 18 /* where to, how shown or how fast: the figures do not depend on it */
 };
 
@@ -47,8 +47,13 @@ extern const size_t launch_command_count;
 extern const launch_option_row launch_option_table[];
 extern const size_t launch_option_count;
 
-#define LAUNCH_COMMAND_LIST "run, compare, eval, plan, tokenize, detokenize, inspect, report"
+#define LAUNCH_COMMAND_LIST "run, compare, eval, bench, plan, tokenize, detokenize, inspect, report"
 #define LAUNCH_MOST 1e12 /* of counts and tokens; what they ask for is checked where it is known */
+
+/* Whether options of a command may be typed as lists: its figures come in rows, one a setting. */
+static inline bool launch_takes_lists(launch_command command) {
+    return command == LAUNCH_EVAL || command == LAUNCH_BENCH;
+}
 
 /* How the option is typed: "-n" or "--top-k". */
 #define LAUNCH_LABEL 32

@@ -255,6 +255,26 @@ const char *radar_last_error(const radar_engine *e) { return e->err.text; }
 int radar_rank(const radar_engine *e) { return e->comm->rank; }
 int radar_ranks(const radar_engine *e) { return e->comm->size; }
 
+static int64_t elements(const radar_tensor *t) {
+    int64_t n = 1;
+    for (int i = 0; i < t->n_dims; i++) n *= t->dim[i];
+    return n;
+}
+
+static void sum_tensors(const radar_tensorfile *f, radar_model_info *info) {
+    uint64_t most = 0;
+    for (size_t i = 0; i < radar_tensorfile_count(f); i++) {
+        const radar_tensor *t = radar_tensorfile_at(f, i);
+        uint64_t bytes = 0;
+        info->parameters += elements(t);
+        for (size_t j = 0; j < radar_tensorfile_count(f); j++) {
+            const radar_tensor *u = radar_tensorfile_at(f, j);
+            if (strcmp(u->type_name, t->type_name) == 0) bytes += u->bytes;
+        }
+        if (bytes > most) most = bytes, info->weight_type = t->type_name;
+    }
+}
+
 void radar_engine_info(const radar_engine *e, radar_model_info *info) {
     const radar_model_config *c = &e->model->config;
     radar_model_info all = {.size = info->size,
@@ -276,6 +296,7 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .fingerprint = radar_tensorfile_fingerprint(e->model->file),
                             .unscaled_context = c->unscaled,
                             .rope_scaling = radar_rope_scaling_name(c->rope_scaling)};
+    sum_tensors(e->model->file, &all);
     memcpy(info, &all, info->size < sizeof all ? info->size : sizeof all);
 }
 

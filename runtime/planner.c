@@ -138,9 +138,6 @@ radar_status radar_planner_session(radar_planner *p, const radar_session_options
     return p->e.err.status;
 }
 
-/* Not every build can measure it. */
-#pragma weak radar_read_bandwidth
-
 /* A backend of its own for the time of the measurement: the planner's engine has none. */
 double radar_planner_bandwidth(radar_planner *p, size_t bytes) {
     const radar_backend_options opt = {
@@ -148,7 +145,6 @@ double radar_planner_bandwidth(radar_planner *p, size_t bytes) {
     radar_engine e = {0};
     radar_error err = {0};
     double rate = 0;
-    if (!radar_read_bandwidth) return 0;
     if (radar_comm_self(&e.comm, &err) == RADAR_OK &&
         radar_backends[0]->open(&e.be, &opt, &err) == RADAR_OK) {
         rate = radar_read_bandwidth(&e, bytes);

@@ -42,7 +42,7 @@ typedef struct radar_engine_options {
     int shards;            /* N, a power of two, >= ranks */
     int stripe;            /* tokens dealt to a shard at a time, a multiple of 64 */
     int chunk;             /* rows of one forward pass of prefill, 1..4096 */
-    /* what = "load", "prefill", "score", "decode"; done of total.  Called on every rank; where it returns nonzero on any, all
+    /* what = "load", "prefill", "score", "decode", "fill"; done of total.  Called on every rank; where it returns nonzero on any, all
      * ranks stop before their next pass with RADAR_ERR_STOPPED.  NULL = none. */
     int (*progress)(void *user, const char *what, int64_t done, int64_t total);
     void *user;
@@ -135,6 +135,8 @@ typedef struct radar_model_info {
     uint64_t fingerprint;
     int64_t unscaled_context; /* the same before rope scaling */
     const char *rope_scaling;
+    int64_t parameters;      /* elements of all tensors of the file */
+    const char *weight_type; /* the type that most of its bytes have, as the file calls it */
 } radar_model_info;
 void radar_engine_info(const radar_engine *e,
                        radar_model_info *info); /* [this rank] info->size set by the caller */
@@ -231,12 +233,14 @@ radar_status radar_session_observe(radar_session *s, radar_observer *each, void 
 radar_status radar_session_read(radar_session *s, int layer, int kv_head, int64_t first, int64_t n,
                                 float *key, float *value);
 
-/* Keys (after RoPE) and values of positions [first, first + n) of one layer and KV head to be written, [n, D] each; it must write the
- * same on every rank and not depend on how the positions are cut into calls. */
+/* Keys (after RoPE) and values of positions [first, first + n) of one layer and KV head to be written, [n, D] each, all finite; what a
+ * position gets must be the same on every rank and not depend on how the positions are cut into calls.  A rank is asked only for
+ * positions it owns, by one thread; the function may use threads of its own. */
 typedef void radar_filler(void *user, int layer, int kv_head, int64_t first, int64_t n, float *key,
                           float *value);
 /* [all ranks] Appends n positions whose keys and values are made up, not computed: for measuring speed at depth.  What follows is
- * decoded from there like any other context; the logits are gone. */
+ * decoded from there like any other context; the logits are gone.  An attention that has to see the prompt ("h2o", "snapkv",
+ * "subgen"): RADAR_ERR_CONFIG.  A wish to stop ends it between passes of a chunk, with RADAR_ERR_STOPPED and what is filled kept. */
 radar_status radar_session_fill(radar_session *s, size_t n, radar_filler *each, void *user);
 
 /* What forward passes, and the sampling after them, spent on one kind of work since radar_profile_reset. */
@@ -256,8 +260,9 @@ typedef struct radar_phase {
 void radar_profile(radar_engine *e, const radar_phase **phase, size_t *n);
 /* [this rank] Starts a profile, or starts it anew.  It costs 1 to 2 % of a step of a small model; without this call nothing is timed. */
 void radar_profile_reset(radar_engine *e);
-/* [all ranks] Bytes a second that this backend's threads read memory that no cache holds with: the median of some passes over
- * `bytes` of it; 0 where there is no memory for it. */
+/* [all ranks] Bytes a second that this rank's threads read memory that no cache holds with, while all ranks do so: the median of
+ * some passes over `bytes` of it on each; 0 where a rank has no memory for it.  Ranks of one machine share what it has: its
+ * bandwidth is the sum of theirs. */
 double radar_read_bandwidth(radar_engine *e, size_t bytes);
 
 /* What a session takes on one rank, in bytes. */

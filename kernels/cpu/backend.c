@@ -86,4 +86,6 @@ const radar_backend_ops radar_cpu_backend = {
     .missed = radar_cpu_missed,
     .arrange = radar_cpu_arrange,
     .finish = radar_cpu_finish,
+    .touch = radar_cpu_touch,
+    .read = radar_cpu_read,
 };

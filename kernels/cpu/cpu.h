@@ -53,5 +53,7 @@ void radar_cpu_arrange(radar_backend *be, float *out, const float *q, int M, int
                        int D);
 void radar_cpu_finish(radar_backend *be, float *out, float *coverage, const float *partial, int M,
                       int G, int group, int D);
+void radar_cpu_touch(radar_backend *be, void *memory, size_t bytes);
+uint64_t radar_cpu_read(radar_backend *be, const void *memory, size_t bytes);
 
 #endif

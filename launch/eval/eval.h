@@ -113,6 +113,8 @@ void eval_sink_close(eval_context *c);
 uint64_t eval_key(const eval_context *c, const char *part);
 /* [rank 0] A row with its settings filled in: what, key, model, text, every option of attention, ranks, threads, version, command. */
 launch_json eval_row(const eval_context *c, const char *part);
+/* Every option of attention that a row has; length: of the text, for what it makes of "auto". */
+void eval_row_attention(launch_json *row, const launch_options *setting, int64_t length);
 /* attended_tokens_mean, coverage_mean, coverage_min, segments_scored, bytes_per_step. */
 void eval_row_figures(launch_json *row, const eval_figures *f);
 /* [this rank] The command line of a setting, quoted for a shell; freed with radar_free, NULL: no memory. */

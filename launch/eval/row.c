@@ -147,7 +147,7 @@ static int64_t budget_tokens(const launch_options *o, int64_t length) {
 
 static int64_t or_none(int64_t value) { return value == LAUNCH_UNSET ? 0 : value; }
 
-static void set_attention(launch_json *j, const launch_options *o, int64_t length) {
+void eval_row_attention(launch_json *j, const launch_options *o, int64_t length) {
     set_word(j, "attention", o->attention);
     set_used(j, o, "scorer", "scorer", o->scorer);
     set_word(j, "preset", o->preset);
@@ -210,7 +210,7 @@ launch_json eval_row(const eval_context *c, const char *part) {
                   most = c->kind->makes_text ? radar_min64(whole, job->info.context) : whole,
                   length = c->setting.length != LAUNCH_UNSET ? c->setting.length : most;
     launch_json_int(&j, "length", length);
-    set_attention(&j, job->opt, length);
+    eval_row_attention(&j, job->opt, length);
     set_machine(&j, job);
     return j;
 }

@@ -5,7 +5,7 @@ M=/nonexistent # would be exit 66, if anything looked
 
 refused "no command" 64 'no command'
 refused "unknown command names the nearest" 64 "did you mean run" rnu
-for later in chat bench batch; do
+for later in chat batch; do
     refused "$later is not built" 64 "$later is not built" "$later" -m "$M"
 done
 refused "eval alone" 64 'eval ppl' eval -m "$M"

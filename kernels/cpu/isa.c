@@ -14,6 +14,7 @@ radar_isa radar_cpu_isa(const char *name, bool *ok) {
     radar_isa isa = {.fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
     bool best = !name, plain = name && strcmp(name, "plain") == 0;
     bool avx512 = name && strcmp(name, "avx512") == 0;
+    isa.avx2 = isa.fma && !plain;
     if (best || avx512) isa.avx512 = has_avx512();
     isa.bf16 = isa.avx512 && __builtin_cpu_supports("avx512bf16");
     *ok = best || plain || (avx512 && isa.avx512);

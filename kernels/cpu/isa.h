@@ -8,6 +8,7 @@ typedef struct radar_isa {
     bool avx512; /* F, BW, DQ, VL, VNNI and F16C: all of them or none */
     bool bf16;   /* AVX512_BF16 beside them */
     bool fma;    /* AVX2 and FMA: the plain C twins compiled for them, with the same bits */
+    bool avx2;   /* AVX2, FMA and F16C: kernels written for them; false when plain is forced */
 } radar_isa;
 
 /* name NULL: the best this machine has.  "plain": C only.  "avx512": false in *ok when the machine lacks it. */
@@ -18,5 +19,6 @@ radar_isa radar_cpu_isa(const char *name, bool *ok);
 #define RADAR_AVX512_BF16 \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,f16c,fma")))
 #define RADAR_FMA __attribute__((target("avx2,fma")))
+#define RADAR_AVX2 __attribute__((target("avx2,fma,f16c")))
 
 #endif

@@ -23,30 +23,44 @@ static layout layout_at(const radar_kv_view *kv, int bits, int slot) {
 
 static size_t layout_bytes(const layout *b) { return (size_t)((8 * b->bits + 1) * b->Dp + 72); }
 
-static double level_at(const layout *b, int slot, int d) {
-    int dims = 32 / b->bits, token = slot % 64;
+/* Dwords a token before the steps. */
+static int words(const layout *b) { return (b->bits * b->Dp / (b->bits == 2 ? 2 : 1) + 31) / 32; }
+
+static int bit_at(const layout *b, size_t offset, int per_token, int slot, int d, int shift) {
     uint32_t word;
-    memcpy(&word,
-           b->block +
-               ((token / 16 * (b->Dp / dims) + d / dims) * 16 + token % 16) * (int)sizeof word,
-           sizeof word);
-    int code = (int)(word >> (8 * (d % 4) + b->bits * (d % dims / 4))) & ((1 << b->bits) - 1);
+    size_t at = (size_t)((slot % 64 / 16 * per_token + d) * 16 + slot % 16);
+    memcpy(&word, b->block + offset + at * sizeof word, sizeof word);
+    return (int)(word >> shift) & ((1 << (b->bits == 2 ? 1 : b->bits)) - 1);
+}
+
+static double level_at(const layout *b, int slot, int d) {
+    int dims = b->bits == 4 ? 8 : 32, wide = b->bits == 4 ? 4 : 1;
+    int shift = 8 * (d % 4) + wide * (d % dims / 4);
+    int code = bit_at(b, 0, words(b), slot, d / dims, shift);
+    if (b->bits == 2) { /* the lower plane, or the free half of the last dword of the upper one */
+        size_t low = (size_t)(256 * words(b) + 64 + b->Dp + 8);
+        code = 2 * code + (d / 32 < b->Dp / 32 ? bit_at(b, low, b->Dp / 32, slot, d / 32, shift)
+                                               : bit_at(b, 0, words(b), slot, d / 32, shift + 4));
+    }
     return code - ((1 << b->bits) - 1) / 2.0;
 }
 
+/* Where the steps begin. */
+static int steps_at(const layout *b) { return 256 * words(b); }
+
 static double float_at(const layout *b, int i) {
     float f;
-    memcpy(&f, b->block + (8 * b->bits + 1) * b->Dp + 64 + 4 * i, sizeof f);
+    memcpy(&f, b->block + steps_at(b) + 64 + b->Dp + 4 * i, sizeof f);
     return f;
 }
 
 static double step_at(const layout *b, int slot) {
-    int code = (uint8_t)b->block[8 * b->bits * b->Dp + slot % 64];
+    int code = (uint8_t)b->block[steps_at(b) + slot % 64];
     return code ? exp2((code - 255) / 16.0) * float_at(b, 1) : 0;
 }
 
 static double mu_at(const layout *b, int d) {
-    return ((const int8_t *)b->block)[8 * b->bits * b->Dp + 64 + d] * float_at(b, 0);
+    return ((const int8_t *)b->block)[steps_at(b) + 64 + d] * float_at(b, 0);
 }
 
 /* H u by its definition: entry (i, j) of a part is (-1)^(bits that i and j share). */
@@ -184,7 +198,7 @@ static double stored_query(double *hq, const radar_scorer *s, const float *q, in
         hq[d] = ((const int8_t *)prepared)[16 + d] * max / 127;
         assert_true(fabs(hq[d] - exact[d]) <= max / 127 * 0.501);
     }
-    assert_int_equal(s->query_bytes, 16 + 5 * Dp);
+    assert_int_equal(s->query_bytes, 16 + (Dp + 31) / 32 * 32 + 4 * Dp);
     radar_free(prepared);
     return max;
 }
@@ -219,7 +233,7 @@ static void scores_what_its_layout_says(void **state) {
                     double l = 0, size = 0;
                     for (int t = i * 16; t < i * 16 + 16; t++)
                         l += exp(sketch_logit(&kv, all_bits[b], q + j * D, hq, t, &size));
-                    double e = fabs(score[j * 8 + i] - log(l)) / (1 + size / 16);
+                    double e = fabs(score[j * 8 + i] - log(l)) / (8 + size / 16);
                     worst = !(e <= worst) ? e : worst;
                 }
             }
@@ -257,7 +271,7 @@ static void equal_keys_are_exact_up_to_the_mean(void **state) {
         double size = 0;
         for (int d = 0; d < 96; d++) size = fmax(size, fabs(key[d]));
         for (int i = 0; i < 4; i++)
-            assert_true(fabs(score[i] - lse_ref(&kv, q, i, 1)) <= 1e-5 + size * 0.01);
+            assert_true(fabs(score[i] - lse_ref(&kv, q, i, 1)) <= 1e-4 + size * 0.01);
         radar_free(key), radar_free(q), radar_free(score);
         radar_scorer_close(s);
         kv_free(&kv);

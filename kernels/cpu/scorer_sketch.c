@@ -39,7 +39,6 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
         return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'sketch': no memory for %zu bytes",
                           sizeof *x);
     x->avx512 = isa.avx512;
-    x->avx2 = isa.avx2;
     x->D = s->opt.D;
     x->bits = bits;
     x->Dp = bits == 1 ? (s->opt.D + 31) / 32 * 32 : (s->opt.D + 15) / 16 * 16;
@@ -50,6 +49,7 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
     fill_tables(x, s->opt.seed);
     s->state = x;
     s->block_bytes = (8 * (size_t)bits + 1) * (size_t)x->Dp + 72;
+    s->coarse_bytes = bits == 2 ? 256 * (size_t)x->words + 72 + (size_t)x->Dp : 0;
     s->query_bytes = 16 + (size_t)x->Dq + 4 * (size_t)x->Dp;
     return RADAR_OK;
 }

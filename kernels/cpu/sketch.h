@@ -31,11 +31,15 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/mass.h"
 
+/* The upper bit of a 2-bit code alone stands for +- this, in steps: by least squares the mean of |level|, .82 for normal
+ * coordinates. */
+#define RADAR_SKETCH_UPPER 0.8f
+
 /* The code of level 0: half the largest code. */
 #define RADAR_SKETCH_CENTRE(bits) (0.5f * (float)((1 << (bits)) - 1))
 
 typedef struct radar_sketch {
-    bool avx512, avx2;
+    bool avx512;
     int D, Dp, Dq, bits;     /* Dq: of hq in a prepared query */
     int words, low_words;    /* W, L */
     int n_part, part[8];     /* sizes of the Hadamard matrices */
@@ -71,12 +75,13 @@ RADAR_TEMPLATE radar_sketch_block radar_sketch_block_at(const radar_sketch *x,
     return b;
 }
 
-/* bits: of a code as it is read. */
+/* bits: of a code as it is read; one where two are stored is the upper plane alone. */
 RADAR_TEMPLATE radar_sketch_query radar_sketch_query_of(const radar_sketch *x, const void *prepared,
                                                         int bits) {
     const char *p = prepared;
     float head[3];
     memcpy(head, p, sizeof head);
+    if (bits < x->bits) head[0] *= 2 * RADAR_SKETCH_UPPER;
     return (radar_sketch_query){.gain = head[0],
                                 .centre = RADAR_SKETCH_CENTRE(bits) * head[1],
                                 .reach = head[2],
@@ -84,9 +89,8 @@ RADAR_TEMPLATE radar_sketch_query radar_sketch_query_of(const radar_sketch *x, c
                                 .q = (const float *)(p + 16 + x->Dq)};
 }
 
-/* [this rank] One task; query_bytes as in the scorer.  Twins, the same bits.  sketch_scan.c, sketch_scan_avx2.c, sketch_scan_avx512.c */
+/* [this rank] One task; query_bytes as in the scorer.  Twins, the same bits.  sketch_scan.c, sketch_scan_avx512.c */
 void radar_sketch_scan(const radar_sketch *x, const radar_score_task *t, size_t query_bytes);
-void radar_sketch_scan_avx2(const radar_sketch *x, const radar_score_task *t, size_t query_bytes);
 void radar_sketch_scan_avx512(const radar_sketch *x, const radar_score_task *t, size_t query_bytes);
 
 #endif

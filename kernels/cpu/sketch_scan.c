@@ -35,19 +35,20 @@ RADAR_TEMPLATE float segment_score(const radar_sketch *x, const radar_sketch_blo
 
 RADAR_TEMPLATE void score_bits(const radar_sketch *x, const radar_score_task *t, size_t query_bytes,
                                int bits) {
-    for (int32_t i = t->segment_begin; i < t->segment_end; i++) {
-        radar_sketch_block b = radar_sketch_block_at(x, &t->kv, i / RADAR_BLOCK_SEGMENTS);
+    for (int32_t i = 0; i < t->segment_end - t->segment_begin; i++) {
+        int32_t unit = radar_score_unit(t, i);
+        radar_sketch_block b = radar_sketch_block_at(x, &t->kv, unit / RADAR_BLOCK_SEGMENTS);
         for (int j = 0; j < t->n_query; j++) {
             radar_sketch_query q =
                 radar_sketch_query_of(x, (const char *)t->query + (size_t)j * query_bytes, bits);
-            t->score[(size_t)j * t->score_stride + (size_t)(i - t->segment_begin)] =
-                segment_score(x, &b, &q, i % RADAR_BLOCK_SEGMENTS, bits);
+            t->score[(size_t)j * t->score_stride + (size_t)i] =
+                segment_score(x, &b, &q, unit % RADAR_BLOCK_SEGMENTS, bits);
         }
     }
 }
 
 static void scan_plain(const radar_sketch *x, const radar_score_task *t, size_t query_bytes) {
-    switch (x->bits) {
+    switch (t->coarse ? 1 : x->bits) {
     case 1:
         score_bits(x, t, query_bytes, 1);
         break;

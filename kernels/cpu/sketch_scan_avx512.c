@@ -181,6 +181,33 @@ RADAR_TEMPLATE RADAR_AVX512 void store_block(const radar_score_task *t, float *s
     }
 }
 
+/* Q queries over the task's list. */
+RADAR_TEMPLATE RADAR_AVX512 void score_list(const radar_sketch *x, const radar_score_task *t,
+                                            const radar_sketch_query *q, float *score, int Q,
+                                            int bits) {
+    __m512i table = step_table(x);
+    query_lanes lanes = lanes_of(q, Q);
+    int32_t n = t->segment_end - t->segment_begin;
+    for (int32_t k = 0; k < n; k += 4) {
+        radar_sketch_block b[4];
+        batch s;
+        for (int i = 0; i < 4; i++) {
+            int32_t unit = radar_score_unit(t, k + i < n ? k + i : n - 1);
+            b[i] = radar_sketch_block_at(x, &t->kv, unit / RADAR_BLOCK_SEGMENTS);
+            s.block[i] = (const char *)b[i].code;
+            s.segment[i] = unit % RADAR_BLOCK_SEGMENTS;
+            s.scale[i] = b[i].step_scale;
+        }
+        __m512 value = bases(x, b, q, Q);
+        _Alignas(64) float lane[16];
+        score_batch(&value, x, &s, q, &lanes, 1, table, Q, bits);
+        _mm512_store_ps(lane, value);
+        for (int i = 0; i < 4 && k + i < n; i++)
+            for (int j = 0; j < Q; j++)
+                score[(size_t)j * t->score_stride + (size_t)(k + i)] = lane[4 * j + i];
+    }
+}
+
 /* Q queries over the task's segments. */
 RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const radar_score_task *t,
                                                const char *prepared, size_t query_bytes,
@@ -190,6 +217,11 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
     __m512i table = step_table(x);
     for (int j = 0; j < Q; j++)
         q[j] = radar_sketch_query_of(x, prepared + (size_t)j * query_bytes, bits);
+    if (t->list) {
+        score_list(x, t, q, score, Q, bits);
+        return;
+    }
+    size_t read = bits < x->bits ? 256 * (size_t)x->words + 72 + (size_t)x->Dp : t->kv.block_bytes;
     query_lanes lanes = lanes_of(q, Q);
     int32_t last = (t->segment_end - 1) / RADAR_BLOCK_SEGMENTS;
     for (int32_t k = t->segment_begin / RADAR_BLOCK_SEGMENTS; k <= last; k += 4) {
@@ -208,8 +240,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
         __m512 base = bases(x, b, q, Q);
         for (int i = 0; i < n; i++) {
             if (k + i + AHEAD <= last)
-                prefetch_block((const char *)b[i].code + AHEAD * t->kv.block_bytes,
-                               t->kv.block_bytes);
+                prefetch_block((const char *)b[i].code + AHEAD * t->kv.block_bytes, read);
             score_of[i] =
                 _mm512_permutexvar_ps(_mm512_add_epi32(quarter, _mm512_set1_epi32(i)), base);
         }
@@ -241,7 +272,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_bits(const radar_sketch *x, const radar_s
 
 RADAR_AVX512 void radar_sketch_scan_avx512(const radar_sketch *x, const radar_score_task *t,
                                            size_t query_bytes) {
-    switch (x->bits) {
+    switch (t->coarse ? 1 : x->bits) {
     case 1:
         score_bits(x, t, query_bytes, 1);
         break;

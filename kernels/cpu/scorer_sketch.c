@@ -39,6 +39,7 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
         return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'sketch': no memory for %zu bytes",
                           sizeof *x);
     x->avx512 = isa.avx512;
+    x->vbmi = isa.avx512 && __builtin_cpu_supports("avx512vbmi");
     x->D = s->opt.D;
     x->bits = bits;
     x->Dp = bits == 1 ? (s->opt.D + 31) / 32 * 32 : (s->opt.D + 15) / 16 * 16;
@@ -50,14 +51,14 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
     s->state = x;
     s->block_bytes = (8 * (size_t)bits + 1) * (size_t)x->Dp + 72;
     s->coarse_bytes = bits == 2 ? 256 * (size_t)x->words + 72 + (size_t)x->Dp : 0;
-    s->query_bytes = 16 + (size_t)x->Dq + 4 * (size_t)x->Dp;
+    s->query_bytes = 32 + (size_t)x->Dq + 4 * (size_t)x->Dp + (bits == 2 ? 5 * (size_t)x->Dq : 0);
     return RADAR_OK;
 }
 
 static void sketch_close(radar_scorer *s) { radar_free(s->state); }
 
 /* int8 with one scale; returns the scale.  Numbers that are not finite count as 0. */
-static float quantise(int8_t *out, const float *v, int n) {
+static float quantise(int8_t *out, const float *v, int n, float largest) {
     float max = 0;
     for (int i = 0; i < n; i++) max = fabsf(v[i]) > max ? fabsf(v[i]) : max;
     if (!(max > 0 && max < INFINITY)) {
@@ -65,10 +66,10 @@ static float quantise(int8_t *out, const float *v, int n) {
         return 0;
     }
     for (int i = 0; i < n; i++) {
-        float u = v[i] / max * 127;
+        float u = v[i] / max * largest;
         out[i] = u == u ? (int8_t)(int)(u + (u < 0 ? -0.5f : 0.5f)) : 0;
     }
-    return max / 127;
+    return max / largest;
 }
 
 /* ---- sealing ---- */
@@ -192,7 +193,7 @@ static float store_mean(int8_t *mu, const radar_sketch *x, const float *key) {
     for (int i = 0; i < RADAR_BLOCK; i++)
         for (int d = 0; d < x->D; d++) sum[d] += key[i * x->D + d];
     for (int d = 0; d < x->D; d++) sum[d] *= 1.0f / RADAR_BLOCK;
-    return quantise(mu, sum, x->D);
+    return quantise(mu, sum, x->D, 127);
 }
 
 RADAR_TEMPLATE void seal(const radar_sketch *x, void *summary, const float *key, int bits) {
@@ -244,23 +245,46 @@ static void sketch_seal(const radar_scorer *s, void *summary, const float *key) 
 
 /* ---- queries ---- */
 
-static void sketch_query(const radar_scorer *s, void *prepared, const float *q) {
-    const radar_sketch *x = s->state;
-    float h[RADAR_MAX_D], head[4] = {0};
-    int8_t *hq = (int8_t *)prepared + 16;
-    float *scaled = (float *)((char *)prepared + 16 + x->Dq);
+/* gain, sum and reach of hq := h rounded to `largest`, for codes of `bits`. */
+static void round_query(float head[3], const radar_sketch *x, int8_t *hq, const float *h,
+                        float largest, int bits) {
     int sum = 0, size = 0;
-    memset(prepared, 0, s->query_bytes);
-    memcpy(h, q, (size_t)x->D * sizeof *q);
-    rotate(x, h, 1);
-    head[0] = quantise(hq, h, x->D) * x->scale * RADAR_MASS_LOG2E;
+    head[0] = quantise(hq, h, x->D, largest) * x->scale * RADAR_MASS_LOG2E;
     for (int d = 0; d < x->D; d++) {
         sum += hq[d];
         size += abs(hq[d]);
-        scaled[d] = q[d] * x->scale;
     }
+    if (bits < x->bits) head[0] *= 2 * RADAR_SKETCH_UPPER;
     head[1] = (float)sum;
-    head[2] = head[0] * (RADAR_SKETCH_CENTRE(x->bits) * (float)size);
+    head[2] = head[0] * (RADAR_SKETCH_CENTRE(bits) * (float)size);
+}
+
+/* Each entry from the one without its highest bit. */
+static void fill_table(uint8_t *table, const int8_t *hq, int Dq) {
+    for (int half = 0; half < Dq / 16; half++, hq += 16) {
+        for (int j = 0; j < 4; j++, table += 16) {
+            table[0] = 124;
+            for (int s = 0; s < 4; s++)
+                for (int c = 0; c < 1 << s; c++)
+                    table[c + (1 << s)] = (uint8_t)(table[c] + hq[4 * s + j]);
+        }
+    }
+}
+
+static void sketch_query(const radar_scorer *s, void *prepared, const float *q) {
+    const radar_sketch *x = s->state;
+    float h[RADAR_MAX_D], head[6] = {0};
+    int8_t *hq = (int8_t *)prepared + 32, *coarse = hq + x->Dq + 4 * x->Dp;
+    float *scaled = (float *)(hq + x->Dq);
+    memset(prepared, 0, s->query_bytes);
+    memcpy(h, q, (size_t)x->D * sizeof *q);
+    rotate(x, h, 1);
+    round_query(head, x, hq, h, 127, x->bits);
+    if (x->bits == 2) {
+        round_query(head + 3, x, coarse, h, 31, 1);
+        fill_table((uint8_t *)coarse + x->Dq, coarse, x->Dq);
+    }
+    for (int d = 0; d < x->D; d++) scaled[d] = q[d] * x->scale;
     memcpy(prepared, head, sizeof head);
 }
 

@@ -20,8 +20,11 @@
  * 1 and 4 bits: W = b Dp / 32, L = 0.  2 bits lie in two planes, so that the upper one can be read alone, with all that it takes
  * to use it, as 1-bit codes: code has the upper bits, W = Dp / 32 rounded up, low the lower ones, L = Dp / 32 rounded down;
  * an odd half dword of upper bits leaves bits 8 j + 4 .. 8 j + 7 free, and there its lower bits are.
- * Prepared query: f32 gain (scale of hq / (sqrt D ln 2)), f32 sum of hq, f32 reach (gain (2^b - 1)/2 sum |hq|), 4 bytes 0,
- *                 i8 hq[Dp rounded up to 32, zeros at the end], f32 q[Dp] / sqrt D.
+ * Prepared query: f32 gain (scale of hq / (sqrt D ln 2)), f32 sum of hq, f32 reach (gain (2^b - 1)/2 sum |hq|), the same three
+ *                 of a coarse scan, 8 bytes 0, i8 hq[Dq], f32 q[Dp] / sqrt D, 2 bits: i8 coarse hq[Dq], u8 table[Dq / 16][64]
+ *                 (Dq = D rounded up to 32, zeros at the end).
+ * A coarse scan, of 2 bits, reads code as 1-bit codes, against a query of 6 bits (31 for its largest coordinate), so that the sum
+ * of any four of its numbers fits a byte: table[2 z + n][16 j + c] = 124 + sum over the bits s of c of hq 32 z + 16 n + 4 s + j.
  * Order: code . hq is an exact integer; q . mu runs in 16 lanes d % 16, ascending, one fma each, folded as in lse.h;
  * y_i = (code . hq - (2^b - 1)/2 sum hq) step_i (gain step_scale);   score = q . mu + mass of y (mass.h), far where
  * reach step_scale is above RADAR_MASS_REACH, or no number.  Error of a score against the formula: that of mass.h. */
@@ -39,7 +42,7 @@
 #define RADAR_SKETCH_CENTRE(bits) (0.5f * (float)((1 << (bits)) - 1))
 
 typedef struct radar_sketch {
-    bool avx512;
+    bool avx512, vbmi;
     int D, Dp, Dq, bits;     /* Dq: of hq in a prepared query */
     int words, low_words;    /* W, L */
     int n_part, part[8];     /* sizes of the Hadamard matrices */
@@ -79,14 +82,15 @@ RADAR_TEMPLATE radar_sketch_block radar_sketch_block_at(const radar_sketch *x,
 RADAR_TEMPLATE radar_sketch_query radar_sketch_query_of(const radar_sketch *x, const void *prepared,
                                                         int bits) {
     const char *p = prepared;
+    bool coarse = bits < x->bits;
+    size_t hq = coarse ? (size_t)(x->Dq + 4 * x->Dp) : 0;
     float head[3];
-    memcpy(head, p, sizeof head);
-    if (bits < x->bits) head[0] *= 2 * RADAR_SKETCH_UPPER;
+    memcpy(head, p + (coarse ? 12 : 0), sizeof head);
     return (radar_sketch_query){.gain = head[0],
                                 .centre = RADAR_SKETCH_CENTRE(bits) * head[1],
                                 .reach = head[2],
-                                .hq = (const int8_t *)p + 16,
-                                .q = (const float *)(p + 16 + x->Dq)};
+                                .hq = (const int8_t *)p + 32 + hq,
+                                .q = (const float *)(p + 32 + x->Dq)};
 }
 
 /* [this rank] One task; query_bytes as in the scorer.  Twins, the same bits.  sketch_scan.c, sketch_scan_avx512.c */

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define LANES RADAR_SEGMENT
-#define AHEAD 8 /* blocks between reading and prefetching */
+#define TABLES 0 /* in place of bits: one bit, by tables of the query */
+#define AHEAD 8  /* blocks between reading and prefetching */
 
 /* Up to 16 segments that are scored at once: those of four blocks, or each of a block of its own. */
 typedef struct batch {
@@ -90,6 +91,38 @@ RADAR_TEMPLATE RADAR_AVX512 void add_planes(__m512i *dot, const __m512i high[4],
     add_codes(dot, odd, q, d + 4, n, 2, 2, Q);
 }
 
+/* table[i] for 6-bit i in the bytes of index: AVX512_VBMI, which the others of this file do without. */
+RADAR_TEMPLATE RADAR_AVX512 __m512i look_up(__m512i index, __m512i table) {
+    __m512i out;
+    __asm__("vpermb %2, %1, %0" : "=v"(out) : "v"(index), "v"(table));
+    return out;
+}
+
+/* The same sums of a coarse scan: four dimensions a byte, from the tables behind the queries' hq. */
+RADAR_TEMPLATE RADAR_AVX512 void dot_tables(__m512i *dot, const radar_sketch *x,
+                                            const char *const code[4], const radar_sketch_query *q,
+                                            int Q) {
+    const __m512i place = _mm512_set1_epi32(0x30201000), low = _mm512_set1_epi8(15),
+                  ones = _mm512_set1_epi8(1);
+    for (int i = 0; i < 4 * Q; i++) dot[i] = _mm512_set1_epi32(-8 * 124 * x->words);
+#pragma GCC unroll 1
+    for (int z = 0; z < x->words; z++) {
+        for (int n = 0; n < 2; n++) {
+            __m512i table[RADAR_QUERY_BLOCK];
+            for (int j = 0; j < Q; j++)
+                table[j] = _mm512_loadu_si512(q[j].hq + x->Dq + 64 * (2 * z + n));
+            for (int i = 0; i < 4; i++) {
+                __m512i word = _mm512_loadu_si512(code[i] + z * 64);
+                __m512i index = _mm512_ternarylogic_epi32(n ? _mm512_srli_epi32(word, 4) : word,
+                                                          low, place, 0xea); /* a & b | c */
+                for (int j = 0; j < Q; j++)
+                    dot[4 * j + i] =
+                        _mm512_dpbusd_epi32(dot[4 * j + i], look_up(index, table[j]), ones);
+            }
+        }
+    }
+}
+
 /* sum code hq of 16 tokens in each of four segments and Q queries: 4 j + i. */
 RADAR_TEMPLATE RADAR_AVX512 void dot_segments(__m512i *dot, const radar_sketch *x,
                                               const char *const code[4], const char *const low[4],
@@ -127,7 +160,10 @@ RADAR_TEMPLATE RADAR_AVX512 void logits(__m512 *y, const radar_sketch *x, const 
         low[i] = s->block[first + i] + 256 * x->words + 72 + x->Dp +
                  s->segment[first + i] * x->low_words * 64;
     }
-    dot_segments(dot, x, code, low, q, Q, bits);
+    if (bits == TABLES)
+        dot_tables(dot, x, code, q, Q);
+    else
+        dot_segments(dot, x, code, low, q, Q, bits);
     for (int i = 0; i < 4; i++) {
         const char *step = s->block[first + i] + 256 * x->words + LANES * s->segment[first + i];
         __m512 steps = _mm512_mul_ps(steps_of((const uint8_t *)step, table),
@@ -216,7 +252,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
     radar_sketch_query q[RADAR_QUERY_BLOCK];
     __m512i table = step_table(x);
     for (int j = 0; j < Q; j++)
-        q[j] = radar_sketch_query_of(x, prepared + (size_t)j * query_bytes, bits);
+        q[j] = radar_sketch_query_of(x, prepared + (size_t)j * query_bytes, bits ? bits : 1);
     if (t->list) {
         score_list(x, t, q, score, Q, bits);
         return;
@@ -272,7 +308,10 @@ RADAR_TEMPLATE RADAR_AVX512 void score_bits(const radar_sketch *x, const radar_s
 
 RADAR_AVX512 void radar_sketch_scan_avx512(const radar_sketch *x, const radar_score_task *t,
                                            size_t query_bytes) {
-    switch (t->coarse ? 1 : x->bits) {
+    switch (t->coarse ? x->vbmi ? TABLES : 1 : x->bits) {
+    case TABLES:
+        score_bits(x, t, query_bytes, TABLES);
+        break;
     case 1:
         score_bits(x, t, query_bytes, 1);
         break;

@@ -1,6 +1,8 @@
 /* The sketch at 1, 2 and 4 bits: sealing and scanning against the formulas of sketch.h in double, its error, its edges. */
 #include "tests/unit/scorer_fixture.h"
 
+#include "kernels/cpu/sketch.h"
+
 enum { SEED = 11 };
 static const int all_bits[] = {1, 2, 4};
 
@@ -195,10 +197,11 @@ static double stored_query(double *hq, const radar_scorer *s, const float *q, in
     hadamard_ref(exact, u, s->opt.D);
     for (int d = 0; d < s->opt.D; d++) max = fmax(max, fabs(exact[d]));
     for (int d = 0; d < s->opt.D; d++) {
-        hq[d] = ((const int8_t *)prepared)[16 + d] * max / 127;
+        hq[d] = ((const int8_t *)prepared)[32 + d] * max / 127;
         assert_true(fabs(hq[d] - exact[d]) <= max / 127 * 0.501);
     }
-    assert_int_equal(s->query_bytes, 16 + (Dp + 31) / 32 * 32 + 4 * Dp);
+    int Dq = (Dp + 31) / 32 * 32;
+    assert_int_equal(s->query_bytes, 32 + Dq + 4 * Dp + (s->opt.sketch_bits == 2 ? 5 * Dq : 0));
     radar_free(prepared);
     return max;
 }
@@ -269,6 +272,22 @@ static float *score_coarse(const radar_scorer *s, const radar_kv_view *kv, const
     return score;
 }
 
+/* H q as a coarse scan has it: the nearest of 31 parts of its largest coordinate. */
+static void coarse_query(double *hq, const radar_scorer *s, const float *q) {
+    double u[256], exact[256], max = 0;
+    char *prepared = must(radar_alloc(s->query_bytes));
+    int Dp = (s->opt.D + 15) / 16 * 16, Dq = (s->opt.D + 31) / 32 * 32;
+    s->kind->query(s, prepared, q);
+    for (int d = 0; d < s->opt.D; d++) u[d] = q[d];
+    hadamard_ref(exact, u, s->opt.D);
+    for (int d = 0; d < s->opt.D; d++) max = fmax(max, fabs(exact[d]));
+    for (int d = 0; d < s->opt.D; d++) {
+        hq[d] = ((const int8_t *)prepared)[32 + Dq + 4 * Dp + d] * max / 31;
+        assert_true(fabs(hq[d] - exact[d]) <= max / 31 * 0.501);
+    }
+    radar_free(prepared);
+}
+
 /* Log-mass of a segment of which only the signs of the levels are known. */
 static double coarse_ref(const radar_kv_view *kv, const float *q, const double *hq, int segment,
                          double *size) {
@@ -301,9 +320,13 @@ static void a_coarse_scan_knows_the_signs_of_the_levels(void **state) {
         float *q = normals((size_t)(3 * D), 22, 1), *score = score_coarse(s, &kv, q, 3, 1, 8),
               *twin = score_coarse(plain, &kv, q, 3, 1, 8);
         assert_memory_equal(score, twin, 3 * 7 * sizeof *score);
+        ((radar_sketch *)s->state)->vbmi = false;
+        float *third = score_coarse(s, &kv, q, 3, 1, 8);
+        assert_memory_equal(score, third, 3 * 7 * sizeof *score);
+        radar_free(third);
         for (int j = 0; j < 3; j++) {
             double hq[256];
-            stored_query(hq, s, q + j * D, layout_at(&kv, 2, 0).Dp);
+            coarse_query(hq, s, q + j * D);
             for (int i = 1; i < 8; i++) {
                 double size = 0, want = coarse_ref(&kv, q + j * D, hq, i, &size);
                 worst = worse(worst, fabs(score[j * 7 + i - 1] - want) / (8 + size / 16));

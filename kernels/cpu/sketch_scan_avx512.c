@@ -285,40 +285,34 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
     }
 }
 
-RADAR_TEMPLATE RADAR_AVX512 void score_bits(const radar_sketch *x, const radar_score_task *t,
-                                            size_t query_bytes, int bits) {
-    for (int j = 0; j < t->n_query; j += RADAR_QUERY_BLOCK) {
-        const char *prepared = (const char *)t->query + (size_t)j * query_bytes;
-        float *score = t->score + (size_t)j * t->score_stride;
-        switch (t->n_query - j) {
-        case 1:
-            score_queries(x, t, prepared, query_bytes, score, 1, bits);
-            break;
-        case 2:
-            score_queries(x, t, prepared, query_bytes, score, 2, bits);
-            break;
-        case 3:
-            score_queries(x, t, prepared, query_bytes, score, 3, bits);
-            break;
-        default:
-            score_queries(x, t, prepared, query_bytes, score, 4, bits);
-        }
+/* One function for each number of queries and bits: together they are more than a compiler allocates registers for well. */
+#define SCAN(name, Q, bits) \
+    RADAR_AVX512 static __attribute__((noinline)) void name( \
+        const radar_sketch *x, const radar_score_task *t, const char *prepared, \
+        size_t query_bytes, float *score) { \
+        score_queries(x, t, prepared, query_bytes, score, Q, bits); \
     }
-}
+#define SCANS(name, bits) \
+    SCAN(name##_1, 1, bits) SCAN(name##_2, 2, bits) SCAN(name##_3, 3, bits) SCAN(name##_4, 4, bits)
+SCANS(scan_tables, TABLES)
+SCANS(scan_one, 1)
+SCANS(scan_two, 2)
+SCANS(scan_four, 4)
 
-RADAR_AVX512 void radar_sketch_scan_avx512(const radar_sketch *x, const radar_score_task *t,
-                                           size_t query_bytes) {
-    switch (t->coarse ? x->vbmi ? TABLES : 1 : x->bits) {
-    case TABLES:
-        score_bits(x, t, query_bytes, TABLES);
-        break;
-    case 1:
-        score_bits(x, t, query_bytes, 1);
-        break;
-    case 2:
-        score_bits(x, t, query_bytes, 2);
-        break;
-    default:
-        score_bits(x, t, query_bytes, 4);
+typedef void scan(const radar_sketch *x, const radar_score_task *t, const char *prepared,
+                  size_t query_bytes, float *score);
+
+void radar_sketch_scan_avx512(const radar_sketch *x, const radar_score_task *t,
+                              size_t query_bytes) {
+    static scan *const scans[5][RADAR_QUERY_BLOCK] = {
+        [TABLES] = {scan_tables_1, scan_tables_2, scan_tables_3, scan_tables_4},
+        [1] = {scan_one_1, scan_one_2, scan_one_3, scan_one_4},
+        [2] = {scan_two_1, scan_two_2, scan_two_3, scan_two_4},
+        [4] = {scan_four_1, scan_four_2, scan_four_3, scan_four_4}};
+    int bits = !t->coarse ? x->bits : x->vbmi ? TABLES : 1;
+    for (int j = 0; j < t->n_query; j += RADAR_QUERY_BLOCK) {
+        int Q = t->n_query - j < RADAR_QUERY_BLOCK ? t->n_query - j : RADAR_QUERY_BLOCK;
+        scans[bits][Q - 1](x, t, (const char *)t->query + (size_t)j * query_bytes, query_bytes,
+                           t->score + (size_t)j * t->score_stride);
     }
 }

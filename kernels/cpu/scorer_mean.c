@@ -9,6 +9,8 @@
 #include "kernels/cpu/lse.h"
 #include "runtime/sys.h"
 
+#define AHEAD 4096 /* bytes between reading and prefetching; beyond the summaries it does no harm */
+
 typedef struct mean {
     bool avx512;
     float scale; /* 1 / sqrt D */
@@ -82,6 +84,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_four(const mean *x, const radar_score_tas
     __m512 sum[4 * RADAR_QUERY_BLOCK];
     const uint16_t *k = mean_of(t, first);
     const size_t D = (size_t)t->kv.D;
+    for (size_t d = 0; d < 4 * D; d += 32) __builtin_prefetch((const char *)(k + d) + AHEAD, 0, 3);
     for (int i = 0; i < 4 * Q; i++) sum[i] = _mm512_setzero_ps();
     for (size_t d = 0; d < D; d += 16) {
         __mmask16 tail = radar_tail_mask((int)(D - d));

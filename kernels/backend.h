@@ -11,6 +11,7 @@
 #ifndef RADAR_BACKEND_H
 #define RADAR_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -99,7 +100,15 @@ typedef struct radar_score_task {
     float *
         score; /* score[j * score_stride + (segment - segment_begin)] log-mass, natural log units */
     size_t score_stride;
+    /* sketch and exact: NULL, or the units to score, of which the range then counts the entries: score[i] is of list[i] */
+    const int32_t *list;
+    bool coarse; /* sketch of 2 bits: the upper plane alone is read */
 } radar_score_task;
+
+/* The unit whose score is number i of the task. */
+static inline int32_t radar_score_unit(const radar_score_task *t, int32_t i) {
+    return t->list ? t->list[t->segment_begin + i] : t->segment_begin + i;
+}
 
 /* What selection left out, of one query head in one shard; see missed.h. */
 typedef struct radar_missed_task {

@@ -50,10 +50,11 @@ typedef struct radar_scorer_kind {
 struct radar_scorer {
     const radar_scorer_kind *kind;
     radar_scorer_options opt;
-    size_t block_bytes; /* stored per 64 tokens and KV head; 0 = nothing is stored (exact) */
-    size_t query_bytes; /* of one prepared query; a multiple of 16 */
-    int longest;        /* tokens of the longest segment that merging can make; 0 = any */
-    void *state;        /* tables made from the seed */
+    size_t block_bytes;  /* stored per 64 tokens and KV head; 0 = nothing is stored (exact) */
+    size_t query_bytes;  /* of one prepared query; a multiple of 16 */
+    size_t coarse_bytes; /* of a block, what a coarse scan reads; 0 = there is none (backend.h) */
+    int longest;         /* tokens of the longest segment that merging can make; 0 = any */
+    void *state;         /* tables made from the seed */
 };
 
 /* NULL-terminated. */

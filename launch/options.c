@@ -245,7 +245,7 @@ const launch_option_row launch_option_table[] = {
     REAL("rf-temper", rf_temper, SETTING, 1e-6, 1, "rank by the mass of X times the logits"),
     NUMBER("sketch-bits", 0, sketch_bits, SETTING, 1, 4, NULL,
            "bits a dimension of --scorer sketch: 1, 2 or 4"),
-    CHOICE("scan", scan, SETTING, "full", "progressive", NULL,
+    CHOICE("scan", scan, SETTING, "full|progressive", NULL, NULL,
            "full: all candidates by all their bits; progressive: by one bit first, the best of "
            "those by both, "
            "the best of these by their keys"),

@@ -149,7 +149,18 @@ static radar_status open_scorer(radar_attention *a, const radar_session_options 
                                    .rf_features = (int)opt->rf_features,
                                    .rf_pair = pair,
                                    .isa = isa};
-    return radar_scorer_open(&a->scorer, opt->scorer ? opt->scorer : "", &scorer, err);
+    st = radar_scorer_open(&a->scorer, opt->scorer ? opt->scorer : "", &scorer, err);
+    if (st != RADAR_OK || !a->progressive) return st;
+    if (!a->scorer->coarse_bytes)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--scan progressive: scorer '%s' with these options has no first bit to "
+                          "read alone; use --scorer sketch with --sketch-bits 2, or --scan full",
+                          a->scorer->kind->name);
+    if (a->pick != RADAR_PICK_TOP)
+        return radar_fail(
+            err, RADAR_ERR_USAGE,
+            "--scan progressive: finds the best only; use --pick top, or --scan full");
+    return radar_scorer_open(&a->exact, "exact", &scorer, err);
 }
 
 #define MOST_TOKENS ((int64_t)1 << 40)
@@ -253,7 +264,8 @@ fail:
 
 void radar_attention_close(radar_attention *a) {
     radar_scorer_close(a->scorer);
-    a->scorer = NULL;
+    radar_scorer_close(a->exact);
+    a->scorer = a->exact = NULL;
 }
 
 /* ---- what a policy and its observer must decide alike ---- */

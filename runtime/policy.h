@@ -15,6 +15,7 @@
 typedef struct radar_attention {
     const struct radar_policy *policy; /* of decode steps */
     radar_scorer *scorer;              /* NULL when the policy needs none */
+    radar_scorer *exact;               /* of the last stage of a progressive scan, else NULL */
     int64_t window, sinks;
     int64_t budget;      /* -1 = auto */
     int64_t segments;    /* 0 = from the budget */

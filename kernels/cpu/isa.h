@@ -23,5 +23,6 @@ radar_isa radar_cpu_isa(const char *name, bool *ok);
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,f16c,fma")))
 #define RADAR_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define RADAR_FMA __attribute__((target("avx2,fma")))
+#define RADAR_AVX2 __attribute__((target("avx2,fma,f16c")))
 
 #endif

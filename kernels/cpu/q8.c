@@ -75,7 +75,7 @@ RADAR_TEMPLATE float pack_centre(uint8_t *centre, const float *key, int D) {
             for (int l = 0; l < LANES; l++) sum[l] += key[(s * D + d) * LANES + l];
         mean[d] = radar_sum16(sum) * (1.0f / RADAR_BLOCK);
     }
-    float scale = radar_round_to_int8((int8_t *)centre, mean, D);
+    float scale = radar_round_to_int8((int8_t *)centre, mean, D, 127);
     memcpy(centre + D, &scale, sizeof scale);
     return scale;
 }

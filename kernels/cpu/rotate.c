@@ -30,7 +30,7 @@ void radar_rotation_of_q8(radar_rotation *r, int D) {
         if (q8_signs[d / 64] >> d % 64 & 1) r->norm[d] = -r->norm[d];
 }
 
-float radar_round_to_int8(int8_t *out, const float *v, int n) {
+float radar_round_to_int8(int8_t *out, const float *v, int n, float largest) {
     float max = 0;
     for (int i = 0; i < n; i++) max = fabsf(v[i]) > max ? fabsf(v[i]) : max;
     if (!(max > 0 && max < INFINITY)) {
@@ -38,8 +38,8 @@ float radar_round_to_int8(int8_t *out, const float *v, int n) {
         return 0;
     }
     for (int i = 0; i < n; i++) {
-        float u = v[i] / max * 127;
+        float u = v[i] / max * largest;
         out[i] = u == u ? (int8_t)(int)(u + (u < 0 ? -0.5f : 0.5f)) : 0;
     }
-    return max / 127;
+    return max / largest;
 }

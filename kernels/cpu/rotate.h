@@ -52,7 +52,7 @@ RADAR_TEMPLATE void radar_rotate_back(const radar_rotation *r, float *z, int lan
     radar_norm_lanes(r, z, lanes);
 }
 
-/* int8 with one scale; returns the scale.  Numbers that are not finite count as 0. */
-float radar_round_to_int8(int8_t *out, const float *v, int n);
+/* int8 with one scale, the largest becomes `largest`; returns the scale.  Numbers that are not finite count as 0. */
+float radar_round_to_int8(int8_t *out, const float *v, int n, float largest);
 
 #endif

@@ -44,13 +44,13 @@ static void exact_query(const radar_scorer *s, void *prepared, const float *q) {
 static void score_plain(const exact *x, const radar_score_task *t, const float *q,
                         size_t q_stride) {
     _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
-    for (int32_t i = t->segment_begin; i < t->segment_end; i++) {
-        radar_tile_keys tile = radar_keys_of(x->isa, &t->kv, i, room);
+    for (int32_t i = 0; i < t->segment_end - t->segment_begin; i++) {
+        radar_tile_keys tile = radar_keys_of(x->isa, &t->kv, radar_score_unit(t, i), room);
         for (int j = 0; j < t->n_query; j++) {
             float s[RADAR_SEGMENT];
             radar_segment_logits(s, tile.type, tile.k, t->kv.D, q + (size_t)j * q_stride);
             for (int l = 0; l < RADAR_SEGMENT; l++) s[l] *= x->scale;
-            t->score[(size_t)j * t->score_stride + (size_t)(i - t->segment_begin)] = radar_lse1(s);
+            t->score[(size_t)j * t->score_stride + (size_t)i] = radar_lse1(s);
         }
     }
 }
@@ -63,16 +63,18 @@ RADAR_AVX512 static void read_keys(const exact *x, const radar_kv_view *kv, int3
         _mm512_store_ps(out + i, radar_segment_load(RADAR_F16, tile.k, (size_t)i));
 }
 
-/* Q queries, up to four segments from `first` on, at once. */
+/* Q queries, up to four of the task's segments from number `first` on, at once. */
 RADAR_TEMPLATE RADAR_AVX512 void score_four(const exact *x, const radar_score_task *t,
                                             radar_dtype type, const float *q, size_t q_stride,
                                             int32_t first, float *out, int Q) {
     __m512 s[4 * RADAR_QUERY_BLOCK], logit[RADAR_QUERY_BLOCK];
-    int n = t->segment_end - first < 4 ? t->segment_end - first : 4;
+    int32_t left = t->segment_end - t->segment_begin - first;
+    int n = left < 4 ? left : 4;
     for (int i = 0; i < 4; i++) {
         if (i < n)
-            radar_segment_logits_avx512(logit, type, radar_place_of(&t->kv, first + i).k, t->kv.D,
-                                        q, q_stride, Q);
+            radar_segment_logits_avx512(logit, type,
+                                        radar_place_of(&t->kv, radar_score_unit(t, first + i)).k,
+                                        t->kv.D, q, q_stride, Q);
         for (int j = 0; j < Q; j++)
             s[4 * j + i] =
                 i < n ? _mm512_mul_ps(logit[j], _mm512_set1_ps(x->scale)) : _mm512_setzero_ps();
@@ -85,8 +87,8 @@ RADAR_TEMPLATE RADAR_AVX512 void score_four(const exact *x, const radar_score_ta
 
 RADAR_TEMPLATE RADAR_AVX512 void score_type(const exact *x, const radar_score_task *t,
                                             radar_dtype type, const float *q, size_t q_stride) {
-    for (int32_t i = t->segment_begin; i < t->segment_end; i += 4) {
-        float *out = t->score + (i - t->segment_begin);
+    for (int32_t i = 0; i < t->segment_end - t->segment_begin; i += 4) {
+        float *out = t->score + i;
         for (int j = 0; j < t->n_query; j += RADAR_QUERY_BLOCK) {
             const float *qj = q + (size_t)j * q_stride;
             float *to = out + (size_t)j * t->score_stride;
@@ -122,15 +124,18 @@ RADAR_AVX512 static void score_q8(const exact *x, const radar_score_task *t, con
                                   size_t q_stride) {
     _Alignas(64) float room[4 * RADAR_SEGMENT * RADAR_MAX_D];
     int tile = RADAR_SEGMENT * t->kv.D;
-    for (int32_t i = t->segment_begin; i < t->segment_end; i += 4) {
-        int n = (int)radar_min64(4, t->segment_end - i);
+    const int32_t all = t->segment_end - t->segment_begin;
+    for (int32_t i = 0; i < all; i += 4) {
+        int n = (int)radar_min64(4, all - i);
         radar_score_task four = *t;
-        for (int s = 0; s < n; s++) read_keys(x, &t->kv, i + s, room + s * tile);
+        for (int s = 0; s < n; s++)
+            read_keys(x, &t->kv, radar_score_unit(t, i + s), room + s * tile);
         four.kv.type = RADAR_F32;
         four.kv.k = room;
+        four.list = NULL;
         four.segment_begin = 0;
         four.segment_end = n;
-        four.score = t->score + (i - t->segment_begin);
+        four.score = t->score + i;
         score_type(x, &four, RADAR_F32, q, q_stride);
     }
 }

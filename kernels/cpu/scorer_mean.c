@@ -9,6 +9,8 @@
 #include "kernels/cpu/lse.h"
 #include "runtime/sys.h"
 
+#define AHEAD 4096 /* bytes between reading and prefetching; beyond the summaries it does no harm */
+
 typedef struct mean {
     bool avx512;
     float scale; /* 1 / sqrt D */
@@ -75,32 +77,63 @@ static void score_plain(const mean *x, const radar_score_task *t, const float *q
                 dot_plain(mean_of(t, i), q + (size_t)j * q_stride, t->kv.D) * x->scale + mass;
 }
 
-/* One query, up to 16 segments from `first` on. */
-RADAR_AVX512 static void score_16(const mean *x, const radar_score_task *t, const float *q,
-                                  int32_t first, float *out) {
-    __m512 sum[16];
-    int n = t->segment_end - first < 16 ? t->segment_end - first : 16;
-    for (int i = 0; i < 16; i++) {
-        sum[i] = _mm512_setzero_ps();
-        if (i >= n) continue;
-        const uint16_t *k = mean_of(t, first + i);
-        for (int d = 0; d < t->kv.D; d += 16)
-            sum[i] = _mm512_fmadd_ps(
-                _mm512_loadu_ps(q + d),
-                radar_segment_load_tail(RADAR_F16, k, (size_t)d, radar_tail_mask(t->kv.D - d)),
-                sum[i]);
+/* Q queries, n <= 4 segments from `first` on: a mean is converted once for all of them. */
+RADAR_TEMPLATE RADAR_AVX512 void score_four(const mean *x, const radar_score_task *t,
+                                            const float *q, size_t q_stride, int32_t first, int n,
+                                            float *out, int Q) {
+    __m512 sum[4 * RADAR_QUERY_BLOCK];
+    const uint16_t *k = mean_of(t, first);
+    const size_t D = (size_t)t->kv.D;
+    for (size_t d = 0; d < 4 * D; d += 32) __builtin_prefetch((const char *)(k + d) + AHEAD, 0, 3);
+    for (int i = 0; i < 4 * Q; i++) sum[i] = _mm512_setzero_ps();
+    for (size_t d = 0; d < D; d += 16) {
+        __mmask16 tail = radar_tail_mask((int)(D - d));
+        for (int i = 0; i < 4; i++) {
+            __m512 mu =
+                radar_segment_load_tail(RADAR_F16, k, (i < n ? (size_t)i : 0) * D + d, tail);
+            for (int j = 0; j < Q; j++)
+                sum[4 * j + i] = _mm512_fmadd_ps(_mm512_loadu_ps(q + (size_t)j * q_stride + d), mu,
+                                                 sum[4 * j + i]);
+        }
     }
-    __m512 dot = _mm512_mul_ps(radar_fold16(false, sum, 4), _mm512_set1_ps(x->scale));
-    _mm512_mask_storeu_ps(out, radar_tail_mask(n),
-                          _mm512_add_ps(dot, _mm512_set1_ps(radar_log_tokens(t->unit))));
+    __m512 dot = _mm512_mul_ps(radar_fold16(false, sum, Q), _mm512_set1_ps(x->scale));
+    _Alignas(64) float score[16];
+    _mm512_store_ps(score, _mm512_add_ps(dot, _mm512_set1_ps(radar_log_tokens(t->unit))));
+    for (int j = 0; j < Q; j++) {
+        float *to = out + (size_t)j * t->score_stride;
+        if (n == 4)
+            memcpy(to, score + 4 * j, 4 * sizeof *score);
+        else
+            memcpy(to, score + 4 * j, (size_t)n * sizeof *score);
+    }
 }
 
-static void score_avx512(const mean *x, const radar_score_task *t, const float *q,
-                         size_t q_stride) {
-    for (int32_t i = t->segment_begin; i < t->segment_end; i += 16)
-        for (int j = 0; j < t->n_query; j++)
-            score_16(x, t, q + (size_t)j * q_stride, i,
-                     t->score + (size_t)j * t->score_stride + (i - t->segment_begin));
+RADAR_TEMPLATE RADAR_AVX512 void score_queries(const mean *x, const radar_score_task *t,
+                                               const float *q, size_t q_stride, float *out, int Q) {
+    int32_t n = t->segment_end - t->segment_begin, i = 0;
+    for (; i + 4 <= n; i += 4) score_four(x, t, q, q_stride, t->segment_begin + i, 4, out + i, Q);
+    if (i < n) score_four(x, t, q, q_stride, t->segment_begin + i, n - i, out + i, Q);
+}
+
+RADAR_AVX512 static void score_avx512(const mean *x, const radar_score_task *t, const float *q,
+                                      size_t q_stride) {
+    for (int j = 0; j < t->n_query; j += RADAR_QUERY_BLOCK) {
+        const float *qj = q + (size_t)j * q_stride;
+        float *out = t->score + (size_t)j * t->score_stride;
+        switch (t->n_query - j) {
+        case 1:
+            score_queries(x, t, qj, q_stride, out, 1);
+            break;
+        case 2:
+            score_queries(x, t, qj, q_stride, out, 2);
+            break;
+        case 3:
+            score_queries(x, t, qj, q_stride, out, 3);
+            break;
+        default:
+            score_queries(x, t, qj, q_stride, out, 4);
+        }
+    }
 }
 
 static void mean_score(const radar_scorer *s, const radar_score_task *t) {

@@ -2,6 +2,7 @@
 #include "kernels/cpu/sketch.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/sys.h"
@@ -29,14 +30,19 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
         return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'sketch': no memory for %zu bytes",
                           sizeof *x);
     x->avx512 = isa.avx512;
+    x->vbmi = isa.avx512 && __builtin_cpu_supports("avx512vbmi");
     x->D = s->opt.D;
     x->bits = bits;
     x->Dp = bits == 1 ? (s->opt.D + 31) / 32 * 32 : (s->opt.D + 15) / 16 * 16;
+    x->Dq = (s->opt.D + 31) / 32 * 32;
+    x->words = bits == 2 ? x->Dq / 32 : x->Dp * bits / 32;
+    x->low_words = bits == 2 ? x->Dp / 32 : 0;
     x->scale = (float)(1 / sqrt(s->opt.D));
     fill_tables(x, s->opt.seed);
     s->state = x;
     s->block_bytes = (8 * (size_t)bits + 1) * (size_t)x->Dp + 72;
-    s->query_bytes = 16 + 5 * (size_t)x->Dp;
+    s->coarse_bytes = bits == 2 ? 256 * (size_t)x->words + 72 + (size_t)x->Dp : 0;
+    s->query_bytes = 32 + (size_t)x->Dq + 4 * (size_t)x->Dp + (bits == 2 ? 5 * (size_t)x->Dq : 0);
     return RADAR_OK;
 }
 
@@ -81,20 +87,41 @@ RADAR_TEMPLATE void choose_step(float step[LANES], const float *z, int D, int bi
     }
 }
 
+/* Where the codes of 16 tokens go, as in sketch.h. */
+typedef struct tile {
+    uint32_t *code, *low;
+    int low_words;
+} tile;
+
+RADAR_TEMPLATE void put_codes(const tile *to, const uint32_t code[LANES], int d, int bits) {
+    const int dims = bits == 2 ? 32 : 32 / bits, wide = bits == 2 ? 1 : bits;
+    int shift = 8 * (d % 4) + wide * (d % dims / 4);
+    uint32_t *word = to->code + d / dims * LANES;
+    if (bits != 2) {
+        for (int l = 0; l < LANES; l++) word[l] |= code[l] << shift;
+        return;
+    }
+    bool apart = d / 32 < to->low_words;
+    uint32_t *low = apart ? to->low + d / 32 * LANES : word;
+    for (int l = 0; l < LANES; l++) {
+        word[l] |= code[l] >> 1 << shift;
+        low[l] |= (code[l] & 1) << (apart ? shift : shift + 4);
+    }
+}
+
 /* Codes of 16 tokens; step becomes the one of least squares for them. */
-RADAR_TEMPLATE void encode(uint32_t *code, float step[LANES], const float *z, int D, int bits) {
-    const int dims = 32 / bits; /* of a dword */
+RADAR_TEMPLATE void encode(const tile *to, float step[LANES], const float *z, int D, int bits) {
     const float centre = RADAR_SKETCH_CENTRE(bits);
     float dot[LANES] = {0}, square[LANES] = {0};
     for (int d = 0; d < D; d++) {
-        int shift = 8 * (d % 4) + bits * (d % dims / 4);
-        uint32_t *word = code + d / dims * LANES;
+        uint32_t code[LANES];
         for (int l = 0; l < LANES; l++) {
             float level = level_of(z[d * LANES + l], step[l], bits);
             dot[l] += z[d * LANES + l] * level;
             square[l] += level * level;
-            word[l] |= (uint32_t)(int32_t)(level + centre) << shift;
+            code[l] = (uint32_t)(int32_t)(level + centre);
         }
+        put_codes(to, code, d, bits);
     }
     for (int l = 0; l < LANES; l++) step[l] = dot[l] / square[l];
 }
@@ -123,15 +150,15 @@ static float store_mean(int8_t *mu, const radar_sketch *x, const float *key) {
     for (int i = 0; i < RADAR_BLOCK; i++)
         for (int d = 0; d < x->D; d++) sum[d] += key[i * x->D + d];
     for (int d = 0; d < x->D; d++) sum[d] *= 1.0f / RADAR_BLOCK;
-    return radar_round_to_int8(mu, sum, x->D);
+    return radar_round_to_int8(mu, sum, x->D, 127);
 }
 
 RADAR_TEMPLATE void seal(const radar_sketch *x, void *summary, const float *key, int bits) {
     _Alignas(64) float z[RADAR_MAX_D * LANES];
     float step[RADAR_BLOCK], scale[2];
-    uint32_t *code = summary;
-    uint8_t *steps = (uint8_t *)summary + 8 * bits * x->Dp;
+    uint8_t *steps = (uint8_t *)summary + 256 * x->words;
     int8_t *mu = (int8_t *)steps + RADAR_BLOCK;
+    tile to = {summary, (uint32_t *)(mu + x->Dp + 8), x->low_words};
     memset(summary, 0, (8 * (size_t)bits + 1) * (size_t)x->Dp + 72);
     scale[0] = store_mean(mu, x, key);
     for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++) {
@@ -140,7 +167,9 @@ RADAR_TEMPLATE void seal(const radar_sketch *x, void *summary, const float *key,
                 z[d * LANES + l] = key[(s * LANES + l) * x->D + d] - scale[0] * (float)mu[d];
         radar_rotate(&x->rotation, z, LANES);
         if (bits > 1) choose_step(step + s * LANES, z, x->D, bits);
-        encode(code + s * (x->Dp * bits / 2), step + s * LANES, z, x->D, bits);
+        encode(&to, step + s * LANES, z, x->D, bits);
+        to.code += x->words * LANES;
+        to.low += x->low_words * LANES;
     }
     store_steps(x, steps, &scale[1], step);
     memcpy(mu + x->Dp, scale, sizeof scale);
@@ -173,21 +202,46 @@ static void sketch_seal(const radar_scorer *s, void *summary, const float *key) 
 
 /* ---- queries ---- */
 
+/* gain, sum and reach of hq := h rounded to `largest`, for codes of `bits`. */
+static void round_query(float head[3], const radar_sketch *x, int8_t *hq, const float *h,
+                        float largest, int bits) {
+    int sum = 0, size = 0;
+    head[0] = radar_round_to_int8(hq, h, x->D, largest) * x->scale * RADAR_MASS_LOG2E;
+    for (int d = 0; d < x->D; d++) {
+        sum += hq[d];
+        size += abs(hq[d]);
+    }
+    if (bits < x->bits) head[0] *= 2 * RADAR_SKETCH_UPPER;
+    head[1] = (float)sum;
+    head[2] = head[0] * (RADAR_SKETCH_CENTRE(bits) * (float)size);
+}
+
+/* Each entry from the one without its highest bit. */
+static void fill_table(uint8_t *table, const int8_t *hq, int Dq) {
+    for (int half = 0; half < Dq / 16; half++, hq += 16) {
+        for (int j = 0; j < 4; j++, table += 16) {
+            table[0] = 124;
+            for (int s = 0; s < 4; s++)
+                for (int c = 0; c < 1 << s; c++)
+                    table[c + (1 << s)] = (uint8_t)(table[c] + hq[4 * s + j]);
+        }
+    }
+}
+
 static void sketch_query(const radar_scorer *s, void *prepared, const float *q) {
     const radar_sketch *x = s->state;
-    float h[RADAR_MAX_D], head[4] = {0};
-    int8_t *hq = (int8_t *)prepared + 16;
-    float *scaled = (float *)((char *)prepared + 16 + x->Dp);
-    int sum = 0;
+    float h[RADAR_MAX_D], head[6] = {0};
+    int8_t *hq = (int8_t *)prepared + 32, *coarse = hq + x->Dq + 4 * x->Dp;
+    float *scaled = (float *)(hq + x->Dq);
     memset(prepared, 0, s->query_bytes);
     memcpy(h, q, (size_t)x->D * sizeof *q);
     radar_rotate(&x->rotation, h, 1);
-    head[0] = radar_round_to_int8(hq, h, x->D) * x->scale;
-    for (int d = 0; d < x->D; d++) {
-        sum += hq[d];
-        scaled[d] = q[d] * x->scale;
+    round_query(head, x, hq, h, 127, x->bits);
+    if (x->bits == 2) {
+        round_query(head + 3, x, coarse, h, 31, 1);
+        fill_table((uint8_t *)coarse + x->Dq, coarse, x->Dq);
     }
-    head[1] = RADAR_SKETCH_CENTRE(x->bits) * (float)sum;
+    for (int d = 0; d < x->D; d++) scaled[d] = q[d] * x->scale;
     memcpy(prepared, head, sizeof head);
 }
 

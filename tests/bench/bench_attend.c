@@ -133,8 +133,14 @@ static void bench_scorer(const char *name, int n_query, int n_segments) {
     for (int i = 0; i < n_tasks; i++) {
         int32_t begin = (int32_t)((int64_t)n_segments / 4 * i / n_tasks * 4),
                 end = (int32_t)((int64_t)n_segments / 4 * (i + 1) / n_tasks * 4);
-        score_task[i] = (radar_score_task){kv,    n_query, prepared,      1,
-                                           begin, end,     score + begin, (size_t)n_segments};
+        score_task[i] = (radar_score_task){.kv = kv,
+                                           .n_query = n_query,
+                                           .query = prepared,
+                                           .unit = 1,
+                                           .segment_begin = begin,
+                                           .segment_end = end,
+                                           .score = score + begin,
+                                           .score_stride = (size_t)n_segments};
     }
     double s = best_of(7, run_score), bytes = scorer->block_bytes
                                                   ? (double)n_blocks * (double)scorer->block_bytes

@@ -27,7 +27,14 @@ static inline float *score_range(const radar_scorer *s, const radar_kv_view *kv,
     radar_cpu cpu = cpu_with(isa, 2);
     char *query = must(radar_alloc((size_t)n * s->query_bytes));
     float *score = must(radar_alloc((size_t)n * (size_t)(end - begin) * sizeof *score));
-    radar_score_task t = {*kv, n, query, 1, begin, end, score, (size_t)(end - begin)};
+    radar_score_task t = {.kv = *kv,
+                          .n_query = n,
+                          .query = query,
+                          .unit = 1,
+                          .segment_begin = begin,
+                          .segment_end = end,
+                          .score = score,
+                          .score_stride = (size_t)(end - begin)};
     radar_cpu_query(&cpu.base, s, query, q, (size_t)kv->D, n);
     radar_cpu_score(&cpu.base, s, &t, 1);
     radar_free(query);

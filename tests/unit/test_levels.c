@@ -282,7 +282,14 @@ static float *scores_of(const cache *c, const radar_kv_view *view, const float *
     size_t n = (size_t)(end - begin);
     float *score = must(radar_alloc(QUERIES * n * sizeof *score));
     radar_cpu cpu = c->cpu;
-    radar_score_task task = {*view, QUERIES, query, unit, begin, end, score, n};
+    radar_score_task task = {.kv = *view,
+                             .n_query = QUERIES,
+                             .query = query,
+                             .unit = unit,
+                             .segment_begin = begin,
+                             .segment_end = end,
+                             .score = score,
+                             .score_stride = n};
     radar_cpu_query(&cpu.base, c->scorer, query, q, D, QUERIES);
     radar_cpu_score(&cpu.base, c->scorer, &task, 1);
     radar_free(query);
@@ -419,7 +426,14 @@ static void centred_bits_do_not_depend_on_isa(void **state) {
             void *query = must(radar_alloc(QUERIES * s->query_bytes));
             radar_cpu_seal(&cpu.base, s, &kv[i], (const int32_t[]){0, 1}, 2);
             radar_cpu_query(&cpu.base, s, query, q, (size_t)all_D[d], QUERIES);
-            radar_score_task task = {kv[i], QUERIES, query, 1, 1, 8, score[i], 7};
+            radar_score_task task = {.kv = kv[i],
+                                     .n_query = QUERIES,
+                                     .query = query,
+                                     .unit = 1,
+                                     .segment_begin = 1,
+                                     .segment_end = 8,
+                                     .score = score[i],
+                                     .score_stride = 7};
             radar_cpu_score(&cpu.base, s, &task, 1);
             radar_free(query);
             radar_scorer_close(s);

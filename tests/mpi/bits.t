@@ -42,9 +42,9 @@ for scorer in sketch "sketch --sketch-bits 1" "sketch --sketch-bits 4" mean outl
     # shellcheck disable=SC2086
     job "$scorer" --dense-below 0 --segments 3 --scorer $scorer
 done
-job "progressive" --dense-below 0 --segments 3 --scan progressive
+job "progressive" --dense-below 0 --segments 1 --scan progressive
 job "progressive, select local, 16 shards" --dense-below 0 --segments 8 --scan progressive --select local --shards 16
-job "progressive, plain C" --dense-below 0 --segments 3 --scan progressive --isa plain
+job "progressive, plain C" --dense-below 0 --segments 1 --scan progressive --isa plain
 job "mean, segments of 32" --dense-below 0 --segments 3 --scorer mean --segment 32
 job "mean, segments of 64, select local" --dense-below 0 --segments 8 --scorer mean --segment 64 --select local
 job "rf centred, tempered, segments of 64" --dense-below 0 --segments 3 --scorer rf --rf-features 64 --rf-center --rf-temper 0.5 --segment 64

@@ -91,7 +91,7 @@ static void rows_do_not_depend_on_those_beside_them(void **state) {
     radar_engine *e = open_engine();
     size_t n;
     int64_t alone, together;
-    radar_session_options opt = options("progressive", 3);
+    radar_session_options opt = options("progressive", 1); /* something drops out at every stage */
     float *a = logits_of(e, &opt, 1, &n, &alone), *b = logits_of(e, &opt, 8, &n, &together);
     assert_memory_equal(a, b, n * sizeof *a);
     assert_int_equal(alone, together);

@@ -3,6 +3,7 @@
 
 #include "kernels/attend.h"
 #include "kernels/cpu/q8.h"
+#include "runtime/kvcache.h"
 #include "runtime/radar.h"
 
 static const int q8_D[] = {16, 48, 64, 80, 128, 256};
@@ -496,6 +497,28 @@ static void other_attentions_work_or_refuse(void **state) {
     radar_engine_close(e);
 }
 
+/* By bytes, per token and KV head at D = 64: 64 + 2 for a key and for a value, (64 + 4) / 64 for the block's centre; and a tail
+ * that does not grow with the context.  A million tokens of 30 layers and 3 KV heads take 12.6 GB on one rank, half on two. */
+static void a_million_tokens_take_what_they_should(void **state) {
+    (void)state;
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        radar_kvcache kv = {.layout = {.shards = 8, .stripe = 256, .ranks = ranks},
+                            .layers = 30,
+                            .kv_heads = 3,
+                            .D = 64,
+                            .type = RADAR_Q8,
+                            .context = 1 << 20,
+                            .pass_rows = 512};
+        assert_int_equal(radar_kvcache_plan(&kv, NULL), RADAR_OK);
+        size_t blocks = (size_t)90 * ((size_t)1 << 20) / 64 / (size_t)ranks,
+               tail = (size_t)90 * 2048 * 256 / (size_t)ranks;
+        assert_int_equal(kv.ring, 2048);
+        assert_int_equal(kv.bytes, blocks * (64 * 132 + 68) + tail);
+        assert_int_equal(radar_kvcache_key_bytes(&kv, 64), 64 * 66 + 68);
+        assert_int_equal(radar_kvcache_value_bytes(&kv, 64), 64 * 66);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packing_rounds_to_half_a_step),
@@ -506,6 +529,7 @@ int main(void) {
         cmocka_unit_test(a_reconfigured_session_equals_a_fresh_one),
         cmocka_unit_test(a_deep_rewind_comes_near_a_fresh_session),
         cmocka_unit_test(reading_gives_what_was_packed),
+        cmocka_unit_test(a_million_tokens_take_what_they_should),
         cmocka_unit_test(other_attentions_work_or_refuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

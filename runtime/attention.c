@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#define DENSE_PREFILL 4096 /* auto */
+
 int32_t radar_attention_unit(const radar_attention *a, int64_t position) {
     int64_t segment = RADAR_SEGMENT, t = position + 1;
     if (a->segment >= 0) return (int32_t)(radar_max64(a->segment, segment) / RADAR_SEGMENT);
@@ -242,7 +244,8 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
     a->select_local = local == 1;
     a->progressive = scan == 1;
     a->sparse_prefill = prefill == 1;
-    if (a->policy->needs_summaries) RADAR_TRY(st, open_scorer(a, opt, D, isa, err), fail);
+    if (a->policy->needs_summaries || a->sparse_prefill)
+        RADAR_TRY(st, open_scorer(a, opt, D, isa, err), fail);
     RADAR_TRY(st, check_segment(a, err), fail);
     return RADAR_OK;
 fail:
@@ -259,6 +262,10 @@ void radar_attention_close(radar_attention *a) {
 
 bool radar_attention_dense(const radar_attention *a, const radar_kvcache *kv, int64_t position) {
     return position < radar_attention_dense_limit(a, kv, position);
+}
+
+int64_t radar_attention_dense_prefill(const radar_attention *a) {
+    return a->dense_prefill >= 0 ? a->dense_prefill : DENSE_PREFILL;
 }
 
 int radar_attention_keep_local(int64_t keep, int shards) {

@@ -68,7 +68,8 @@ struct radar_session {
     radar_plan plan;
     radar_probe *probe; /* NULL: nobody observes */
     int policy_rows;    /* rows of one pass under the session's own attention */
-    int32_t *blocks;    /* scratch of sealing */
+    int prefill_rows; /* rows of one select of sparse prefill: whole blocks where they fit an exchange; 0: dense */
+    int32_t *blocks; /* scratch of sealing */
     radar_sampler_options sampler;
     void *sampler_scratch;
     float *logits; /* [vocab] of the last position, or what the last token was drawn from */

@@ -99,13 +99,15 @@ static int chunk_at(const radar_session *s, size_t left) {
 }
 
 radar_status radar_prefill(radar_session *s, const int32_t *token, size_t n) {
+    const radar_policy *policy =
+        s->attention.sparse_prefill ? &radar_policy_prefill : &radar_policy_dense;
     radar_status st;
     int rows = 0;
     RADAR_TRY(st, take_tokens(s, token, n), fail);
     RADAR_TRY(st, settle(s), fail);
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = chunk_at(s, n - done);
-        RADAR_TRY(st, run_pass(s, token + done, rows, &radar_policy_dense, NULL), fail);
+        RADAR_TRY(st, run_pass(s, token + done, rows, policy, NULL), fail);
         radar_report(s->e, "prefill", (int64_t)done + rows, (int64_t)n);
     }
     if (n > 0) st = last_logits(s, rows - 1);

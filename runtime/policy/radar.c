@@ -9,32 +9,10 @@
 
 #include "kernels/merge.h"
 #include "runtime/attention.h"
+#include "runtime/policy/choice.h"
 
-/* What one row may choose from. */
-typedef struct row_choice {
-    int64_t begin, end; /* candidate segments of the context, whole units */
-    int32_t unit;
-    int keep; /* units of them, per query head; 0 = attend everything */
-} row_choice;
-
-/* The scratch of one call, cut from the plan's memory by lay_out(). */
-typedef struct work {
-    int group, n_lists; /* query heads per KV head; lists per KV head: 1, or one per query head */
-    int64_t first[RADAR_MAX_SHARDS]; /* of own shard i in a row of scores */
-    int64_t scores;                  /* that a row has room for: of all own shards */
-    int keep;                        /* the largest of the rows */
-    uint64_t *bits;                  /* [context / 16] chosen units of one list */
-    int32_t *chosen;                 /* the same, ascending */
-    row_choice *row;                 /* [rows] */
-    char *query;                     /* [rows, H, query_bytes] prepared */
-    float *score;                    /* [rows, H, scores] */
-    uint64_t *key;                   /* [rows, H, scores] */
-    radar_score_task *score_task;    /* [rows, G, shards] */
-    radar_topk_range *range;         /* [rows, H, shards] */
-    radar_topk_task *topk;           /* [rows, H], or [rows, H, shards] with --select local */
-    uint64_t *packet;                /* [P, rows, H, keep] the ranks' best */
-    uint64_t *merged;                /* [P, keep] room to merge the lists of one query head */
-} work;
+typedef radar_choice_row row_choice;
+typedef radar_choice work;
 
 static size_t take(size_t *used, size_t bytes) {
     size_t at = *used;
@@ -46,9 +24,8 @@ static int64_t context_segments(const radar_kvcache *kv) {
     return radar_ceil_div(kv->context, RADAR_SEGMENT);
 }
 
-/* Cuts base into the arrays of w; returns the bytes used.  base NULL: only counts. */
-static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a,
-                      int n_heads, int n_rows, int keep) {
+size_t radar_choice_lay_out(radar_choice *w, char *base, const radar_kvcache *kv,
+                            const radar_attention *a, int n_heads, int n_rows, int keep) {
     size_t used = 0, rows = (size_t)n_rows, heads = rows * (size_t)n_heads;
     size_t all = (size_t)context_segments(kv), scores;
     size_t shards = (size_t)kv->n_shards, ranks = (size_t)kv->layout.ranks;
@@ -89,7 +66,7 @@ static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_
     need->max_items = lists * (size_t)radar_min64(listed, rank_segments) +
                       (size_t)n_rows * (size_t)radar_min64(dense, rank_segments);
     need->max_missed = n_rows * n_heads * kv->n_shards;
-    need->scratch_bytes = lay_out(&w, NULL, kv, a, n_heads, n_rows, (int)a->max_keep);
+    need->scratch_bytes = radar_choice_lay_out(&w, NULL, kv, a, n_heads, n_rows, (int)a->max_keep);
 }
 
 /* ---- scores ---- */
@@ -223,6 +200,14 @@ static radar_status exchange_best(radar_select *s, work *w) {
     return radar_gather(s->comm, RADAR_X2_TOPK, w->packet, bytes, offset, s->err);
 }
 
+radar_status radar_choice_make(radar_select *s, radar_choice *w) {
+    score_candidates(s, w);
+    best_of_rank(s, w);
+    if (s->attention->select_local) return RADAR_OK;
+    fill_packet(s, w);
+    return exchange_best(s, w);
+}
+
 /* ---- lists ---- */
 
 static void mark(work *w, const uint64_t *key, int n) {
@@ -232,7 +217,7 @@ static void mark(work *w, const uint64_t *key, int n) {
     }
 }
 
-static void mark_head(radar_select *s, work *w, int row, int head) {
+void radar_choice_mark(const radar_select *s, radar_choice *w, int row, int head) {
     if (s->attention->select_local) {
         const radar_topk_task *task =
             w->topk + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)s->kv->n_shards;
@@ -245,8 +230,7 @@ static void mark_head(radar_select *s, work *w, int row, int head) {
     mark(w, w->merged, radar_topk_select(w->merged, n, w->row[row].keep));
 }
 
-/* Empties the bits of units [begin, end) into w->chosen, ascending. */
-static int collect(work *w, int64_t begin, int64_t end) {
+int radar_choice_collect(radar_choice *w, int64_t begin, int64_t end) {
     int n = 0;
     for (int64_t word = begin / 64; word <= (end - 1) / 64; word++) {
         for (uint64_t rest = w->bits[word]; rest; rest &= rest - 1)
@@ -256,7 +240,8 @@ static int collect(work *w, int64_t begin, int64_t end) {
     return n;
 }
 
-static void list_shard(radar_select *s, const work *w, int row, int i, int n_chosen) {
+void radar_choice_list(radar_select *s, const radar_choice *w, int row, int i, int n_chosen,
+                       int64_t last) {
     const radar_kvcache *kv = s->kv;
     int shard = kv->first_shard + i;
     int32_t unit = w->row[row].unit;
@@ -268,7 +253,7 @@ static void list_shard(radar_select *s, const work *w, int row, int i, int n_cho
         for (int32_t k = 0; k < unit; k++)
             s->plan->item[s->plan->n_items++] = (radar_item){at + k, 0xffff};
     }
-    radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_number(s->position[row]) + 1);
+    radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_number(last) + 1);
 }
 
 static void note_missed(radar_select *s, const work *w, int row, int head, int i,
@@ -290,10 +275,10 @@ static void note_missed(radar_select *s, const work *w, int row, int head, int i
 /* Query heads [head, head + n) of one KV head attend to what has been marked for them. */
 static void list_heads(radar_select *s, work *w, int row, int head, int n) {
     const row_choice *c = &w->row[row];
-    int n_chosen = collect(w, c->begin / c->unit, c->end / c->unit);
+    int n_chosen = radar_choice_collect(w, c->begin / c->unit, c->end / c->unit);
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
-        list_shard(s, w, row, i, n_chosen);
+        radar_choice_list(s, w, row, i, n_chosen, s->position[row]);
         radar_plan_task(s, head / w->group, i, row * w->group + head % w->group, n, first_item);
         s->counts->attended_tokens += radar_plan_tokens(s, i, first_item, s->position[row]);
         for (int h = head; h < head + n; h++) note_missed(s, w, row, h, i, first_item);
@@ -318,7 +303,7 @@ static void list_row(radar_select *s, work *w, int row) {
     }
     int heads = w->group / w->n_lists;
     for (int head = 0; head < s->n_heads; head += heads) {
-        for (int h = head; h < head + heads; h++) mark_head(s, w, row, h);
+        for (int h = head; h < head + heads; h++) radar_choice_mark(s, w, row, h);
         list_heads(s, w, row, head, heads);
     }
 }
@@ -337,7 +322,7 @@ static radar_status radar_select_rows(radar_select *s) {
     int keep = 0;
     for (int row = 0; row < s->n_rows; row++)
         keep = (int)radar_max64(keep, radar_attention_keep(s->attention, s->position[row]));
-    lay_out(&w, s->plan->scratch, s->kv, s->attention, s->n_heads, s->n_rows, keep);
+    radar_choice_lay_out(&w, s->plan->scratch, s->kv, s->attention, s->n_heads, s->n_rows, keep);
     keep = 0;
     for (int row = 0; row < s->n_rows; row++) {
         row_choice *c = &w.row[row];
@@ -348,15 +333,8 @@ static radar_status radar_select_rows(radar_select *s) {
         if (c->keep) count_candidate_shards(s, c);
         keep = keep > c->keep ? keep : c->keep;
     }
-    if (keep) {
-        score_candidates(s, &w);
-        best_of_rank(s, &w);
-        if (!s->attention->select_local) {
-            fill_packet(s, &w);
-            radar_status st = exchange_best(s, &w);
-            if (st != RADAR_OK) return st;
-        }
-    }
+    radar_status st = keep ? radar_choice_make(s, &w) : RADAR_OK;
+    if (st != RADAR_OK) return st;
     for (int row = 0; row < s->n_rows; row++) list_row(s, &w, row);
     return RADAR_OK;
 }

@@ -122,10 +122,13 @@ static radar_status print_json(launch_job *job, const run_state *r,
     return launch_json_print(job, &j);
 }
 
-static void report_end(launch_job *job, const run_state *r) {
-    const double rate = tokens_per_second(r);
-    launch_progress_line(&job->progress, "prefill: %zu tokens, %.2f s, %.1f tok/s", r->prompt.n,
-                         r->prefill_s, (double)r->prompt.n / r->prefill_s);
+static void report_end(launch_job *job, const run_state *r, const radar_session_stats *stats) {
+    const double rate = tokens_per_second(r), attended = stats->prefill_attended_tokens_mean;
+    launch_progress_line(&job->progress,
+                         "prefill: %zu tokens, %.2f s, %.1f tok/s, %s, %.0f tokens read a query "
+                         "(%.1f %% of dense)",
+                         r->prompt.n, r->prefill_s, (double)r->prompt.n / r->prefill_s,
+                         job->opt->prefill, attended, 200 * attended / ((double)r->prompt.n + 1));
     if (rate > 0)
         launch_progress_line(
             &job->progress,
@@ -145,7 +148,7 @@ static void finish(launch_job *job, run_state *r, const radar_session_stats *sta
     if (r->logits != NULL) launch_output_close(r->logits, &job->err);
     if (job->err.status == RADAR_OK && job->opt->json) print_json(job, r, stats);
     launch_output_close(r->out, &job->err);
-    if (job->err.status == RADAR_OK) report_end(job, r);
+    if (job->err.status == RADAR_OK) report_end(job, r, stats);
 }
 
 radar_status launch_run(launch_job *job) {

@@ -135,6 +135,15 @@ radar_status radar_attention_policy(const radar_policy **out, const char *name, 
     return st;
 }
 
+/* What a policy remembers of the prompt is what its queries attended to: all of it. */
+static radar_status check_prefill(const radar_attention *a, radar_error *err) {
+    if (!a->sparse_prefill || !a->policy->open) return RADAR_OK;
+    return radar_fail(err, RADAR_ERR_CONFIG,
+                      "--prefill radar: attention '%s' has to see a prompt that attends densely; "
+                      "use --prefill dense, or attention radar, dense or streaming",
+                      a->policy->name);
+}
+
 static radar_status open_scorer(radar_attention *a, const radar_session_options *opt, int D,
                                 const char *isa, radar_error *err) {
     static const char *const forms[] = {"plain", "pair", NULL};
@@ -244,6 +253,7 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
     a->select_local = local == 1;
     a->progressive = scan == 1;
     a->sparse_prefill = prefill == 1;
+    RADAR_TRY(st, check_prefill(a, err), fail);
     if (a->policy->needs_summaries || a->sparse_prefill)
         RADAR_TRY(st, open_scorer(a, opt, D, isa, err), fail);
     RADAR_TRY(st, check_segment(a, err), fail);

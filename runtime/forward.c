@@ -152,7 +152,7 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
                  c->head_dim);
     s->plan.n_tasks = s->plan.n_missed = s->plan.n_folds = 0;
     s->plan.n_items = 0;
-    radar_counts elsewhere = {0}, *counts = batch->counts ? batch->counts : &elsewhere;
+    radar_counts *counts = batch->counts ? batch->counts : &s->prefilled;
     radar_select select = {.comm = e->comm,
                            .kv = &s->kv,
                            .attention = &s->attention,

@@ -254,6 +254,9 @@ typedef struct radar_session_stats {
     const uint64_t *kv_bytes, *summary_bytes; /* [ranks] reserved; owned by the session */
     double exchange_s;     /* this rank's time in exchanges since the engine was opened */
     double exchange_bytes; /* received by this rank */
+    /* tokens that a query of radar_prefill attended to, mean over queries, layers and KV heads since the cache was empty: half of
+     * the prompt where it was dense */
+    double prefill_attended_tokens_mean;
 } radar_session_stats;
 /* [all ranks] stats->size set by the caller. */
 radar_status radar_stats(radar_session *s, radar_session_stats *stats);

@@ -219,7 +219,7 @@ const launch_option_row launch_option_table[] = {
     CHOICE("prefill", prefill, SETTING, "dense|radar", NULL, NULL,
            "how the prompt attends; radar: blocks of its tokens choose segments together"),
     OR_AUTO("dense-prefill", dense_prefill, SETTING, 0,
-            "--prefill radar: the first tokens, which attend densely"),
+            "--prefill radar: the first tokens, which attend densely; auto: 4096"),
     NUMBER("outliers", 0, outliers, SETTING, 1, 7, NULL,
            "keys that --scorer outlier keeps beside the mean of the rest"),
     SEED("scorer-seed", 0, scorer_seed, SETTING,

@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-#define DENSE_PREFILL 4096 /* auto */
+#define DENSE_PREFILL 4096  /* auto */
+#define PREFILL_BUDGET 1024 /* auto */
 
 int32_t radar_attention_unit(const radar_attention *a, int64_t position) {
     int64_t segment = RADAR_SEGMENT, t = position + 1;
@@ -272,6 +273,13 @@ void radar_attention_close(radar_attention *a) {
 
 bool radar_attention_dense(const radar_attention *a, const radar_kvcache *kv, int64_t position) {
     return position < radar_attention_dense_limit(a, kv, position);
+}
+
+radar_attention radar_attention_of_prefill(const radar_attention *a, int64_t context) {
+    radar_attention own = *a;
+    if (own.budget < 0) own.budget = PREFILL_BUDGET;
+    own.max_keep = radar_attention_most_keep(&own, context);
+    return own;
 }
 
 int64_t radar_attention_dense_prefill(const radar_attention *a) {

@@ -76,9 +76,10 @@ struct radar_session {
     bool logits_valid;
     int32_t pending;  /* sampled, not yet computed; -1: none */
     int64_t position; /* tokens in the cache */
-    radar_counts counts, prefilled; /* of steps, and of prefill since the cache was empty */
-    uint64_t *rank_bytes; /* [2, P]: KV, summaries */
-    bool broken;          /* an error left the ranks' state unknown */
+    radar_counts counts;
+    radar_counts prefilled; /* by prefill, since the cache was empty */
+    uint64_t *rank_bytes;   /* [2, P]: KV, summaries */
+    bool broken;            /* an error left the ranks' state unknown */
 };
 
 /* Consecutive tokens of one session, under one policy. */

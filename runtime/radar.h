@@ -76,7 +76,8 @@ typedef struct radar_session_options {
     /* "full": all candidates by all their bits; "progressive" (sketch of 2 bits): all by their high bit plane, the best of those by
      * both, the best of these by their keys */
     const char *scan;
-    /* "dense", or "radar": blocks of the prompt's queries choose segments together */
+    /* "dense", or "radar": blocks of 64 of the prompt's queries choose segments together, by the same scorer, budget (auto: 1,024;
+     * of dense_prefill: 4,096), pick, share and select as steps, whatever the attention of these; "h2o", "snapkv", "subgen", "paper" and "code" refuse it */
     const char *prefill;
     int64_t dense_prefill; /* prefill "radar": the first tokens, which attend densely; -1 = auto */
     int64_t outliers;      /* outlier: keys kept beside the mean of the rest, 1 to 7 */

@@ -80,6 +80,6 @@ const radar_backend_ops radar_cpu_backend = {
     .merge = radar_cpu_merge,
     .missed = radar_cpu_missed,
     .arrange = radar_cpu_arrange,
-    .pool = radar_cpu_pool,
+    .take = radar_cpu_take,
     .finish = radar_cpu_finish,
 };

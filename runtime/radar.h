@@ -76,10 +76,10 @@ typedef struct radar_session_options {
     /* "full": all candidates by all their bits; "progressive" (sketch of 2 bits): all by their high bit plane, the best of those by
      * both, the best of these by their keys */
     const char *scan;
-    /* "dense", or "radar": blocks of 64 of the prompt's queries choose segments together, by the same scorer, budget (auto: 1,024;
-     * of dense_prefill: 4,096), pick, share and select as steps, whatever the attention of these; "h2o", "snapkv", "subgen", "paper" and "code" refuse it */
+    /* "dense", or "radar": blocks of 64 of the prompt's queries choose segments together, by the scorer, budget, pick, share and
+     * select that steps of attention "radar" have (auto budget: 1,024); not with "h2o", "snapkv", "subgen", "paper" and "code" */
     const char *prefill;
-    int64_t dense_prefill; /* prefill "radar": the first tokens, which attend densely; -1 = auto */
+    int64_t dense_prefill; /* prefill "radar": the first tokens, which attend densely; -1 = 4,096 */
     int64_t outliers;      /* outlier: keys kept beside the mean of the rest, 1 to 7 */
     int64_t rf_features;   /* rf: directions; 0 = 16 D */
     const char *rf_form;   /* rf: "plain", "pair" */

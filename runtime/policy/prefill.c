@@ -1,6 +1,6 @@
 /* Sparse prefill: the queries of a block choose together.
  *
- *   the last query of each run of a block -> its best units, per query head (choice.h)
+ *   the last query of each run of a block -> its best units, per query head (radar_work.h)
  *     -> union over the block's runs and the group's heads -> attended exactly by all queries of the block
  *
  * Blocks and runs are those of absolute positions, so what a query attends to depends neither on ranks nor on how many blocks
@@ -14,8 +14,7 @@
  * Cost: the scan of a sixteenth of the queries, and attention to the union, 2 to 3 times one list. */
 #include <string.h>
 
-#include "runtime/attention.h"
-#include "runtime/policy/choice.h"
+#include "runtime/policy/radar_work.h"
 
 #define BLOCK RADAR_PREFILL_BLOCK
 #define RUN RADAR_PREFILL_RUN
@@ -27,8 +26,8 @@ typedef struct block {
 
 /* The scratch of one call. */
 typedef struct work {
-    radar_choice choice; /* of the runs; first, so that its bits keep their place */
-    block *block;        /* [blocks] */
+    radar_work choice; /* of the runs; first, so that its bits keep their place */
+    block *block;      /* [blocks] */
     int n_blocks, n_runs;
     int32_t *last;     /* [runs] row that stands for the run */
     int64_t *position; /* [runs] the first of its block: that decides of candidates */
@@ -39,7 +38,7 @@ static int most_blocks(int n_rows) { return (int)radar_ceil_div(n_rows, BLOCK); 
 
 static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a,
                       int n_heads, int n_blocks, int n_runs, int keep) {
-    size_t used = radar_choice_lay_out(&w->choice, base, kv, a, n_heads, n_runs, keep);
+    size_t used = radar_work_lay_out(&w->choice, base, kv, a, n_heads, n_runs, keep);
     size_t blocks = (size_t)n_blocks, runs = (size_t)n_runs;
 #define TAKE(member, count) \
     w->member = (void *)(base + used), used += ((count) * sizeof *w->member + 63) / 64 * 64
@@ -99,13 +98,13 @@ static radar_select runs_of(const radar_select *s, const radar_attention *a, wor
 static radar_status choose(radar_select *runs, work *w) {
     int most = 0;
     for (int i = 0; i < w->n_runs; i++) {
-        radar_choice_row *c = &w->choice.row[i];
+        radar_row_choice *c = &w->choice.row[i];
         radar_attention_candidates(runs->attention, w->position[i], &c->begin, &c->end);
         c->unit = radar_attention_unit(runs->attention, w->position[i]);
         c->keep = (int)radar_attention_keep(runs->attention, w->position[i]);
         most = c->keep > most ? c->keep : most;
     }
-    return most ? radar_choice_make(runs, &w->choice) : RADAR_OK;
+    return most ? radar_work_choose(runs, &w->choice) : RADAR_OK;
 }
 
 /* ---- lists ---- */
@@ -136,16 +135,16 @@ static void plan_block(radar_select *s, const block *b, int i, int head, int n, 
 }
 
 static void list_block(radar_select *s, const radar_select *runs, work *w, const block *b) {
-    const radar_choice_row *c = &w->choice.row[b->run];
+    const radar_row_choice *c = &w->choice.row[b->run];
     int heads = w->choice.group / w->choice.n_lists;
     int64_t last = s->position[b->end - 1];
     for (int head = 0; head < s->n_heads; head += heads) {
         for (int run = b->run; c->keep && run < b->run_end; run++)
-            for (int h = head; h < head + heads; h++) radar_choice_mark(runs, &w->choice, run, h);
-        int n_chosen = radar_choice_collect(&w->choice, c->begin / c->unit, c->end / c->unit);
+            for (int h = head; h < head + heads; h++) radar_work_mark(runs, &w->choice, run, h);
+        int n_chosen = radar_work_collect(&w->choice, c->begin / c->unit, c->end / c->unit);
         for (int i = 0; i < s->kv->n_shards; i++) {
             size_t first_item = s->plan->n_items;
-            radar_choice_list(s, &w->choice, b->run, i, n_chosen, last);
+            radar_work_list(s, &w->choice, b->run, i, n_chosen, last);
             plan_block(s, b, i, head, heads, first_item);
             count_attended(s, b, i, c->end, first_item);
         }

@@ -8,11 +8,7 @@
 #include <string.h>
 
 #include "kernels/merge.h"
-#include "runtime/attention.h"
-#include "runtime/policy/choice.h"
-
-typedef radar_choice_row row_choice;
-typedef radar_choice work;
+#include "runtime/policy/radar_work.h"
 
 static size_t take(size_t *used, size_t bytes) {
     size_t at = *used;
@@ -24,12 +20,12 @@ static int64_t context_segments(const radar_kvcache *kv) {
     return radar_ceil_div(kv->context, RADAR_SEGMENT);
 }
 
-size_t radar_choice_lay_out(radar_choice *w, char *base, const radar_kvcache *kv,
-                            const radar_attention *a, int n_heads, int n_rows, int keep) {
+size_t radar_work_lay_out(radar_work *w, char *base, const radar_kvcache *kv,
+                          const radar_attention *a, int n_heads, int n_rows, int keep) {
     size_t used = 0, rows = (size_t)n_rows, heads = rows * (size_t)n_heads;
     size_t all = (size_t)context_segments(kv), scores;
     size_t shards = (size_t)kv->n_shards, ranks = (size_t)kv->layout.ranks;
-    *w = (work){.group = n_heads / kv->kv_heads, .keep = keep};
+    *w = (radar_work){.group = n_heads / kv->kv_heads, .keep = keep};
     for (int i = 0; i < kv->n_shards; i++) {
         w->first[i] = w->scores;
         w->scores += radar_attention_most_scores(a, kv, i);
@@ -57,7 +53,7 @@ size_t radar_choice_lay_out(radar_choice *w, char *base, const radar_kvcache *kv
 
 static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows,
                        radar_plan *need) {
-    work w;
+    radar_work w;
     int group = n_heads / kv->kv_heads;
     size_t lists = (size_t)n_rows * (size_t)(a->share_head ? n_heads : kv->kv_heads);
     int64_t rank_segments = kv->rank_tokens / RADAR_SEGMENT, listed, dense;
@@ -66,20 +62,20 @@ static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_
     need->max_items = lists * (size_t)radar_min64(listed, rank_segments) +
                       (size_t)n_rows * (size_t)radar_min64(dense, rank_segments);
     need->max_missed = n_rows * n_heads * kv->n_shards;
-    need->scratch_bytes = radar_choice_lay_out(&w, NULL, kv, a, n_heads, n_rows, (int)a->max_keep);
+    need->scratch_bytes = radar_work_lay_out(&w, NULL, kv, a, n_heads, n_rows, (int)a->max_keep);
 }
 
 /* ---- scores ---- */
 
-static float *scores_of(const radar_select *s, const work *w, int row, int head, int i) {
+static float *scores_of(const radar_select *s, const radar_work *w, int row, int head, int i) {
     return w->score + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)w->scores +
            w->first[i];
 }
 
 /* Candidates of a row in own shard i: storage indices [begin, end) in units. */
-static void units_of(const radar_select *s, const work *w, int row, int i, int32_t *begin,
+static void units_of(const radar_select *s, const radar_work *w, int row, int i, int32_t *begin,
                      int32_t *end) {
-    const row_choice *c = &w->row[row];
+    const radar_row_choice *c = &w->row[row];
     *begin = radar_storage_segment(s->kv, i, c->begin) / c->unit;
     *end = radar_storage_segment(s->kv, i, c->end) / c->unit;
 }
@@ -90,7 +86,7 @@ static int64_t unit_bytes(const radar_kvcache *kv, int32_t unit) {
     return (int64_t)unit * RADAR_SEGMENT * kv->D * (int64_t)radar_dtype_block_bytes(kv->type);
 }
 
-static void score_candidates(radar_select *s, work *w) {
+static void score_candidates(radar_select *s, radar_work *w) {
     const radar_kvcache *kv = s->kv;
     const radar_scorer *scorer = s->attention->scorer;
     int n = 0, queries = s->n_rows * w->group;
@@ -135,7 +131,7 @@ static int keep_of_task(const radar_select *s, int keep) {
 }
 
 /* The candidates of one query head, shard by shard. */
-static void list_ranges(const radar_select *s, const work *w, int row, int head,
+static void list_ranges(const radar_select *s, const radar_work *w, int row, int head,
                         radar_topk_range *range) {
     for (int i = 0; i < s->kv->n_shards; i++) {
         int32_t begin, end;
@@ -147,7 +143,7 @@ static void list_ranges(const radar_select *s, const work *w, int row, int head,
     }
 }
 
-static void best_of_rank(radar_select *s, work *w) {
+static void best_of_rank(radar_select *s, radar_work *w) {
     const radar_kvcache *kv = s->kv;
     int n = 0, tasks = tasks_per_head(s), ranges = kv->n_shards / tasks;
     for (int row = 0; row < s->n_rows; row++) {
@@ -173,13 +169,14 @@ static void best_of_rank(radar_select *s, work *w) {
     kv->be->ops->topk(kv->be, w->topk, n);
 }
 
-static uint64_t *packet_list(const radar_select *s, const work *w, int rank, int row, int head) {
+static uint64_t *packet_list(const radar_select *s, const radar_work *w, int rank, int row,
+                             int head) {
     size_t list =
         ((size_t)rank * (size_t)s->n_rows + (size_t)row) * (size_t)s->n_heads + (size_t)head;
     return w->packet + list * (size_t)w->keep;
 }
 
-static void fill_packet(radar_select *s, work *w) {
+static void fill_packet(radar_select *s, radar_work *w) {
     const radar_topk_task *task = w->topk;
     for (int row = 0; row < s->n_rows; row++) {
         for (int head = 0; head < s->n_heads; head++, task++) {
@@ -190,7 +187,7 @@ static void fill_packet(radar_select *s, work *w) {
     }
 }
 
-static radar_status exchange_best(radar_select *s, work *w) {
+static radar_status exchange_best(radar_select *s, radar_work *w) {
     size_t bytes[RADAR_MAX_SHARDS], offset[RADAR_MAX_SHARDS];
     size_t each = (size_t)s->n_rows * (size_t)s->n_heads * (size_t)w->keep * sizeof *w->packet;
     for (int r = 0; r < s->comm->size; r++) {
@@ -200,7 +197,7 @@ static radar_status exchange_best(radar_select *s, work *w) {
     return radar_gather(s->comm, RADAR_X2_TOPK, w->packet, bytes, offset, s->err);
 }
 
-radar_status radar_choice_make(radar_select *s, radar_choice *w) {
+radar_status radar_work_choose(radar_select *s, radar_work *w) {
     score_candidates(s, w);
     best_of_rank(s, w);
     if (s->attention->select_local) return RADAR_OK;
@@ -210,14 +207,14 @@ radar_status radar_choice_make(radar_select *s, radar_choice *w) {
 
 /* ---- lists ---- */
 
-static void mark(work *w, const uint64_t *key, int n) {
+static void mark(radar_work *w, const uint64_t *key, int n) {
     for (int i = 0; i < n; i++) {
         uint32_t segment = radar_topk_segment(key[i]);
         if (key[i]) w->bits[segment / 64] |= (uint64_t)1 << segment % 64;
     }
 }
 
-void radar_choice_mark(const radar_select *s, radar_choice *w, int row, int head) {
+void radar_work_mark(const radar_select *s, radar_work *w, int row, int head) {
     if (s->attention->select_local) {
         const radar_topk_task *task =
             w->topk + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)s->kv->n_shards;
@@ -230,7 +227,7 @@ void radar_choice_mark(const radar_select *s, radar_choice *w, int row, int head
     mark(w, w->merged, radar_topk_select(w->merged, n, w->row[row].keep));
 }
 
-int radar_choice_collect(radar_choice *w, int64_t begin, int64_t end) {
+int radar_work_collect(radar_work *w, int64_t begin, int64_t end) {
     int n = 0;
     for (int64_t word = begin / 64; word <= (end - 1) / 64; word++) {
         for (uint64_t rest = w->bits[word]; rest; rest &= rest - 1)
@@ -240,8 +237,8 @@ int radar_choice_collect(radar_choice *w, int64_t begin, int64_t end) {
     return n;
 }
 
-void radar_choice_list(radar_select *s, const radar_choice *w, int row, int i, int n_chosen,
-                       int64_t last) {
+void radar_work_list(radar_select *s, const radar_work *w, int row, int i, int n_chosen,
+                     int64_t last) {
     const radar_kvcache *kv = s->kv;
     int shard = kv->first_shard + i;
     int32_t unit = w->row[row].unit;
@@ -256,7 +253,7 @@ void radar_choice_list(radar_select *s, const radar_choice *w, int row, int i, i
     radar_plan_range(s->plan, kv, i, w->row[row].end, radar_segment_number(last) + 1);
 }
 
-static void note_missed(radar_select *s, const work *w, int row, int head, int i,
+static void note_missed(radar_select *s, const radar_work *w, int row, int head, int i,
                         size_t first_item) {
     int32_t begin, end;
     units_of(s, w, row, i, &begin, &end);
@@ -273,19 +270,19 @@ static void note_missed(radar_select *s, const work *w, int row, int head, int i
 }
 
 /* Query heads [head, head + n) of one KV head attend to what has been marked for them. */
-static void list_heads(radar_select *s, work *w, int row, int head, int n) {
-    const row_choice *c = &w->row[row];
-    int n_chosen = radar_choice_collect(w, c->begin / c->unit, c->end / c->unit);
+static void list_heads(radar_select *s, radar_work *w, int row, int head, int n) {
+    const radar_row_choice *c = &w->row[row];
+    int n_chosen = radar_work_collect(w, c->begin / c->unit, c->end / c->unit);
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
-        radar_choice_list(s, w, row, i, n_chosen, s->position[row]);
+        radar_work_list(s, w, row, i, n_chosen, s->position[row]);
         radar_plan_task(s, head / w->group, i, row * w->group + head % w->group, n, first_item);
         s->counts->attended_tokens += radar_plan_tokens(s, i, first_item, s->position[row]);
         for (int h = head; h < head + n; h++) note_missed(s, w, row, h, i, first_item);
     }
 }
 
-static void list_dense(radar_select *s, const work *w, int row) {
+static void list_dense(radar_select *s, const radar_work *w, int row) {
     for (int i = 0; i < s->kv->n_shards; i++) {
         size_t first_item = s->plan->n_items;
         radar_plan_range(s->plan, s->kv, i, 0, radar_segment_number(s->position[row]) + 1);
@@ -296,19 +293,19 @@ static void list_dense(radar_select *s, const work *w, int row) {
     }
 }
 
-static void list_row(radar_select *s, work *w, int row) {
+static void list_row(radar_select *s, radar_work *w, int row) {
     if (w->row[row].keep == 0) {
         list_dense(s, w, row);
         return;
     }
     int heads = w->group / w->n_lists;
     for (int head = 0; head < s->n_heads; head += heads) {
-        for (int h = head; h < head + heads; h++) radar_choice_mark(s, w, row, h);
+        for (int h = head; h < head + heads; h++) radar_work_mark(s, w, row, h);
         list_heads(s, w, row, head, heads);
     }
 }
 
-static void count_candidate_shards(radar_select *s, const row_choice *c) {
+static void count_candidate_shards(radar_select *s, const radar_row_choice *c) {
     const radar_layout *l = &s->kv->layout;
     int n = 0;
     for (int shard = 0; shard < l->shards; shard++)
@@ -318,14 +315,14 @@ static void count_candidate_shards(radar_select *s, const row_choice *c) {
 }
 
 static radar_status radar_select_rows(radar_select *s) {
-    work w;
+    radar_work w;
     int keep = 0;
     for (int row = 0; row < s->n_rows; row++)
         keep = (int)radar_max64(keep, radar_attention_keep(s->attention, s->position[row]));
-    radar_choice_lay_out(&w, s->plan->scratch, s->kv, s->attention, s->n_heads, s->n_rows, keep);
+    radar_work_lay_out(&w, s->plan->scratch, s->kv, s->attention, s->n_heads, s->n_rows, keep);
     keep = 0;
     for (int row = 0; row < s->n_rows; row++) {
-        row_choice *c = &w.row[row];
+        radar_row_choice *c = &w.row[row];
         radar_attention_candidates(s->attention, s->position[row], &c->begin, &c->end);
         c->unit = radar_attention_unit(s->attention, s->position[row]);
         bool dense = radar_attention_dense(s->attention, s->kv, s->position[row]);
@@ -333,7 +330,7 @@ static radar_status radar_select_rows(radar_select *s) {
         if (c->keep) count_candidate_shards(s, c);
         keep = keep > c->keep ? keep : c->keep;
     }
-    radar_status st = keep ? radar_choice_make(s, &w) : RADAR_OK;
+    radar_status st = keep ? radar_work_choose(s, &w) : RADAR_OK;
     if (st != RADAR_OK) return st;
     for (int row = 0; row < s->n_rows; row++) list_row(s, &w, row);
     return RADAR_OK;

@@ -123,12 +123,14 @@ static radar_status print_json(launch_job *job, const run_state *r,
 }
 
 static void report_end(launch_job *job, const run_state *r, const radar_session_stats *stats) {
-    const double rate = tokens_per_second(r), attended = stats->prefill_attended_tokens_mean;
-    launch_progress_line(&job->progress,
-                         "prefill: %zu tokens, %.2f s, %.1f tok/s, %s, %.0f tokens read a query "
-                         "(%.1f %% of dense)",
-                         r->prompt.n, r->prefill_s, (double)r->prompt.n / r->prefill_s,
-                         job->opt->prefill, attended, 200 * attended / ((double)r->prompt.n + 1));
+    const double rate = tokens_per_second(r), tokens = (double)r->prompt.n,
+                 attended = stats->prefill_attended_tokens_mean;
+    launch_progress_line(&job->progress, "prefill: %zu tokens, %.2f s, %.1f tok/s", r->prompt.n,
+                         r->prefill_s, tokens / r->prefill_s);
+    if (strcmp(job->opt->prefill, "dense") != 0)
+        launch_progress_line(&job->progress,
+                             "prefill %s: %.0f tokens read a query, %.1f %% of a dense prefill's",
+                             job->opt->prefill, attended, 200 * attended / (tokens + 1));
     if (rate > 0)
         launch_progress_line(
             &job->progress,

@@ -172,6 +172,8 @@ typedef struct radar_backend_ops {
     void (*missed)(radar_backend *be, const radar_missed_task *task, int n_tasks); /* missed.h */
     void (*arrange)(radar_backend *be, float *out, const float *q, int M, int G, int group,
                     int D); /* arrange.h */
+    void (*take)(radar_backend *be, float *out, const float *q, int M, int G, int group, int D,
+                 const int32_t *row, int n); /* arrange.h */
     void (*finish)(radar_backend *be, float *out, float *coverage, const float *partial, int M,
                    int G, int group, int D);                               /* arrange.h */
     void (*touch)(radar_backend *be, void *memory, size_t bytes);          /* read.h */

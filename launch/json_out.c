@@ -64,6 +64,7 @@ void launch_json_stats(launch_json *j, const radar_session_stats *stats) {
     launch_json_int(j, "segments_scored", stats->segments_scored);
     launch_json_int(j, "candidate_shards", stats->candidate_shards);
     launch_json_real(j, "attended_tokens_mean", stats->attended_tokens_mean);
+    launch_json_real(j, "prefill_attended_tokens_mean", stats->prefill_attended_tokens_mean);
     launch_json_real(j, "coverage_mean", stats->coverage_mean);
     launch_json_real(j, "coverage_min", stats->coverage_min);
     launch_json_sizes(j, "kv_bytes", stats->kv_bytes, stats->ranks);

@@ -154,7 +154,7 @@ const launch_option_row launch_option_table[] = {
          "among those with at least this share of the likeliest; 0: all"),
     HEADING("Evaluation"),
     NUMBER("from", 0, from, PPL, 0, LAUNCH_MOST, "0 for dense, 2048 for the others",
-           "[0, N) is prefilled densely; positions N .. tokens-2 are computed under --attention, "
+           "[0, N) is prefilled; positions N .. tokens-2 are computed under --attention, "
            "and the loss of the token after each is scored"),
     NUMBER("tail", 0, tail, PPL, 1, LAUNCH_MOST, "all from --from on",
            "only the last N positions are scored"),
@@ -249,10 +249,10 @@ const launch_option_row launch_option_table[] = {
            "full: all candidates by all their bits; progressive: by one bit first, the best of "
            "those by both, "
            "the best of these by their keys"),
-    CHOICE("prefill", prefill, SETTING, "dense", "radar", NULL,
+    CHOICE("prefill", prefill, SETTING, "dense|radar", NULL, NULL,
            "how the prompt attends; radar: blocks of its tokens choose segments together"),
     OR_AUTO("dense-prefill", dense_prefill, SETTING, 0,
-            "--prefill radar: the first tokens, which attend densely"),
+            "--prefill radar: the first tokens, which attend densely; auto: 4096"),
     NUMBER("outliers", 0, outliers, SETTING, 1, 7, NULL,
            "keys that --scorer outlier keeps beside the mean of the rest"),
     SEED("scorer-seed", 0, scorer_seed, SETTING,

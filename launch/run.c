@@ -127,10 +127,15 @@ static radar_status print_json(launch_job *job, const run_state *r,
     return launch_json_print(job, &j);
 }
 
-static void report_end(launch_job *job, const run_state *r) {
-    const double rate = tokens_per_second(r);
+static void report_end(launch_job *job, const run_state *r, const radar_session_stats *stats) {
+    const double rate = tokens_per_second(r), tokens = (double)r->prompt.n,
+                 attended = stats->prefill_attended_tokens_mean;
     launch_progress_line(&job->progress, "prefill: %zu tokens, %.2f s, %.1f tok/s", r->prompt.n,
-                         r->prefill_s, (double)r->prompt.n / r->prefill_s);
+                         r->prefill_s, tokens / r->prefill_s);
+    if (strcmp(job->opt->prefill, "dense") != 0)
+        launch_progress_line(&job->progress,
+                             "prefill %s: %.0f tokens read a query, %.1f %% of a dense prefill's",
+                             job->opt->prefill, attended, 200 * attended / (tokens + 1));
     if (rate > 0)
         launch_progress_line(
             &job->progress,
@@ -151,7 +156,7 @@ static void finish(launch_job *job, run_state *r, const radar_session_stats *sta
     if (r->logits != NULL) launch_output_close(r->logits, &job->err);
     if (job->err.status == RADAR_OK && job->opt->json) print_json(job, r, stats);
     launch_output_close(r->out, &job->err);
-    if (job->err.status == RADAR_OK) report_end(job, r);
+    if (job->err.status == RADAR_OK) report_end(job, r, stats);
 }
 
 radar_status launch_run(launch_job *job) {

@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#define DENSE_PREFILL 4096  /* auto */
+#define PREFILL_BUDGET 1024 /* auto */
+
 int32_t radar_attention_unit(const radar_attention *a, int64_t position) {
     int64_t segment = RADAR_SEGMENT, t = position + 1;
     if (a->segment >= 0) return (int32_t)(radar_max64(a->segment, segment) / RADAR_SEGMENT);
@@ -134,6 +137,15 @@ radar_status radar_attention_policy(const radar_policy **out, const char *name, 
     return st;
 }
 
+/* What a policy remembers of the prompt is what its queries attended to: all of it. */
+static radar_status check_prefill(const radar_attention *a, radar_error *err) {
+    if (!a->sparse_prefill || !a->policy->open) return RADAR_OK;
+    return radar_fail(err, RADAR_ERR_CONFIG,
+                      "--prefill radar: attention '%s' has to see a prompt that attends densely; "
+                      "use --prefill dense, or attention radar, dense or streaming",
+                      a->policy->name);
+}
+
 static radar_status open_scorer(radar_attention *a, const radar_session_options *opt, int D,
                                 const char *isa, radar_error *err) {
     static const char *const forms[] = {"plain", "pair", NULL};
@@ -254,7 +266,9 @@ radar_status radar_attention_open(radar_attention *a, const radar_session_option
     a->select_local = local == 1;
     a->progressive = scan == 1;
     a->sparse_prefill = prefill == 1;
-    if (a->policy->needs_summaries) RADAR_TRY(st, open_scorer(a, opt, D, isa, err), fail);
+    RADAR_TRY(st, check_prefill(a, err), fail);
+    if (a->policy->needs_summaries || a->sparse_prefill)
+        RADAR_TRY(st, open_scorer(a, opt, D, isa, err), fail);
     RADAR_TRY(st, check_segment(a, err), fail);
     return RADAR_OK;
 fail:
@@ -272,6 +286,17 @@ void radar_attention_close(radar_attention *a) {
 
 bool radar_attention_dense(const radar_attention *a, const radar_kvcache *kv, int64_t position) {
     return position < radar_attention_dense_limit(a, kv, position);
+}
+
+radar_attention radar_attention_of_prefill(const radar_attention *a, int64_t context) {
+    radar_attention own = *a;
+    if (own.budget < 0) own.budget = PREFILL_BUDGET;
+    own.max_keep = radar_attention_most_keep(&own, context);
+    return own;
+}
+
+int64_t radar_attention_dense_prefill(const radar_attention *a) {
+    return a->dense_prefill >= 0 ? a->dense_prefill : DENSE_PREFILL;
 }
 
 int radar_attention_keep_local(int64_t keep, int shards) {

@@ -45,6 +45,16 @@ int64_t radar_attention_budget(const radar_attention *a, int64_t position);
 int64_t radar_attention_keep(const radar_attention *a, int64_t position);
 /* Whether a row at `position` of a policy that scores attends to everything all the same. */
 bool radar_attention_dense(const radar_attention *a, const radar_kvcache *kv, int64_t position);
+/* ---- sparse prefill ---- */
+
+/* Positions of a block, and of the queries that one stands for. */
+#define RADAR_PREFILL_BLOCK 64
+#define RADAR_PREFILL_RUN 16
+/* The rules by which those choose: of a session's, with its own automatic budget, 1,024 tokens at any position. */
+radar_attention radar_attention_of_prefill(const radar_attention *a, int64_t context);
+/* The first tokens, which attend densely: auto is 4,096, to where sparse prefill would read about half of the tokens. */
+int64_t radar_attention_dense_prefill(const radar_attention *a);
+
 /* Of `keep` chosen segments, how many each shard may bring where shards choose by themselves (--select local). */
 int radar_attention_keep_local(int64_t keep, int shards);
 /* What --pick random draws by: one number for each query head of a layer of a row. */

@@ -75,7 +75,8 @@ struct radar_session {
     radar_plan plan;
     radar_probe *probe; /* NULL: nobody observes */
     int policy_rows;    /* rows of one pass under the session's own attention */
-    int32_t *blocks;    /* scratch of sealing */
+    int prefill_rows; /* rows of one select of sparse prefill: whole blocks where they fit an exchange; 0: dense */
+    int32_t *blocks; /* scratch of sealing */
     radar_sampler_options sampler;
     void *sampler_scratch;
     float *logits; /* [vocab] of the last position, or what the last token was drawn from */
@@ -83,8 +84,9 @@ struct radar_session {
     int32_t pending;  /* sampled, not yet computed; -1: none */
     int64_t position; /* tokens in the cache */
     radar_counts counts;
-    uint64_t *rank_bytes; /* [2, P]: KV, summaries */
-    bool broken;          /* an error left the ranks' state unknown */
+    radar_counts prefilled; /* by prefill, since the cache was empty */
+    uint64_t *rank_bytes;   /* [2, P]: KV, summaries */
+    bool broken;            /* an error left the ranks' state unknown */
 };
 
 /* Consecutive tokens of one session, under one policy. */

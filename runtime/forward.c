@@ -148,7 +148,7 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
                  c->head_dim);
     s->plan.n_tasks = s->plan.n_missed = s->plan.n_folds = 0;
     s->plan.n_items = 0;
-    radar_counts elsewhere = {0}, *counts = batch->counts ? batch->counts : &elsewhere;
+    radar_counts *counts = batch->counts ? batch->counts : &s->prefilled;
     radar_select select = {.comm = e->comm,
                            .kv = &s->kv,
                            .attention = &s->attention,
@@ -182,6 +182,17 @@ fail:
     return st;
 }
 
+/* Rows of a batch that its policy takes in one call, from `first` on. */
+static int rows_at_once(const radar_engine *e, const radar_batch *batch, int first) {
+    const radar_policy *p = batch->policy;
+    int64_t most = p->block ? batch->s->prefill_rows : p->most_rows,
+            begin = batch->position + first;
+    if (most == 0 || most > e->ws.block_rows) most = e->ws.block_rows;
+    if (p->block && begin / p->block < (begin + most) / p->block)
+        most = (begin + most) / p->block * p->block - begin;
+    return (int)radar_min64(most, batch->n - first);
+}
+
 static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *batch, int ws_row) {
     const radar_model_config *c = &e->model->config;
     radar_session *s = batch->s;
@@ -196,10 +207,8 @@ static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *
         int64_t t = batch->position + batch->n;
         radar_kvcache_seal(&s->kv, s->attention.scorer, layer, t, s->attention.window, s->blocks);
     }
-    int most = batch->policy->most_rows;
-    if (most == 0 || most > e->ws.block_rows) most = e->ws.block_rows;
-    for (int first = 0; first < batch->n; first += most) {
-        int n = (int)radar_min64(most, batch->n - first);
+    for (int first = 0, n; first < batch->n; first += n) {
+        n = rows_at_once(e, batch, first);
         radar_status st = attend_block(e, layer, batch, ws_row + first, n);
         if (st != RADAR_OK) return st;
     }

@@ -110,6 +110,8 @@ typedef struct radar_policy {
         sees_prompt; /* what it remembers comes from every row from position 0 on; else from the cache, at any position */
     /* Rows of one select at most, 0 = any number.  1: what a row attends to depends on what the row before it did. */
     int most_rows;
+    /* Rows are handed over up to a multiple of this many positions, as far as a call has room; 0: cut anywhere. */
+    int block;
     /* Room this policy needs in the plan for n_rows rows: entries of task, item and missed, and bytes of scratch. */
     void (*room)(const radar_kvcache *kv, const radar_attention *a, int n_heads, int n_rows,
                  radar_plan *need);
@@ -130,6 +132,8 @@ typedef struct radar_policy {
 } radar_policy;
 
 extern const radar_policy radar_policy_dense; /* also what prefill uses */
+extern const radar_policy
+    radar_policy_prefill; /* and with --prefill radar; no attention of steps */
 /* NULL-terminated. */
 extern const radar_policy *const radar_policies[];
 const radar_policy *radar_policy_find(const char *name); /* NULL: none of that name */
@@ -153,6 +157,8 @@ void radar_plan_range(radar_plan *plan, const radar_kvcache *kv, int i, int64_t 
 void radar_plan_task(const radar_select *s, int head, int i, int first, int n, size_t first_item);
 /* Tokens of own shard i that the items [first_item, plan->n_items) attend for a query at `position`. */
 int64_t radar_plan_tokens(const radar_select *s, int i, size_t first_item, int64_t position);
+/* Tasks of rows [0, n) of s that attend to every token up to their own. */
+void radar_dense_rows(radar_select *s, int n);
 /* The piece of partials that belongs to own shard i, KV head `head`, query `first`. */
 float *radar_select_partial(const radar_select *s, int i, int head, int first);
 /* After the merge: the partial of query `query` (row * group + head of the group) of KV head `head`. */

@@ -88,9 +88,10 @@ typedef struct radar_session_options {
     /* "full": all candidates by all their bits; "progressive" (sketch of 2 bits): all by their high bit plane, the best of those by
      * both, the best of these by their keys */
     const char *scan;
-    /* "dense", or "radar": blocks of the prompt's queries choose segments together */
+    /* "dense", or "radar": blocks of 64 of the prompt's queries choose segments together, by the scorer, budget, pick, share and
+     * select that steps of attention "radar" have (auto budget: 1,024); not with "h2o", "snapkv", "subgen", "paper" and "code" */
     const char *prefill;
-    int64_t dense_prefill; /* prefill "radar": the first tokens, which attend densely; -1 = auto */
+    int64_t dense_prefill; /* prefill "radar": the first tokens, which attend densely; -1 = 4,096 */
     int64_t outliers;      /* outlier: keys kept beside the mean of the rest, 1 to 7 */
     int64_t rf_features;   /* rf: directions; 0 = 16 D */
     const char *rf_form;   /* rf: "plain", "pair" */
@@ -308,6 +309,9 @@ typedef struct radar_session_stats {
     const uint64_t *kv_bytes, *summary_bytes; /* [ranks] reserved; owned by the session */
     double exchange_s;     /* this rank's time in exchanges since the engine was opened */
     double exchange_bytes; /* received by this rank */
+    /* tokens that a query of radar_prefill attended to, mean over queries, layers and KV heads since the cache was empty: half of
+     * the prompt where it was dense */
+    double prefill_attended_tokens_mean;
 } radar_session_stats;
 /* [all ranks] stats->size set by the caller. */
 radar_status radar_stats(radar_session *s, radar_session_stats *stats);

@@ -113,13 +113,16 @@ static int chunk_at(const radar_session *s, size_t left) {
 }
 
 radar_status radar_prefill(radar_session *s, const int32_t *token, size_t n) {
+    const radar_policy *policy =
+        s->attention.sparse_prefill ? &radar_policy_prefill : &radar_policy_dense;
     radar_status st;
     int rows = 0;
     RADAR_TRY(st, take_tokens(s, token, n), fail);
     RADAR_TRY(st, settle(s), fail);
+    if (s->position == 0) s->prefilled = (radar_counts){0};
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = chunk_at(s, n - done);
-        RADAR_TRY(st, run_pass(s, token + done, rows, &radar_policy_dense, NULL), fail);
+        RADAR_TRY(st, run_pass(s, token + done, rows, policy, NULL), fail);
         radar_report(s->e, "prefill", (int64_t)done + rows, (int64_t)n);
     }
     if (n > 0) st = last_logits(s, rows - 1);
@@ -270,7 +273,7 @@ radar_status radar_session_set_attention(radar_session *s, const char *attention
 
 typedef struct rank_figures {
     uint64_t kv_bytes, summary_bytes;
-    int64_t segments_scored, scored_bytes, attended_tokens;
+    int64_t segments_scored, scored_bytes, attended_tokens, prefill_attended;
 } rank_figures;
 
 radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
@@ -280,26 +283,31 @@ radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
     const radar_counts *own = &s->counts;
     radar_status st = radar_session_begin(s);
     if (st != RADAR_OK) return st;
-    all[c->rank] = (rank_figures){s->kv.bytes, s->kv.summary_bytes, own->segments_scored,
-                                  own->scored_bytes, own->attended_tokens};
+    all[c->rank] =
+        (rank_figures){s->kv.bytes,       s->kv.summary_bytes,  own->segments_scored,
+                       own->scored_bytes, own->attended_tokens, s->prefilled.attended_tokens};
     for (int r = 0; r < c->size; r++)
         bytes[r] = sizeof all[0], offset[r] = (size_t)r * sizeof all[0];
     st = radar_gather(c, RADAR_X_SETUP, all, bytes, offset, &s->e->err);
     if (st != RADAR_OK) return st;
     radar_session_stats sum = {
         .size = stats->size, .context = s->kv.context, .position = s->position, .ranks = c->size};
-    int64_t attended = 0, layer_heads = (int64_t)s->kv.layers * s->kv.kv_heads;
+    int64_t attended = 0, prefill_attended = 0,
+            layer_heads = (int64_t)s->kv.layers * s->kv.kv_heads;
     for (int r = 0; r < c->size; r++) {
         s->rank_bytes[r] = all[r].kv_bytes;
         s->rank_bytes[RADAR_MAX_SHARDS + r] = all[r].summary_bytes;
         sum.segments_scored += all[r].segments_scored;
         sum.scored_bytes += all[r].scored_bytes;
         attended += all[r].attended_tokens;
+        prefill_attended += all[r].prefill_attended;
     }
     sum.kv_bytes = s->rank_bytes;
     sum.summary_bytes = s->rank_bytes + RADAR_MAX_SHARDS;
     sum.steps = own->rows / layer_heads;
     sum.attended_tokens_mean = own->rows ? (double)attended / (double)own->rows : 0;
+    if (s->prefilled.rows)
+        sum.prefill_attended_tokens_mean = (double)prefill_attended / (double)s->prefilled.rows;
     sum.coverage_mean = own->coverages ? own->coverage_sum / (double)own->coverages : 1;
     sum.coverage_min = own->coverages ? own->coverage_min : 1;
     sum.candidate_shards = own->candidate_shards;

@@ -152,28 +152,42 @@ static radar_plan room_of(const radar_policy *p, const radar_session *s, const r
 }
 
 /* Ranks own different shares of the context, but all must cut their passes alike: what counts is the rank that needs most. */
-static bool fits_every_rank(const radar_session *s, int rows) {
+static bool fits_every_rank(const radar_session *s, const radar_policy *p, int rows) {
     for (int rank = 0; rank < s->e->comm->size; rank++) {
         radar_kvcache shape = s->kv;
         shape.rank = rank;
         if (radar_kvcache_plan(&shape, NULL) != RADAR_OK) return false;
-        radar_plan need = room_of(s->own_policy, s, &shape, rows);
+        radar_plan need = room_of(p, s, &shape, rows);
         if (plan_bytes(&need) > PLAN_BYTES) return false;
     }
     return true;
+}
+
+/* Rows of one select of sparse prefill: as many whole blocks as fit; one block always does. */
+static void size_prefill(radar_session *s) {
+    int blocks = s->e->ws.block_rows / RADAR_PREFILL_BLOCK;
+    s->prefill_rows = 0;
+    if (!s->attention.sparse_prefill) return;
+    while (blocks > 1 && !fits_every_rank(s, &radar_policy_prefill, blocks * RADAR_PREFILL_BLOCK))
+        blocks /= 2;
+    s->prefill_rows = (blocks > 1 ? blocks : 1) * RADAR_PREFILL_BLOCK;
+    radar_plan need = room_of(&radar_policy_prefill, s, &s->kv, s->prefill_rows);
+    enlarge(&s->plan, &need);
 }
 
 /* Room for every policy this session can be set to: its own and those that need nothing but the cache. */
 static void size_plan(radar_session *s) {
     int block_rows = s->e->ws.block_rows;
     s->policy_rows = MOST_ROWS < block_rows ? MOST_ROWS : block_rows;
-    while (s->policy_rows > 1 && !fits_every_rank(s, s->policy_rows)) s->policy_rows /= 2;
+    while (s->policy_rows > 1 && !fits_every_rank(s, s->own_policy, s->policy_rows))
+        s->policy_rows /= 2;
     for (const radar_policy *const *p = radar_policies; *p; p++) {
         if (*p != s->own_policy && ((*p)->needs_summaries || (*p)->open)) continue;
         radar_plan need =
             room_of(*p, s, &s->kv, *p == &radar_policy_dense ? block_rows : s->policy_rows);
         enlarge(&s->plan, &need);
     }
+    size_prefill(s);
 }
 
 /* What the attention needs beside the cache: lists, scratch and the policy's memory. */

@@ -25,6 +25,16 @@ void radar_cpu_arrange(radar_backend *be, float *out, const float *q, int M, int
     for (int m = 0; m < M; m++) arrange_row(out, q, m, M, G, part);
 }
 
+void radar_cpu_take(radar_backend *be, float *out, const float *q, int M, int G, int group, int D,
+                    const int32_t *row, int n) {
+    size_t part = (size_t)group * (size_t)D;
+    (void)be;
+    for (int g = 0; g < G; g++)
+        for (int i = 0; i < n; i++)
+            memcpy(out + ((size_t)g * (size_t)n + (size_t)i) * part,
+                   q + ((size_t)g * (size_t)M + (size_t)row[i]) * part, part * sizeof *out);
+}
+
 static float finish_one(float *out, const float *partial, int D) {
     float m = partial[RADAR_PARTIAL_M], l = partial[RADAR_PARTIAL_L];
     const float *o = partial + RADAR_PARTIAL_O;

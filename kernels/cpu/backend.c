@@ -85,6 +85,7 @@ const radar_backend_ops radar_cpu_backend = {
     .merge = radar_cpu_merge,
     .missed = radar_cpu_missed,
     .arrange = radar_cpu_arrange,
+    .take = radar_cpu_take,
     .finish = radar_cpu_finish,
     .touch = radar_cpu_touch,
     .read = radar_cpu_read,

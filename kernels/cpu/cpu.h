@@ -51,6 +51,8 @@ void radar_cpu_merge(radar_backend *be, float *a, const float *b, int64_t n, int
 void radar_cpu_missed(radar_backend *be, const radar_missed_task *task, int n_tasks);
 void radar_cpu_arrange(radar_backend *be, float *out, const float *q, int M, int G, int group,
                        int D);
+void radar_cpu_take(radar_backend *be, float *out, const float *q, int M, int G, int group, int D,
+                    const int32_t *row, int n);
 void radar_cpu_finish(radar_backend *be, float *out, float *coverage, const float *partial, int M,
                       int G, int group, int D);
 void radar_cpu_touch(radar_backend *be, void *memory, size_t bytes);

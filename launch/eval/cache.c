@@ -10,8 +10,9 @@ typedef struct slot {
     radar_session *session;
     const char *kv_type;
     int64_t context;
-    int32_t *token;  /* [context]: the first n of the cache are these, prefilled densely */
-    int64_t n, used; /* used: when, in calls */
+    int32_t *token;   /* [context]: the first n of the cache are these */
+    uint64_t prefill; /* eval_prefill_hash of the setting that they were prefilled under */
+    int64_t n, used;  /* used: when, in calls */
 } slot;
 
 struct eval_cache {
@@ -28,9 +29,10 @@ static void close_slot(slot *s) {
 
 /* How much of token [0, n) can stay: all of it, or as many whole chunks as agree, so that the passes that fill the cache are those of
  * a prefill from the beginning. */
-static int64_t agreeing(const slot *s, const int32_t *token, int64_t n, int64_t chunk) {
-    const int64_t most = radar_min64(n, s->n);
+static int64_t agreeing(const eval_context *c, const slot *s, const int32_t *token, int64_t n) {
+    const int64_t most = radar_min64(n, s->n), chunk = c->setting.chunk;
     int64_t same = 0;
+    if (s->prefill != eval_prefill_hash(&c->setting)) return 0;
     while (same < most && token[same] == s->token[same]) same++;
     return same == n && same == s->n ? n : same / chunk * chunk;
 }
@@ -60,7 +62,7 @@ static slot *choose_slot(eval_context *c, const int32_t *token, int64_t n, int64
         }
         if (oldest == NULL || s->used < oldest->used) oldest = s;
         if (s->context < room || strcmp(s->kv_type, c->setting.kv_type) != 0) continue;
-        const int64_t same = agreeing(s, token, n, c->setting.chunk);
+        const int64_t same = agreeing(c, s, token, n);
         if (same > most) most = same, best = s;
     }
     if (best != NULL && 2 * most >= n) return best;
@@ -137,7 +139,7 @@ radar_status eval_prefilled(eval_context *c, const int32_t *token, int64_t n, in
     radar_status st = find_session(c, token, n, room);
     if (st != RADAR_OK) return st;
     slot *s = c->cache->now;
-    const int64_t keep = agreeing(s, token, n, c->setting.chunk);
+    const int64_t keep = agreeing(c, s, token, n);
     s->n = 0; /* until it is whole */
     if ((st = eval_back(c, keep)) != RADAR_OK) return st;
     const double began = radar_clock();
@@ -148,6 +150,7 @@ radar_status eval_prefilled(eval_context *c, const int32_t *token, int64_t n, in
     c->prefill_s = radar_clock() - began;
     if (n > 0) memcpy(s->token, token, (size_t)n * sizeof *token);
     s->n = n;
+    s->prefill = eval_prefill_hash(&c->setting);
     return RADAR_OK;
 }
 

@@ -59,13 +59,15 @@ bool eval_setting(launch_options *setting, const launch_options *base, int64_t i
 int64_t eval_settings(const launch_options *base);
 /* [this rank] Whether the attention of a setting looks at the option. */
 bool eval_uses(const launch_options *setting, const char *option);
+/* [this rank] What tells prefilled caches apart beside their tokens; 0: attended densely. */
+uint64_t eval_prefill_hash(const launch_options *setting);
 /* [this rank] What tells settings apart: kind and every option the figures depend on. */
 uint64_t eval_setting_hash(const launch_options *setting);
 
 /* ---- cache.c ---- */
 
-/* [all ranks] The session attends as job->opt says, has room for `room` tokens, and its cache holds token [0, n), prefilled densely
- * (what is there already and agrees is kept).  The next call is radar_score or radar_step. */
+/* [all ranks] The session attends as job->opt says, has room for `room` tokens, and its cache holds token [0, n), prefilled as it
+ * says (what is there already and agrees is kept).  The next call is radar_score or radar_step. */
 radar_status eval_prefilled(eval_context *c, const int32_t *token, int64_t n, int64_t room);
 /* [all ranks] The session was rewound below what eval_prefilled left, or given tokens there: nothing of it is to be kept. */
 void eval_forget(eval_context *c);

@@ -168,6 +168,7 @@ static launch_json make_row(const ppl_state *e) {
     launch_json_int(&j, "last", e->last);
     eval_row_figures(&j, &e->figures);
     launch_json_real(&j, "prefill_s", e->prefill_s);
+    launch_json_real(&j, "prefill_attended_tokens_mean", e->stats.prefill_attended_tokens_mean);
     launch_json_real(&j, "seconds", seconds);
     launch_json_real(&j, "ms_per_token", 1000 * seconds / rows);
     launch_json_real(&j, "rows_per_s", rows / seconds);

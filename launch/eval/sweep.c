@@ -43,6 +43,7 @@ static const struct {
     {"outliers", "radar", "outlier"},
     {"scan", "radar", "sketch"},
     {"scorer-seed", "radar subgen paper code", "sketch rf"},
+    {"dense-prefill", "radar", NULL},
 };
 
 /* What the kind itself looks at, whatever the attention: what draws bound's features and signs, the window of stats. */
@@ -57,13 +58,22 @@ static bool is_oracle(const launch_options *setting) {
     return among("paper code", setting->attention) && strcmp(setting->scorer, "exact") == 0;
 }
 
+/* Blocks of the prompt choose as radar's steps do, whatever the attention of the steps; two options are of one of them only. */
+static bool chooses(const launch_options *setting, const char *option) {
+    const bool prefill = strcmp(setting->prefill, "radar") == 0;
+    if (strcmp(option, "dense-prefill") == 0) return prefill;
+    if (strcmp(option, "dense-below") == 0) return strcmp(setting->attention, "radar") == 0;
+    return prefill || strcmp(setting->attention, "radar") == 0;
+}
+
 bool eval_uses(const launch_options *setting, const char *option) {
+    const bool steps_choose = strcmp(setting->attention, "radar") == 0;
     if (kind_uses(setting->scope, option)) return true;
     if (strcmp(option, "scorer") == 0 && is_oracle(setting)) return true;
     for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++) {
         if (strcmp(uses[i].option, option) != 0) continue;
-        if (!among(uses[i].attentions, setting->attention)) return false;
-        if (strcmp(setting->attention, "radar") != 0) return true;
+        if (!steps_choose && among(uses[i].attentions, setting->attention)) return true;
+        if (!among(uses[i].attentions, "radar") || !chooses(setting, option)) return false;
         if (strcmp(option, "scorer-seed") == 0 && strcmp(setting->pick, "random") == 0) return true;
         return among(uses[i].scorers, setting->scorer);
     }
@@ -113,6 +123,23 @@ bool eval_setting(launch_options *setting, const launch_options *base, int64_t i
     launch_preset_apply(setting);
     normalise(setting);
     return true;
+}
+
+uint64_t eval_prefill_hash(const launch_options *setting) {
+    launch_options prompt = *setting;
+    char text[TEXT_MOST];
+    size_t used = 0;
+    if (strcmp(setting->prefill, "radar") != 0) return 0;
+    prompt.attention = "dense"; /* that of the steps leaves no trace in the cache */
+    normalise(&prompt);
+    for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++) {
+        const launch_option_row *row = launch_option_find(uses[i].option, prompt.scope);
+        if (used + LAUNCH_LABEL + 2 >= sizeof text) break;
+        launch_option_text(&prompt, row, text + used, sizeof text - used - 1);
+        used += strlen(text + used);
+        text[used++] = '|';
+    }
+    return XXH3_64bits(text, used);
 }
 
 uint64_t eval_setting_hash(const launch_options *setting) {

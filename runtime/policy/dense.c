@@ -16,15 +16,15 @@ static void dense_room(const radar_kvcache *kv, const radar_attention *a, int n_
 }
 
 /* All rows share one list per shard: a task takes the part of it that its last row can see. */
-static radar_status dense_select(radar_select *s) {
+void radar_dense_rows(radar_select *s, int n) {
     const radar_kvcache *kv = s->kv;
     int group = s->n_heads / kv->kv_heads;
     for (int i = 0; i < kv->n_shards; i++) {
         size_t list = s->plan->n_items;
-        radar_plan_range(s->plan, kv, i, 0, radar_segment_number(s->position[s->n_rows - 1]) + 1);
+        radar_plan_range(s->plan, kv, i, 0, radar_segment_number(s->position[n - 1]) + 1);
         size_t all = s->plan->n_items;
-        for (int row = 0; row < s->n_rows; row += ROWS_PER_TASK) {
-            int rows = (int)radar_min64(ROWS_PER_TASK, s->n_rows - row);
+        for (int row = 0; row < n; row += ROWS_PER_TASK) {
+            int rows = (int)radar_min64(ROWS_PER_TASK, n - row);
             int64_t last = s->position[row + rows - 1];
             s->plan->n_items =
                 list + (size_t)radar_storage_segment(kv, i, radar_segment_number(last) + 1);
@@ -32,11 +32,15 @@ static radar_status dense_select(radar_select *s) {
                 radar_plan_task(s, head, i, row * group, rows * group, list);
         }
         s->plan->n_items = all;
-        for (int row = 0; row < s->n_rows; row++)
+        for (int row = 0; row < n; row++)
             s->counts->attended_tokens +=
                 kv->kv_heads *
                 radar_shard_tokens(&kv->layout, kv->first_shard + i, s->position[row] + 1);
     }
+}
+
+static radar_status dense_select(radar_select *s) {
+    radar_dense_rows(s, s->n_rows);
     return RADAR_OK;
 }
 

@@ -95,6 +95,16 @@ accepted "nothing left to do" "${sweep[@]}" --json
 holds() { python3 -c "import json, sys; v = json.load(open('$D/out')); sys.exit(0 if ($2) else 1)" 2>"$D/err"; ok $? "$1"; }
 holds "--json says where rows are" "v['written'] == 0 and v['there'] == 4 and v['jsonl'].endswith('sweep/ppl.jsonl')"
 
+# How the prompt attended tells caches apart: the dense row is that of a sweep which knew no other, whichever came before.
+accepted "a sweep over prefills" "${ppl[@]}" --attention dense,streaming --prefill radar,dense --window 64 --segments 1 --dense-prefill 0 --out "$D/prefills"
+rows "a prefill is not taken for another" "$D/prefills/ppl.jsonl" "[(r['attention'], r['prefill']) for r in rows]
+    == [('dense', 'radar'), ('dense', 'dense'), ('streaming', 'radar'), ('streaming', 'dense')]
+    and [rows[i]['nll'] for i in (1, 3)] == [r['nll'] for r in load('$D/whole.jsonl')[:2]] and rows[0]['nll'] != rows[1]['nll'] and rows[2]['nll'] != rows[3]['nll']
+    and rows[0]['prefill_attended_tokens_mean'] < rows[1]['prefill_attended_tokens_mean'] == 125.5"
+accepted "a prefill alone" "${ppl[@]}" --attention dense --prefill radar --window 64 --segments 1 --dense-prefill 0 --json
+holds "it is the sweep's" "abs(v['nll_mean'] - $(sed -n 's/.*"nll_mean": *\([0-9.]*\).*/\1/p' "$D/prefills/ppl.jsonl" | head -1)) < 1e-9"
+refused "an attention that learns from the prompt" 78 'h2o.*use --prefill dense' "${ppl[@]}" --attention h2o --prefill radar
+
 # A signal: what is written stays.
 "$RADAR" eval ppl -m "$MODEL" --ids "$D/300.json" --from 30 -t 1 --quiet --attention streaming --out "$D/stopped" \
     --window "$(seq -s, 1 400)" >"$D/out" 2>"$D/err" </dev/null &

@@ -52,6 +52,9 @@ IDS=$D/long.json CTX=8210 FROM=8170 job "rf, automatic segments, across their ch
 job "share head" --dense-below 0 --segments 3 --share head
 job "select local" --dense-below 0 --segments 8 --select local
 for pick in bottom random last; do job "pick $pick" --dense-below 0 --segments 3 --pick $pick; done
+job "sparse prefill" --dense-below 0 --segments 3 --prefill radar --dense-prefill 64
+job "sparse prefill, chunks that cut blocks, share head, select local" --attention dense --segments 3 --prefill radar --dense-prefill 0 --chunk 40 --share head --select local
+job "sparse prefill, mean, segments of 64, random picks" --attention streaming --segments 1 --prefill radar --dense-prefill 0 --scorer mean --segment 64 --pick random
 job "exact precision, f32 cache" --dense-below 0 --segments 3 --precision exact --kv-type f32
 job "bf16 cache, 16 shards" --dense-below 0 --segments 3 --kv-type bf16 --shards 16
 job "q8 cache" --dense-below 0 --segments 3 --kv-type q8

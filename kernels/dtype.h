@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/*      name  elements per block, bytes per block */
+/*      name  elements per block, bytes per block; those of weights first, up to Q8 */
 #define RADAR_DTYPE_LIST(X) \
     X(F32, 1, 4) \
     X(F16, 1, 2) \

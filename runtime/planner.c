@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/matmul.h"
 #include "runtime/engine.h"
 #include "runtime/sys.h"
 
@@ -37,12 +38,15 @@ static uint64_t step_weights(const radar_engine *e) {
     return bytes;
 }
 
+/* Beside what is multiplied with, the rows of the embedding that a prompt asks for, in the end all of them: the same memory as
+ * the head only where they are one matrix that is not packed (runtime/weights.c). */
 uint64_t radar_weight_bytes(const radar_engine *e) {
     const radar_matrix *embedding = &e->model->embedding;
-    uint64_t bytes = step_weights(e);
-    if (!e->model->config.tied) return bytes + (uint64_t)embedding->rows * embedding->row_bytes;
-    return bytes - slice_bytes(e, embedding, RADAR_ROW_BLOCK) +
-           (uint64_t)embedding->rows * embedding->row_bytes;
+    uint64_t bytes = step_weights(e) + (uint64_t)embedding->rows * embedding->row_bytes;
+    if (!e->model->config.tied ||
+        radar_matmul_packed_bytes(embedding->type, embedding->rows, embedding->cols) != 0)
+        return bytes;
+    return bytes - slice_bytes(e, embedding, RADAR_ROW_BLOCK);
 }
 
 /* ---- bytes of a step ---- */

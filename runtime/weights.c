@@ -38,6 +38,7 @@ static void pack(radar_engine *e, radar_matrix *w, const radar_region *own) {
     size_t bytes = e->be->ops->pack_bytes(e->be, w, own);
     if (bytes) e->be->ops->pack(e->be, (char *)e->packed + e->packed_end, w, own);
     e->packed_end += bytes;
+    radar_tensorfile_rest(e->model->file); /* at once: memory never holds both forms of all of them */
 }
 
 radar_status radar_weights_open(radar_engine *e, radar_error *err) {
@@ -53,7 +54,6 @@ radar_status radar_weights_open(radar_engine *e, radar_error *err) {
                           "ranks, or a smaller quantisation",
                           e->packed_bytes, available);
     each_part(e, pack);
-    radar_tensorfile_rest(e->model->file);
     return RADAR_OK;
 }
 

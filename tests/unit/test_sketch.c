@@ -188,20 +188,20 @@ static void refuses_other_numbers_of_bits(void **state) {
 
 /* ---- scanning ---- */
 
-/* H q as the prepared query has it: int8 within half a unit of its largest coordinate / 127, read from its place. */
+/* H q as the prepared query has it: within half a unit of its largest coordinate / 127, for 2 bits / 31, read from its place. */
 static double stored_query(double *hq, const radar_scorer *s, const float *q, int Dp) {
-    double u[256], exact[256], max = 0;
+    double u[256], exact[256], max = 0, largest = s->opt.sketch_bits == 2 ? 31 : 127;
     char *prepared = must(radar_alloc(s->query_bytes));
     s->kind->query(s, prepared, q);
     for (int d = 0; d < s->opt.D; d++) u[d] = q[d];
     hadamard_ref(exact, u, s->opt.D);
     for (int d = 0; d < s->opt.D; d++) max = fmax(max, fabs(exact[d]));
     for (int d = 0; d < s->opt.D; d++) {
-        hq[d] = ((const int8_t *)prepared)[32 + d] * max / 127;
-        assert_true(fabs(hq[d] - exact[d]) <= max / 127 * 0.501);
+        hq[d] = ((const int8_t *)prepared)[32 + d] * max / largest;
+        assert_true(fabs(hq[d] - exact[d]) <= max / largest * 0.501);
     }
     int Dq = (Dp + 31) / 32 * 32;
-    assert_int_equal(s->query_bytes, 32 + Dq + 4 * Dp + (s->opt.sketch_bits == 2 ? 5 * Dq : 0));
+    assert_int_equal(s->query_bytes, 32 + Dq + 4 * Dp + (s->opt.sketch_bits == 2 ? 4 * Dq : 0));
     radar_free(prepared);
     return max;
 }
@@ -272,22 +272,6 @@ static float *score_coarse(const radar_scorer *s, const radar_kv_view *kv, const
     return score;
 }
 
-/* H q as a coarse scan has it: the nearest of 31 parts of its largest coordinate. */
-static void coarse_query(double *hq, const radar_scorer *s, const float *q) {
-    double u[256], exact[256], max = 0;
-    char *prepared = must(radar_alloc(s->query_bytes));
-    int Dp = (s->opt.D + 15) / 16 * 16, Dq = (s->opt.D + 31) / 32 * 32;
-    s->kind->query(s, prepared, q);
-    for (int d = 0; d < s->opt.D; d++) u[d] = q[d];
-    hadamard_ref(exact, u, s->opt.D);
-    for (int d = 0; d < s->opt.D; d++) max = fmax(max, fabs(exact[d]));
-    for (int d = 0; d < s->opt.D; d++) {
-        hq[d] = ((const int8_t *)prepared)[32 + Dq + 4 * Dp + d] * max / 31;
-        assert_true(fabs(hq[d] - exact[d]) <= max / 31 * 0.501);
-    }
-    radar_free(prepared);
-}
-
 /* Log-mass of a segment of which only the signs of the levels are known. */
 static double coarse_ref(const radar_kv_view *kv, const float *q, const double *hq, int segment,
                          double *size) {
@@ -320,13 +304,18 @@ static void a_coarse_scan_knows_the_signs_of_the_levels(void **state) {
         float *q = normals((size_t)(3 * D), 22, 1), *score = score_coarse(s, &kv, q, 3, 1, 8),
               *twin = score_coarse(plain, &kv, q, 3, 1, 8);
         assert_memory_equal(score, twin, 3 * 7 * sizeof *score);
+        bool vbmi = ((radar_sketch *)s->state)->vbmi;
         ((radar_sketch *)s->state)->vbmi = false;
-        float *third = score_coarse(s, &kv, q, 3, 1, 8);
+        float *third = score_coarse(s, &kv, q, 3, 1, 8),
+              *both = score_range(s, &kv, q, 3, 1, 8, NULL);
         assert_memory_equal(score, third, 3 * 7 * sizeof *score);
-        radar_free(third);
+        ((radar_sketch *)s->state)->vbmi = vbmi;
+        float *tables = score_range(s, &kv, q, 3, 1, 8, NULL);
+        assert_memory_equal(both, tables, 3 * 7 * sizeof *score);
+        radar_free(third), radar_free(both), radar_free(tables);
         for (int j = 0; j < 3; j++) {
             double hq[256];
-            coarse_query(hq, s, q + j * D);
+            stored_query(hq, s, q + j * D, (D + 15) / 16 * 16);
             for (int i = 1; i < 8; i++) {
                 double size = 0, want = coarse_ref(&kv, q + j * D, hq, i, &size);
                 worst = worse(worst, fabs(score[j * 7 + i - 1] - want) / (8 + size / 16));

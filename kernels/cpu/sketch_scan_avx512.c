@@ -279,8 +279,11 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
     size_t read =
         stored < x->bits ? 256 * (size_t)x->words + 72 + (size_t)x->Dp : t->kv.block_bytes;
     query_lanes lanes = lanes_of(q, Q);
-    int32_t last = (t->segment_end - 1) / RADAR_BLOCK_SEGMENTS;
-    for (int32_t k = t->segment_begin / RADAR_BLOCK_SEGMENTS; k <= last; k += 4) {
+    int32_t first = t->segment_begin / RADAR_BLOCK_SEGMENTS,
+            last = (t->segment_end - 1) / RADAR_BLOCK_SEGMENTS;
+    for (int32_t k = first; k < first + AHEAD && k <= last; k++)
+        prefetch_block((const char *)radar_sketch_block_at(x, &t->kv, k).code, read);
+    for (int32_t k = first; k <= last; k += 4) {
         radar_sketch_block b[4];
         __m512 score_of[4];
         int n = last - k < 3 ? last - k + 1 : 4;

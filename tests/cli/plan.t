@@ -82,6 +82,12 @@ warned "but under one that does not" 1 'made for under rope scaling linear: add'
 warned "more threads than cores" 1 'threads on' "${run[@]}" -t 1000
 warned "ranks of more threads than cores" 1 "wait for each other" launch/mpirun.sh 2 "${run[@]}" -t "$(nproc)"
 refused "rope scaling without a factor" 64 'needs --rope-scale' run -m "$MODEL" -p x --rope-scaling yarn --quiet
+refused "rope scaling that shortens" 64 'rope-scale 0.5: must be from 1' run -m "$MODEL" -p x --rope-scaling yarn --rope-scale 0.5 --quiet
+refused "a rope scale that is no number" 64 "rope-scale 'nan': must be a number" run -m "$MODEL" -p x --rope-scale nan --quiet
+refused "a rope base below one" 64 'rope-freq-base 0.5: must be from 1' run -m "$MODEL" -p x --rope-freq-base 0.5 --quiet
+refused "a rope base that is no number" 64 "rope-freq-base 'x': must be a number from 0" run -m "$MODEL" -p x --rope-freq-base x --quiet
+refused "an original context past all counts" 64 'yarn-orig-ctx 99999999999: must be from 1' run -m "$MODEL" -p x --rope-scaling yarn --rope-scale 2 \
+    --yarn-orig-ctx 99999999999 --quiet
 refused "an unknown rope scaling" 64 'none|linear|yarn' run -m "$MODEL" -p x --rope-scaling su --quiet
 
 # The same answer without vector instructions.

@@ -57,6 +57,9 @@ refused "plan for more ranks than shards" 78 'shards' plan -m "$MODEL" --ranks 9
 refused "plan for no ranks" 64 'ranks' plan -m "$MODEL" --ranks 0
 refused "plan of a context past all counts" 64 'ctx' plan -m "$MODEL" -c 99999999999
 
+refused "plan of what no session can be" 78 'one shard' plan -m "$MODEL" --attention paper
+refused "eval with a context that has no room" 71 'use --ctx [0-9]* or less' eval needle -m "$MODEL" -f launch/demo/text.txt --length 1000000000 \
+    -c 1000000000 --quiet
 refused "run with a context that has no room" 71 'a context of 4000000000 tokens needs .* bytes.*use --ctx [0-9]* or less' \
     run -m "$MODEL" -p x -c 4000000000 --quiet
 try launch/mpirun.sh 3 "${run[@]}" -c 4000000000 --quiet

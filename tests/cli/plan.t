@@ -51,6 +51,11 @@ holds "256 tokens more do not" "v['fits'] is False"
 accepted "plan in words" plan -m "$MODEL" -c 131072 --bandwidth 40
 grep -q '^largest context' "$D/out" && grep -q '^time of a step' "$D/out"
 ok $? "plan in words has the context and the time"
+! grep -q 'for each rank\|ranks on one machine' "$D/out"
+ok $? "and says nothing of other ranks where there is one"
+accepted "plan for memory of nothing" plan -m "$MODEL" --memory 0.001 --bandwidth 40
+grep -q '^largest context *0 tokens in 1.0 MB$' "$D/out"
+ok $? "memory in a unit that shows it"
 refused "plan without a model" 64 'MODEL is missing' plan
 refused "plan of a prompt" 64 'unknown option' plan -m "$MODEL" -p x
 refused "plan for more ranks than shards" 78 'shards' plan -m "$MODEL" --ranks 9

@@ -85,6 +85,8 @@ accepted "md" bench "${small[@]}" -p 8 -n 2
 ok $? "md: a table of two rows"
 head -n 1 "$D/out" | tr -s ' ' | grep -q '^| model | size | params | backend | threads | test | t/s | ms/token | MB/token | % of read | % weights | % attend |$'
 ok $? "md: columns for a person, none that is empty"
+accepted "one repetition" bench "${tiny[@]}" -r 1 -p 8 -n 0 -o json
+check "one repetition has no spread" 'assert [(r["repetitions"], r["tokens_per_s_sd"]) for r in rows] == [(1, None)]'
 accepted "md of a sweep" bench "${tiny[@]}" -p 0 -n 2 -d 400 --fill synth --fill-from "$D/ids.json" --dense-below 0 --segments 8,9
 head -n 1 "$D/out" | tr -s ' ' | grep -q '| threads | segments | dense_below | test | t/s | .* | % scan | % attend |$' &&
     grep -q '| 9 *| 0 *| *tg2 @ d400 | *[0-9.]* ± [0-9.]* |' "$D/out"

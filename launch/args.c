@@ -33,9 +33,10 @@ static int distance(const char *a, const char *b) {
     return row[m];
 }
 
+/* NULL: none of them is near, half of the word would be another. */
 static const char *nearest_option(const char *word, int scope) {
-    const char *best = "help";
-    int least_edits = LONGEST_WORD;
+    const char *best = NULL;
+    int least_edits = (int)strlen(word) / 2 + 1;
     for (size_t i = 0; i < launch_option_count; i++) {
         if (!(launch_option_table[i].in & scope)) continue;
         int d = distance(word, launch_option_table[i].name);
@@ -233,9 +234,10 @@ static radar_status bad_option(int got, const char *word, const launch_options *
     snprintf(head, sizeof head, "%s", word + 2);
     head[strcspn(head, "=")] = 0;
     if (optopt >= 256) return radar_fail(err, RADAR_ERR_USAGE, "--%s takes no value", head);
-    return radar_fail(err, RADAR_ERR_USAGE,
-                      "unknown option --%s: did you mean --%s? radar %s -h lists all", head,
-                      nearest_option(head, o->scope), o->title);
+    const char *near = nearest_option(head, o->scope);
+    return radar_fail(err, RADAR_ERR_USAGE, "unknown option --%s%s%s%s radar %s -h lists all", head,
+                      near != NULL ? ": did you mean --" : ";", near != NULL ? near : "",
+                      near != NULL ? "?" : "", o->title);
 }
 
 /* One value, or where the option takes several in a sweep all of them: each is checked, the last is left in the field. */

@@ -99,6 +99,7 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     radar_engine_options e = launch_engine_options(job);
     /* where the context is known, what does not fit is refused before the weights are read */
     if (one && !alone && o->context != LAUNCH_UNSET) e.session = &session;
+    if (job->room != NULL) e.session = job->room;
     char why[512] = "";
     const radar_status st = radar_engine_open(
         &job->engine, alone ? job->world->alone : job->world->comm, &e, why, sizeof why);

@@ -37,9 +37,10 @@ typedef struct launch_job {
     radar_engine *engine;
     radar_session *session;
     radar_model_info info;
-    bool warned_context;    /* once a job */
-    struct json_t *profile; /* --profile; values of options point into it */
-    uint64_t profile_model; /* the fingerprint it names */
+    const radar_session_options *room; /* the largest session there will be; NULL: not known */
+    bool warned_context;               /* once a job */
+    struct json_t *profile;            /* --profile; values of options point into it */
+    uint64_t profile_model;            /* the fingerprint it names */
 } launch_job;
 
 typedef radar_status launch_command_fn(launch_job *job);

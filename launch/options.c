@@ -265,8 +265,8 @@ const launch_option_row launch_option_table[] = {
            "contexts past training; dynamic stretches for the whole --ctx; what Llama 3 files say "
            "stays under it"),
     REAL("rope-scale", rope_scale, ATTENDS, 0, 1e6,
-         "times the model's context that --rope-scaling makes of it; alone: of the model's own "
-         "kind, else linear"),
+         "times the model's context that --rope-scaling makes of it, 1 or more; alone: of the "
+         "model's own kind, else linear; 0: the model's"),
     REAL("rope-freq-base", rope_freq_base, ATTENDS, 0, 1e15, "theta; 0: the model's"),
     NUMBER("yarn-orig-ctx", 0, rope_orig_ctx, ATTENDS, 0, LAUNCH_MOST, NULL,
            "yarn, dynamic, llama3: tokens of context before scaling; 0: the model's"),

@@ -113,6 +113,7 @@ static radar_status advise_ranks(plan *p) {
     for (int ranks = p->ranks * 2; ranks <= e.shards && ranks <= RANKS; ranks *= 2) {
         radar_rank_memory rank[RANKS];
         radar_planner *more = NULL;
+        char each[LAUNCH_BYTES_TEXT];
         totals t;
         if (radar_planner_open(&more, &e, ranks, NULL, 0) != RADAR_OK) return RADAR_OK;
         const radar_status st = measure(more, &p->session, ranks, rank, &t);
@@ -120,8 +121,9 @@ static radar_status advise_ranks(plan *p) {
         if (st != RADAR_OK) return RADAR_OK;
         const bool roomy = p->memory <= 0 || (double)t.most <= p->memory;
         if (short_of && !roomy) continue;
-        ADVISE(p, "%d ranks on %d machines like this take %.1f GB each and read %.2f of the bytes",
-               ranks, ranks, (double)t.most * 1e-9, (double)t.step_most / (double)p->all.step_most);
+        ADVISE(p, "%d ranks on %d machines like this take %s each and read %.2f of the bytes",
+               ranks, ranks, launch_bytes(each, (double)t.most),
+               (double)t.step_most / (double)p->all.step_most);
         return RADAR_OK;
     }
     if (short_of)
@@ -166,6 +168,23 @@ static const struct {
     {"step: attended", "step_attended_bytes", offsetof(radar_rank_memory, step_attended)},
 };
 
+static void print_time(const plan *p) {
+    if (p->bandwidth <= 0) return;
+    printf("time of a step        %.2f ms at %.1f GB/s a machine",
+           1e3 * seconds(p, p->all.step_most), 1e-9 * p->bandwidth);
+    if (p->ranks > 1) printf(" (ranks on one machine: %.2f ms)", 1e3 * seconds(p, p->all.step_sum));
+    printf("; exchanges and choosing not counted\n");
+}
+
+static void print_largest(const plan *p) {
+    char memory[LAUNCH_BYTES_TEXT];
+    if (p->memory <= 0) return;
+    printf("largest context       %lld tokens in %s", (long long)p->together,
+           launch_bytes(memory, p->memory));
+    if (p->ranks > 1) printf(" (a machine for each rank: %lld)", (long long)p->apart);
+    printf("\n");
+}
+
 static void print_lines(const plan *p) {
     char most[LAUNCH_BYTES_TEXT], sum[LAUNCH_BYTES_TEXT];
     printf("%s, %lld tokens, attention %s, KV %s, %d rank%s\n", p->job->info.name,
@@ -185,14 +204,8 @@ static void print_lines(const plan *p) {
             printf("  %-20s%14s%14s\n", "together", launch_bytes(most, (double)p->all.most),
                    launch_bytes(sum, (double)p->all.sum));
     }
-    if (p->bandwidth > 0)
-        printf("time of a step        %.2f ms at %.1f GB/s a machine (ranks on one machine: %.2f "
-               "ms); exchanges and choosing not counted\n",
-               1e3 * seconds(p, p->all.step_most), 1e-9 * p->bandwidth,
-               1e3 * seconds(p, p->all.step_sum));
-    if (p->memory > 0)
-        printf("largest context       %lld tokens in %.1f GB (a machine for each rank: %lld)\n",
-               (long long)p->together, 1e-9 * p->memory, (long long)p->apart);
+    print_time(p);
+    print_largest(p);
     for (int i = 0; i < p->n_advice; i++) printf("- %s\n", p->advice[i]);
 }
 

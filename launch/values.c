@@ -35,7 +35,7 @@ static radar_status set_choice(const launch_option_row *row, const char **to, co
 static radar_status bad_number(const launch_option_row *row, const char *word, radar_error *err) {
     char label[LAUNCH_LABEL];
     const char *lead = row->choices != NULL ? "auto or " : "";
-    if (row->high < LAUNCH_MOST)
+    if (row->high < LAUNCH_MOST || row->kind == LAUNCH_REAL)
         return radar_fail(err, RADAR_ERR_USAGE, "%s '%s': must be %sa number from %g to %g",
                           launch_option_label(label, row), word, lead, row->low, row->high);
     return radar_fail(err, RADAR_ERR_USAGE, "%s '%s': must be %sa whole number from %g up",

@@ -33,13 +33,18 @@ static radar_status check_options(radar_engine *e, const radar_engine_options *o
     if (opt->chunk < 1 || opt->chunk > 4096)
         return radar_fail(err, RADAR_ERR_USAGE, "--chunk %d: must be from 1 to 4096 rows",
                           opt->chunk);
-    if (!(opt->rope_scale >= 0 && opt->rope_scale <= 1e6))
-        return radar_fail(err, RADAR_ERR_USAGE, "--rope-scale %g: must be from 0 to 1e6",
-                          opt->rope_scale);
-    if (!(opt->rope_freq_base >= 0) || opt->rope_orig_ctx < 0)
+    if (opt->rope_scale != 0 && !(opt->rope_scale >= 1 && opt->rope_scale <= 1e6))
         return radar_fail(err, RADAR_ERR_USAGE,
-                          "--rope-freq-base %g, --yarn-orig-ctx %lld: must not be negative",
-                          opt->rope_freq_base, (long long)opt->rope_orig_ctx);
+                          "--rope-scale %g: must be from 1 to 1e6, or 0 for the model's",
+                          opt->rope_scale);
+    if (opt->rope_freq_base != 0 && !(opt->rope_freq_base >= 1 && opt->rope_freq_base <= 1e15))
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--rope-freq-base %g: must be from 1 to 1e15, or 0 for the model's",
+                          opt->rope_freq_base);
+    if (opt->rope_orig_ctx < 0 || opt->rope_orig_ctx > (int64_t)1 << 34)
+        return radar_fail(err, RADAR_ERR_USAGE,
+                          "--yarn-orig-ctx %lld: must be from 1 to 2^34, or 0 for the model's",
+                          (long long)opt->rope_orig_ctx);
     e->layout =
         (radar_layout){.shards = opt->shards, .stripe = opt->stripe, .ranks = e->comm->size};
     if (opt->shards < 1 || opt->shards > RADAR_MAX_SHARDS || (opt->shards & (opt->shards - 1)))

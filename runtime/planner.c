@@ -5,6 +5,7 @@
 
 #include "kernels/matmul.h"
 #include "runtime/engine.h"
+#include "runtime/policy/radar_work.h"
 #include "runtime/sys.h"
 
 struct radar_planner {
@@ -72,20 +73,26 @@ static double attended_tokens(const radar_session *s, bool *scores) {
     return tokens < all ? tokens : all;
 }
 
+/* Tokens of a full context that lie on this rank: capacity is reserved in whole stripes. */
+static double own_tokens(const radar_kvcache *kv) {
+    double tokens = 0;
+    for (int i = 0; i < kv->n_shards; i++)
+        tokens += (double)radar_shard_tokens(&kv->layout, kv->first_shard + i, kv->context);
+    return tokens;
+}
+
 static void add_step(radar_rank_memory *m, const radar_session *s) {
     const radar_kvcache *kv = &s->kv;
     bool scores;
-    const double share = (double)kv->rank_tokens / (double)kv->context;
-    const double part = attended_tokens(s, &scores) / (double)kv->context;
+    const double part = attended_tokens(s, &scores) / (double)kv->context,
+                 each = (double)(radar_kvcache_key_bytes(kv, RADAR_BLOCK) +
+                                 radar_kvcache_value_bytes(kv, RADAR_BLOCK)) /
+                        RADAR_BLOCK;
     m->step_weights = step_weights(s->e);
-    m->step_attended = (uint64_t)(part * (double)kv->bytes);
-    if (!scores) return;
-    const double heads = (double)kv->layers * kv->kv_heads,
-                 units = share * (double)kv->context / RADAR_SEGMENT /
-                         radar_attention_unit(&s->attention, kv->context - 1);
-    m->step_scored =
-        kv->block_bytes ? (uint64_t)(heads * units * (double)kv->block_bytes / RADAR_BLOCK_SEGMENTS)
-                        : kv->bytes / 2;
+    m->step_attended = (uint64_t)(part * own_tokens(kv) * each * (double)kv->layers * kv->kv_heads);
+    if (scores && s->attention.scorer)
+        m->step_scored = (uint64_t)radar_score_bytes(&s->attention, kv, s->e->model->config.n_heads,
+                                                     kv->context - 1);
 }
 
 /* ---- the planner ---- */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernels/merge.h"
+#include "runtime/radar.h"
 
 extern const radar_policy radar_policy_radar, radar_policy_streaming, radar_policy_h2o,
     radar_policy_snapkv, radar_policy_subgen, radar_policy_paper, radar_policy_code;
@@ -16,6 +17,11 @@ const radar_policy *radar_policy_find(const char *name) {
     for (const radar_policy *const *p = radar_policies; *p; p++)
         if (strcmp((*p)->name, name) == 0) return *p;
     return NULL;
+}
+
+int radar_sees_prompt(const char *attention) {
+    const radar_policy *policy = radar_policy_find(attention);
+    return policy && policy->sees_prompt;
 }
 
 int32_t radar_storage_segment(const radar_kvcache *kv, int i, int64_t segment) {

@@ -118,6 +118,8 @@ typedef struct radar_policy {
     radar_status (*select)(radar_select *s); /* [all ranks] */
     /* What a policy remembers of a session beside the cache; NULL, all of them, where the choice follows from options, position
      * and scores alone.  State is the same on every rank, or split like the shards. */
+    radar_status (*check)(const radar_policy_shape *shape,
+                          radar_error *err); /* what cannot be opened; NULL: nothing */
     radar_status (*open)(void **state, const radar_policy_shape *shape,
                          radar_error *err); /* [this rank] */
     void (*close)(void *state);             /* [this rank] NULL is fine */

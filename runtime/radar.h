@@ -198,6 +198,8 @@ int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cac
 radar_status radar_rewind(radar_session *s, int64_t position);
 /* [all ranks] From the next token on, attend as `attention` says: the one the session was opened with, "dense" or "streaming"; figures start anew. */
 radar_status radar_session_set_attention(radar_session *s, const char *attention);
+/* [this rank] Whether an attention of that name has to see the prompt ("h2o", "snapkv", "subgen"). */
+int radar_sees_prompt(const char *attention);
 /* [all ranks] From the next token on, attend as opt says; summaries are made anew from the keys in the cache, figures start anew.
  * context and kv_type stay as they are.  An attention that has to see the prompt ("h2o", "snapkv", "subgen") only at position 0:
  * RADAR_ERR_CONFIG otherwise.  After RADAR_ERR_USAGE or RADAR_ERR_CONFIG the session is as it was. */

@@ -52,7 +52,9 @@ radar_status radar_session_reshape(radar_session *s, radar_error *err) {
                           "tokens or less",
                           (long long)s->attention.max_keep, s->kv.layout.ranks,
                           (long long)INT32_MAX / s->kv.layout.ranks * RADAR_SEGMENT);
-    st = radar_kvcache_plan(&s->kv, err);
+    const radar_policy_shape shape = {&s->kv, &s->attention, s->e->model->config.n_heads};
+    if (s->own_policy->check) st = s->own_policy->check(&shape, err);
+    if (st == RADAR_OK) st = radar_kvcache_plan(&s->kv, err);
     if (st == RADAR_OK) size_plan(s);
     return st;
 }

@@ -129,13 +129,17 @@ RADAR_TEMPLATE void keys(const radar_rotation *r, float *z, const int8_t *k, con
     int D = r->D;
     float mu_scale;
     memcpy(&mu_scale, centre + D, sizeof mu_scale);
-    for (int d = 0; d < D; d++)
-        for (int l = 0; l < LANES; l++)
-            z[d * LANES + l] = scale[l] * (float)k[(d / 4 * LANES + l) * 4 + d % 4];
+    for (int d = 0; d < D; d++) {
+        const int8_t *kd = k + d / 4 * LANES * 4 + d % 4;
+        float *zd = z + d * LANES;
+#pragma omp simd
+        for (int l = 0; l < LANES; l++) zd[l] = scale[l] * (float)kd[l * 4];
+    }
     radar_rotate_back(r, z, LANES);
-    for (int d = 0; d < D; d++)
-        for (int l = 0; l < LANES; l++)
-            z[d * LANES + l] += mu_scale * (float)((const int8_t *)centre)[d];
+    for (int d = 0; d < D; d++) {
+        const float mu = mu_scale * (float)((const int8_t *)centre)[d];
+        for (int l = 0; l < LANES; l++) z[d * LANES + l] += mu;
+    }
 }
 
 static void keys_plain(const radar_rotation *r, float *z, const int8_t *k, const float *scale,

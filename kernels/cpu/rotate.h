@@ -25,6 +25,7 @@ RADAR_TEMPLATE void radar_hadamard(const radar_rotation *r, float *z, int lanes)
             for (int d = 0; d < r->part[p]; d++) {
                 if (d & half) continue;
                 float *a = z + d * lanes, *b = a + half * lanes;
+#pragma omp simd
                 for (int l = 0; l < lanes; l++) {
                     float u = a[l], v = b[l];
                     a[l] = u + v;
@@ -36,8 +37,11 @@ RADAR_TEMPLATE void radar_hadamard(const radar_rotation *r, float *z, int lanes)
 }
 
 RADAR_TEMPLATE void radar_norm_lanes(const radar_rotation *r, float *z, int lanes) {
-    for (int d = 0; d < r->D; d++)
-        for (int l = 0; l < lanes; l++) z[d * lanes + l] *= r->norm[d];
+    for (int d = 0; d < r->D; d++) {
+        const float norm = r->norm[d];
+#pragma omp simd
+        for (int l = 0; l < lanes; l++) z[d * lanes + l] *= norm;
+    }
 }
 
 /* z := H z */

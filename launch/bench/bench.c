@@ -3,39 +3,36 @@
 
 #include <string.h>
 
-#include "launch/eval/eval.h"
 #include "runtime/sys.h"
 
-enum { BANDWIDTH_BYTES = 256 << 20, REAL_MOST = 2048 };
+enum { BANDWIDTH_BYTES = 256 << 20 };
 
 /* ---- opening ---- */
 
-/* Keys of rows by which the settings of the sweep differ, for the table. */
-static void varied_keys(const bench *b, const char *key[LAUNCH_OPTIONS_MOST + 1],
-                        char name[LAUNCH_OPTIONS_MOST][LAUNCH_LABEL]) {
-    int n = 0;
+/* Whether a reader of the table has to be told the option: it is swept, or not as by default. */
+static bool varied(const bench *b, size_t option) {
+    const launch_option_row *row = &launch_option_table[option];
+    if (!(row->in & LAUNCH_BENCH) || !(row->in & LAUNCH_LISTED)) return false;
+    return b->base.list[option].n > 0 || b->base.origin[option] != LAUNCH_BY_DEFAULT;
+}
+
+static bench_columns columns_of(const bench *b) {
+    bench_columns c = {
+        .ranks = b->job->world->size > 1, .scan = b->room.scores, .loss = b->base.loss != NULL};
     for (size_t i = 0; i < launch_option_count; i++) {
-        const launch_option_row *row = &launch_option_table[i];
-        if (strcmp(row->name, "attention") != 0 && b->base.list[i].n == 0) continue;
-        if (!(row->in & LAUNCH_BENCH) || !(row->in & LAUNCH_LISTED)) continue;
-        snprintf(name[n], LAUNCH_LABEL, "%s", row->name);
-        for (char *at = name[n]; *at != 0; at++)
-            if (*at == '-') *at = '_';
-        key[n] = name[n];
-        n++;
+        if (!varied(b, i)) continue;
+        char *key = c.varied[c.n_varied++];
+        snprintf(key, LAUNCH_LABEL, "%s", launch_option_table[i].name);
+        for (; *key != 0; key++)
+            if (*key == '-') *key = '_';
     }
-    key[n] = NULL;
+    return c;
 }
 
 /* [rank 0] */
 static radar_status open_output(bench *b) {
-    const char *key[LAUNCH_OPTIONS_MOST + 1];
-    char name[LAUNCH_OPTIONS_MOST][LAUNCH_LABEL];
-    radar_error *err = &b->job->err;
-    varied_keys(b, key, name);
-    const radar_status st = bench_print_open(&b->printer, b->base.format, key, err);
-    if (st != RADAR_OK || b->base.loss == NULL) return st;
-    return bench_losses_open(&b->losses, b->base.loss, err);
+    const bench_columns columns = columns_of(b);
+    return bench_print_open(&b->printer, b->base.format, &columns, &b->job->err);
 }
 
 static void tell(const bench *b) {
@@ -59,8 +56,9 @@ static radar_status open_fill(bench *b) {
     const int64_t deepest = b->depth.at[b->depth.n - 1];
     if (deepest == 0) return RADAR_OK;
     radar_status st = bench_text(b);
+    if (st == RADAR_OK && b->fill == BENCH_FILL_TEXT) st = bench_check_text(b, deepest);
     if (st != RADAR_OK || b->fill == BENCH_FILL_TEXT) return st;
-    b->real_most = radar_min64((int64_t)b->text.n, REAL_MOST);
+    b->real_most = radar_min64((int64_t)b->text.n, BENCH_REAL_MOST);
     if (b->fill == BENCH_FILL_AUTO && deepest <= b->real_most) return RADAR_OK;
     return bench_measure_moments(b);
 }
@@ -73,8 +71,13 @@ static radar_status open_all(bench *b) {
     b->hash = radar_alloc_array((size_t)b->settings, sizeof *b->hash);
     if (b->point == NULL || b->hash == NULL)
         radar_fail(&job->err, RADAR_ERR_MEMORY, "no memory for the tests");
-    if (job->world->rank == 0 && job->err.status == RADAR_OK) open_output(b);
+    if (job->world->rank == 0 && job->err.status == RADAR_OK && b->base.loss != NULL)
+        bench_losses_open(&b->losses, b->base.loss, &job->err);
     radar_status st = launch_agree(job);
+    if (st == RADAR_OK) st = bench_check(b);
+    if (st != RADAR_OK) return st;
+    if (job->world->rank == 0) open_output(b);
+    st = launch_agree(job);
     if (st == RADAR_OK) st = launch_open_engine(job, false);
     if (st != RADAR_OK) return st;
     b->bandwidth = radar_read_bandwidth(job->engine, BANDWIDTH_BYTES);
@@ -192,10 +195,17 @@ static radar_status run_all(bench *b) {
     return st;
 }
 
-static void reword_stop(launch_job *job) {
-    if (job->err.status != RADAR_ERR_STOPPED || job->err.text[0] == 0) return;
-    snprintf(job->err.text, sizeof job->err.text, "stopped by signal %d; the rows above are whole",
-             (int)*job->world->signal);
+/* What the library says of a job without rows, and of an option that bench has not. */
+static void reword(launch_job *job) {
+    char *text = job->err.text;
+    const size_t used = strlen(text), room = sizeof job->err.text;
+    if (used == 0) return;
+    if (job->err.status == RADAR_ERR_STOPPED)
+        snprintf(text, room, "stopped by signal %d; the rows above are whole",
+                 (int)*job->world->signal);
+    if (strstr(text, "--ctx") != NULL)
+        snprintf(text + used, room - used,
+                 "; --ctx of bench is the deepest -d and the longest of -p and -n");
 }
 
 radar_status launch_bench(launch_job *job) {
@@ -207,7 +217,8 @@ radar_status launch_bench(launch_job *job) {
     if (st == RADAR_OK) st = open_all(&b);
     if (st == RADAR_OK) st = run_all(&b);
     launch_agree(job);
-    reword_stop(job);
+    reword(job);
+    job->room = NULL;
     bench_print_close(b.printer, &job->err);
     job->opt = given;
     bench_losses_close(b.losses);

@@ -8,12 +8,17 @@
 #define RADAR_LAUNCH_BENCH_H
 
 #include "launch/bench/synth.h"
+#include "launch/eval/eval.h"
 #include "launch/input.h"
 #include "launch/json_out.h"
 #include "launch/launch.h"
 #include "launch/options.h"
 
-enum { BENCH_LIST_MOST = 64, BENCH_REPETITIONS_MOST = 1000 };
+enum {
+    BENCH_LIST_MOST = 64,
+    BENCH_REPETITIONS_MOST = 1000,
+    BENCH_REAL_MOST = 2048 /* auto: tokens of text, before those that are made up */
+};
 
 typedef struct bench_list {
     int64_t at[BENCH_LIST_MOST]; /* ascending, each once */
@@ -69,7 +74,8 @@ typedef struct bench {
     bench_synth *synth;     /* NULL: not needed */
     int64_t real_most;      /* auto: positions below are text */
     int64_t context;        /* of a session */
-    int64_t reached;        /* tokens of its cache that are no test\'s */
+    eval_room room;         /* what settings come to, from the model's metadata */
+    int64_t reached;        /* tokens of its cache that are no test's */
     double bandwidth;       /* bytes a second of this rank's threads; 0: not known */
     bench_printer *printer; /* rank 0 */
     bench_losses *losses;   /* rank 0; NULL: none given */
@@ -85,6 +91,14 @@ radar_status bench_numbers(bench_list *list, const char *option, const char *tex
                            radar_error *err);
 /* [this rank] Fills the lists, fill and context from base. */
 radar_status bench_options(bench *b);
+
+/* ---- check.c ---- */
+
+/* [all ranks] Refuses what would fail later, before weights are read: settings that cannot be, a context without room, a cache
+ * that cannot be made up for an attention, a text that is not there. */
+radar_status bench_check(bench *b);
+/* [all ranks] RADAR_ERR_DATA: --fill FILE has fewer tokens than that. */
+radar_status bench_check_text(bench *b, int64_t deepest);
 
 /* ---- text.c ---- */
 
@@ -120,13 +134,27 @@ launch_json bench_row(const bench *b, const bench_test *t, const bench_times *ti
 
 /* ---- print.c ---- */
 
-/* [rank 0] Rows of that format on stdout; varied: keys of the settings that are swept, NULL-terminated, for md. */
-radar_status bench_print_open(bench_printer **out, const char *format, const char *const *varied,
+/* The columns of md beside those that every table has. */
+typedef struct bench_columns {
+    char
+        varied[LAUNCH_OPTIONS_MOST]
+              [LAUNCH_LABEL]; /* [n_varied] keys of settings that are swept, or not as by default */
+    int n_varied;
+    bool ranks, scan, loss; /* more than one; some setting chooses segments; losses are given */
+} bench_columns;
+
+/* [rank 0] Rows of that format on stdout. */
+radar_status bench_print_open(bench_printer **out, const char *format, const bench_columns *columns,
                               radar_error *err);
 /* [rank 0] Takes the row. */
 radar_status bench_print_row(bench_printer *p, launch_json *row, radar_error *err);
 /* [rank 0] Also after an error: what was written is made whole.  NULL is fine. */
 void bench_print_close(bench_printer *p, radar_error *err);
+
+/* ---- print_md.c: lines, ended, into text [bytes] ---- */
+
+void bench_md_header(char *text, size_t bytes, const bench_columns *c);
+void bench_md_row(char *text, size_t bytes, const bench_columns *c, const json_t *row);
 
 /* ---- loss.c ---- */
 

@@ -11,11 +11,6 @@ enum { WARM_TOKENS = 16, TOKEN_STREAM = 1 << 19 };
 
 static radar_status prefill(bench *b, int64_t from, int64_t to) {
     launch_job *job = b->job;
-    if (to > (int64_t)b->text.n)
-        return radar_fail(&job->err, RADAR_ERR_DATA,
-                          "%s: the text has %zu tokens, a depth of %lld needs as many: give a "
-                          "longer text, or --fill synth",
-                          b->text_name, b->text.n, (long long)to);
     const radar_status st = radar_prefill(job->session, b->text.token + from, (size_t)(to - from));
     return st == RADAR_OK ? st : launch_library_failed(job, st);
 }

@@ -62,7 +62,7 @@ static void set_times(launch_json *j, const bench_test *t, const bench_times *ti
     launch_json_real(j, "tokens_per_s_max", spread ? n / times->least : NAN);
     /* to first order, as the deviation of the seconds */
     launch_json_real(j, "tokens_per_s_sd",
-                     spread ? n / times->median * times->deviation / times->median : NAN);
+                     times->n > 1 ? n / times->median * times->deviation / times->median : NAN);
     launch_json_real(j, "ms_per_token", 1e3 * times->median / n);
     launch_json_real(j, "seconds", times->median);
     for (int i = 0; i < times->n; i++)

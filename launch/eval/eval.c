@@ -36,8 +36,12 @@ static radar_status open_all(eval_context *c, const launch_options *base) {
         return radar_fail(&job->err, RADAR_ERR_USAGE,
                           "%s is of one setting: give no lists beside it",
                           base->nll != NULL ? "--nll" : "--logits");
+    eval_room room = {0};
+    if (base->context > 0 && eval_try_settings(job, base, base->context, &room) != RADAR_OK)
+        return job->err.status;
     const radar_status st =
         given ? launch_prompt_open(job, &c->whole) : launch_open_engine(job, false);
+    job->room = NULL;
     return st == RADAR_OK ? eval_sink_open(c) : st;
 }
 

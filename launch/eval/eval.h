@@ -64,6 +64,18 @@ uint64_t eval_prefill_hash(const launch_options *setting);
 /* [this rank] What tells settings apart: kind and every option the figures depend on. */
 uint64_t eval_setting_hash(const launch_options *setting);
 
+/* ---- room.c ---- */
+
+typedef struct eval_room {
+    radar_session_options largest; /* the session that takes most */
+    bool scores;                   /* one of them chooses segments */
+} eval_room;
+
+/* [all ranks] Tries every setting of the sweep with so many tokens of context; from then on the engine is opened with room for the
+ * largest, or refused.  *room outlives that. */
+radar_status eval_try_settings(launch_job *job, const launch_options *base, int64_t context,
+                               eval_room *room);
+
 /* ---- cache.c ---- */
 
 /* [all ranks] The session attends as job->opt says, has room for `room` tokens, and its cache holds token [0, n), prefilled as it

@@ -67,7 +67,9 @@ typedef struct radar_published {
     radar_topk_task *topk; /* [H] the chosen segments */
 } radar_published;
 
-/* [this rank] Room for every row of the shape's context.  RADAR_ERR_CONFIG: more than one shard, or not the CPU backend. */
+/* [this rank] One shard, exact keys, the CPU. */
+radar_status radar_published_check(const radar_policy_shape *shape, radar_error *err);
+/* [this rank] Room for every row of the context of a shape that was checked. */
 radar_status radar_published_open(radar_published **out, const radar_published_rule *rule,
                                   const radar_policy_shape *shape, radar_error *err);
 void radar_published_close(radar_published *p); /* [this rank] NULL is fine */

@@ -82,7 +82,9 @@ double radar_published_bytes(const radar_published_rule *rule, const radar_polic
            shape->n_heads * most * (sizeof(float) + sizeof(uint64_t));
 }
 
-static radar_status check_shape(const char *name, const radar_kvcache *kv, radar_error *err) {
+radar_status radar_published_check(const radar_policy_shape *shape, radar_error *err) {
+    const radar_kvcache *kv = shape->kv;
+    const char *name = shape->attention->policy->name;
     if (kv->layout.shards != 1)
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "attention '%s': a reference policy of one shard; use --shards 1", name);
@@ -92,7 +94,7 @@ static radar_status check_shape(const char *name, const radar_kvcache *kv, radar
             "attention '%s': a reference policy whose features are of exact keys; use "
             "--kv-type f16",
             name);
-    if (strcmp(kv->be->ops->name, "cpu") != 0)
+    if (kv->be && strcmp(kv->be->ops->name, "cpu") != 0)
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "attention '%s': a reference policy of the CPU; use --backend cpu", name);
     return RADAR_OK;
@@ -103,8 +105,6 @@ radar_status radar_published_open(radar_published **out, const radar_published_r
     const radar_kvcache *kv = shape->kv;
     const char *name = rule->code ? "code" : "paper";
     *out = NULL;
-    radar_status st = check_shape(name, kv, err);
-    if (st != RADAR_OK) return st;
     radar_published *p = radar_alloc(sizeof *p);
     if (!p) return radar_fail(err, RADAR_ERR_MEMORY, "attention '%s': no memory", name);
     p->rule = *rule;

@@ -95,10 +95,8 @@ void radar_work_units(const radar_select *s, const radar_work *w, int row, int i
 }
 
 /* What is read to score one unit: its summary, or its keys. */
-static int64_t unit_bytes(const radar_select *s, int32_t unit) {
-    const radar_kvcache *kv = s->kv;
-    if (s->attention->progressive)
-        return (int64_t)s->attention->scorer->coarse_bytes / RADAR_BLOCK_SEGMENTS;
+static int64_t unit_bytes(const radar_attention *a, const radar_kvcache *kv, int32_t unit) {
+    if (a->progressive) return (int64_t)a->scorer->coarse_bytes / RADAR_BLOCK_SEGMENTS;
     if (kv->block_bytes) return (int64_t)kv->block_bytes / RADAR_BLOCK_SEGMENTS;
     return radar_kvcache_key_bytes(kv, (int64_t)unit * RADAR_SEGMENT);
 }
@@ -116,7 +114,7 @@ void radar_score_candidates(radar_select *s, radar_work *w) {
             if (begin == end) continue;
             int64_t units = (int64_t)kv->kv_heads * (end - begin);
             s->counts->segments_scored += units;
-            s->counts->scored_bytes += units * unit_bytes(s, w->row[row].unit);
+            s->counts->scored_bytes += units * unit_bytes(s->attention, kv, w->row[row].unit);
             for (int g = 0; g < kv->kv_heads; g++) {
                 size_t query = (size_t)g * (size_t)queries + (size_t)row * (size_t)w->group;
                 w->score_task[n++] = (radar_score_task){
@@ -299,4 +297,21 @@ void radar_score_progressive(radar_select *s, radar_work *w) {
     score_lists(s, w, a->exact, w->exact_query, radar_kvcache_key_bytes(kv, RADAR_SEGMENT));
     narrow(s, w, 0);
     choose(s, w);
+}
+
+double radar_score_bytes(const radar_attention *a, const radar_kvcache *kv, int n_heads,
+                         int64_t position) {
+    const int32_t unit = radar_attention_unit(a, position);
+    const int keep = (int)radar_attention_keep(a, position);
+    int64_t begin, end;
+    radar_attention_candidates(a, position, &begin, &end);
+    /* shards have stripes in turn: each as good as the same share */
+    const double units = (double)(end - begin) / unit / kv->layout.shards,
+                 first = radar_min64((int64_t)units, share_of(kv, keep, unit, FIRST_TIMES)),
+                 second = radar_min64((int64_t)first, share_of(kv, keep, unit, SECOND_TIMES));
+    double bytes = kv->kv_heads * units * (double)unit_bytes(a, kv, unit);
+    if (a->progressive)
+        bytes += n_heads * (first * (double)kv->block_bytes / RADAR_BLOCK_SEGMENTS +
+                            second * (double)radar_kvcache_key_bytes(kv, RADAR_SEGMENT));
+    return bytes * kv->layers * kv->n_shards;
 }

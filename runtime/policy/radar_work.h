@@ -78,6 +78,9 @@ int radar_work_keep(const radar_select *s, int keep);
 void radar_score_candidates(radar_select *s, radar_work *w);
 /* [this rank] What is left of them stage by stage; ends with the best by their keys in w->topk, as topk would leave them. */
 void radar_score_progressive(radar_select *s, radar_work *w);
+/* [this rank] Bytes that both read of all layers for a row at `position` that scores, with its scorer. */
+double radar_score_bytes(const radar_attention *a, const radar_kvcache *kv, int n_heads,
+                         int64_t position);
 
 /* ---- radar_choose.c ---- */
 

@@ -67,9 +67,30 @@ rows = list(csv.DictReader(open('$D/out')))
 assert len(rows) == 1 and rows[0]['test'] == 'pp8' and rows[0]['extrapolated'] == 'false' and float(rows[0]['tokens_per_s']) > 0
 assert None not in rows[0] and None not in rows[0].values()"
 ok $? "csv: a header and a row of as many fields"
+# Before weights are read: no row of an earlier setting or depth is measured for nothing.
+refused "a context without room" 71 'a context of 1000000128 tokens needs .* use --ctx [0-9]* or less.*deepest -d' \
+    bench "${small[@]}" -p 8 -d 0,1000000000 --fill synth
+refused "a setting that cannot be, behind one that can" 78 'one shard' bench "${small[@]}" -p 8 -n 0 --attention radar,paper
+[ ! -s "$D/out" ]
+ok $? "no row before it"
+refused "a prompt that cannot be made up, behind depths without it" 78 'a depth of 4000 tokens cannot be made up' bench "${small[@]}" -p 8 -d 0,4000 \
+    --attention dense,h2o
+refused "a depth past all counts" 64 'from 1 to 2^34 tokens; --ctx of bench is' bench "${small[@]}" -p 8 -d 17179869184 --fill synth
+refused "a fill nobody knows" 66 'fill is auto, synth or a text' bench -m "$MODEL" -p 8 -d 16 --fill snth
+refused "a text too short for the second depth" 65 'a depth of 4096 needs as many' bench "${tiny[@]}" -p 0 -n 2 -d 16,4096 --fill "$D/ids.json"
+[ ! -s "$D/out" ]
+ok $? "no row of the first"
 accepted "md" bench "${small[@]}" -p 8 -n 2
 [ "$(wc -l <"$D/out")" = 4 ] && [ "$(awk -F'|' '{ print NF }' "$D/out" | sort -u | wc -l)" = 1 ]
 ok $? "md: a table of two rows"
+head -n 1 "$D/out" | tr -s ' ' | grep -q '^| model | size | params | backend | threads | test | t/s | ms/token | MB/token | % of read | % weights | % attend |$'
+ok $? "md: columns for a person, none that is empty"
+accepted "one repetition" bench "${tiny[@]}" -r 1 -p 8 -n 0 -o json
+check "one repetition has no spread" 'assert [(r["repetitions"], r["tokens_per_s_sd"]) for r in rows] == [(1, None)]'
+accepted "md of a sweep" bench "${tiny[@]}" -p 0 -n 2 -d 400 --fill synth --fill-from "$D/ids.json" --dense-below 0 --segments 8,9
+head -n 1 "$D/out" | tr -s ' ' | grep -q '| threads | segments | dense_below | test | t/s | .* | % scan | % attend |$' &&
+    grep -q '| 9 *| 0 *| *tg2 @ d400 | *[0-9.]* ± [0-9.]* |' "$D/out"
+ok $? "md of a sweep: what was set, and the scan"
 try launch/mpirun.sh 2 "$RADAR" bench "${tiny[@]}" -p 8 -n 2 -d 0,400 --fill synth --fill-from "$D/ids.json" -o jsonl
 [ "$code" = 0 ] && python3 -c "
 import json

@@ -51,12 +51,20 @@ holds "256 tokens more do not" "v['fits'] is False"
 accepted "plan in words" plan -m "$MODEL" -c 131072 --bandwidth 40
 grep -q '^largest context' "$D/out" && grep -q '^time of a step' "$D/out"
 ok $? "plan in words has the context and the time"
+! grep -q 'for each rank\|ranks on one machine' "$D/out"
+ok $? "and says nothing of other ranks where there is one"
+accepted "plan for memory of nothing" plan -m "$MODEL" --memory 0.001 --bandwidth 40
+grep -q '^largest context *0 tokens in 1.0 MB$' "$D/out"
+ok $? "memory in a unit that shows it"
 refused "plan without a model" 64 'MODEL is missing' plan
 refused "plan of a prompt" 64 'unknown option' plan -m "$MODEL" -p x
 refused "plan for more ranks than shards" 78 'shards' plan -m "$MODEL" --ranks 9
 refused "plan for no ranks" 64 'ranks' plan -m "$MODEL" --ranks 0
 refused "plan of a context past all counts" 64 'ctx' plan -m "$MODEL" -c 99999999999
 
+refused "plan of what no session can be" 78 'one shard' plan -m "$MODEL" --attention paper
+refused "eval with a context that has no room" 71 'use --ctx [0-9]* or less' eval needle -m "$MODEL" -f launch/demo/text.txt --length 1000000000 \
+    -c 1000000000 --quiet
 refused "run with a context that has no room" 71 'a context of 4000000000 tokens needs .* bytes.*use --ctx [0-9]* or less' \
     run -m "$MODEL" -p x -c 4000000000 --quiet
 try launch/mpirun.sh 3 "${run[@]}" -c 4000000000 --quiet
@@ -82,6 +90,12 @@ warned "but under one that does not" 1 'made for under rope scaling linear: add'
 warned "more threads than cores" 1 'threads on' "${run[@]}" -t 1000
 warned "ranks of more threads than cores" 1 "wait for each other" launch/mpirun.sh 2 "${run[@]}" -t "$(nproc)"
 refused "rope scaling without a factor" 64 'needs --rope-scale' run -m "$MODEL" -p x --rope-scaling yarn --quiet
+refused "rope scaling that shortens" 64 'rope-scale 0.5: must be from 1' run -m "$MODEL" -p x --rope-scaling yarn --rope-scale 0.5 --quiet
+refused "a rope scale that is no number" 64 "rope-scale 'nan': must be a number" run -m "$MODEL" -p x --rope-scale nan --quiet
+refused "a rope base below one" 64 'rope-freq-base 0.5: must be from 1' run -m "$MODEL" -p x --rope-freq-base 0.5 --quiet
+refused "a rope base that is no number" 64 "rope-freq-base 'x': must be a number from 0" run -m "$MODEL" -p x --rope-freq-base x --quiet
+refused "an original context past all counts" 64 'yarn-orig-ctx 99999999999: must be from 1' run -m "$MODEL" -p x --rope-scaling yarn --rope-scale 2 \
+    --yarn-orig-ctx 99999999999 --quiet
 refused "an unknown rope scaling" 64 'none|linear|yarn' run -m "$MODEL" -p x --rope-scaling su --quiet
 
 # The same answer without vector instructions.

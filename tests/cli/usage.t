@@ -12,6 +12,7 @@ refused "eval alone" 64 'eval ppl' eval -m "$M"
 refused "no model" 64 '-m MODEL is missing' run -p x
 refused "no prompt" 64 'no input' run -m "$M"
 refused "unknown option names the nearest" 64 'did you mean --temp' run -m "$M" -p x --temprature 1
+refused "an option like no other is told without a guess" 64 'unknown option --rope-scale; radar inspect -h' inspect -m x --rope-scale 4
 refused "llama.cpp's name of an option" 64 'did you mean --ctx' run -m "$M" -p x --ctx-size 10
 refused "unknown letter" 64 'unknown option -Z' run -m "$M" -p x -Z
 refused "option of another command" 64 'unknown option' run -m "$M" -p x --from 3

@@ -473,7 +473,10 @@ static launch_json row_of(const char *test, bool extrapolated) {
     launch_json_int(&j, "threads", 2);
     launch_json_int(&j, "ranks", 1);
     launch_json_text(&j, "scorer", "mean", 4);
+    launch_json_int(&j, "segment", -1);
+    launch_json_text(&j, "backend", "cpu (avx2)", 10);
     launch_json_real(&j, "tokens_per_s", 12.345);
+    launch_json_real(&j, "tokens_per_s_sd", extrapolated ? NAN : 0.25);
     launch_json_real(&j, "read_share", extrapolated ? NAN : 0.5);
     launch_json_real(&j, "loss", NAN);
     launch_json_set(&j, "samples_s", json_array());
@@ -482,7 +485,7 @@ static launch_json row_of(const char *test, bool extrapolated) {
 
 /* What the printer writes to stdout for two rows; rows 0: for none. */
 static char *printed(const char *format, int rows) {
-    static const char *const varied[] = {"scorer", NULL};
+    const bench_columns columns = {.varied = {"scorer", "segment"}, .n_varied = 2, .loss = true};
     static char text[4096];
     radar_error err = {0};
     bench_printer *p;
@@ -490,7 +493,7 @@ static char *printed(const char *format, int rows) {
     fflush(stdout);
     const int saved = dup(STDOUT_FILENO);
     dup2(fileno(f), STDOUT_FILENO);
-    radar_status st = bench_print_open(&p, format, varied, &err);
+    radar_status st = bench_print_open(&p, format, &columns, &err);
     for (int i = 0; i < rows && st == RADAR_OK; i++) {
         launch_json row = row_of(i == 0 ? "pp512" : "tg128 @ d8192", i == 1);
         st = bench_print_row(p, &row, &err);
@@ -515,17 +518,21 @@ static void every_format_holds_the_rows_and_marks(void **state) {
     (void)state;
     const char *md = printed("md", 2);
     assert_int_equal(count(md, "\n"), 4);
-    assert_int_equal(count(md, "| scorer |"), 1);
+    assert_int_equal(count(md, "| scorer   | segment  |"), 1);
+    assert_int_equal(count(md, "| mean     | auto     |"), 2);
+    assert_int_equal(count(md, "| cpu     |       2 |"), 2);
+    assert_int_equal(count(md, "ranks") + count(md, "% scan") + count(md, "% exchange"), 0);
     assert_int_equal(count(md, "| tg128 @ d8192 (extrapolated) |"), 1);
     assert_int_equal(count(md, "| not measured |"), 2);
-    assert_int_equal(count(md, "| 12.35 |"), 2);
-    assert_int_equal(count(md, "| 98.4 MB | 134.50 M |"), 2);
+    assert_int_equal(count(md, " 12.35 |"), 1);
+    assert_int_equal(count(md, "|     12.35 ± 0.25 |"), 1);
+    assert_int_equal(count(md, "|   98.4 MB |  134.50 M |"), 2);
     const char *csv = printed("csv", 2);
     assert_int_equal(count(csv, "\n"), 3);
     assert_int_equal(count(csv, "test,extrapolated,model_type,"), 1);
     assert_int_equal(count(csv, "samples_s"), 0);
     assert_int_equal(count(csv, "\"tg128 @ d8192\",true,\"llama \"\"Q4\"\", 1\",98400000,"), 1);
-    assert_int_equal(count(csv, "12.345,0.5,\n") + count(csv, "12.345,,\n"), 2);
+    assert_int_equal(count(csv, "12.345,0.25,0.5,\n") + count(csv, "12.345,,,\n"), 2);
     const char *jsonl = printed("jsonl", 2);
     assert_int_equal(count(jsonl, "\n"), 2);
     assert_int_equal(count(jsonl, "\"extrapolated\":true"), 1);

@@ -95,6 +95,44 @@ static void sessions_reserve_what_was_planned(void **state) {
     assert_int_equal(radar_alloc_live(), 0);
 }
 
+/* What a step reads, as the planner reckons it for the last position, against what a session counts there. */
+static void a_step_scores_the_bytes_that_were_planned(void **state) {
+    (void)state;
+    static const char *const scorer[] = {"sketch", "sketch", "mean", "exact"}, *const scan[] = {
+                                                                                   "full",
+                                                                                   "progressive",
+                                                                                   "full", "full"};
+    enum { CONTEXT = 4096 };
+    static int32_t token[CONTEXT];
+    radar_planner *p = open_planner(1, 8);
+    radar_engine *e = open_engine(8);
+    for (int i = 0; i < CONTEXT; i++) token[i] = i * 37 % 128;
+    for (size_t i = 0; i < sizeof scorer / sizeof *scorer; i++) {
+        radar_session_options s = RADAR_SESSION_OPTIONS_DEFAULT;
+        radar_session_stats stats = {.size = sizeof stats};
+        radar_session *session;
+        s.context = CONTEXT, s.scorer = scorer[i], s.scan = scan[i];
+        s.dense_below = 0, s.budget = 64;
+        const radar_rank_memory m = ask(p, &s, 0);
+        if (radar_session_open(&session, e, &s)) fail_msg("%s", radar_last_error(e));
+        assert_int_equal(radar_prefill(session, token, CONTEXT - 1), RADAR_OK);
+        assert_int_equal(radar_score(session, token, 1, NULL), RADAR_OK);
+        assert_int_equal(radar_stats(session, &stats), RADAR_OK);
+        print_message("%s, %s: %lld bytes scored\n", scorer[i], scan[i],
+                      (long long)stats.scored_bytes);
+        near(scan[i], (double)stats.scored_bytes, (double)m.step_scored, 0);
+        radar_session_close(session);
+    }
+    /* 2 layers of 2 KV heads of 64: of ten tokens, not of the stripe that is reserved for them */
+    radar_session_options s = RADAR_SESSION_OPTIONS_DEFAULT;
+    radar_model_info c = {.size = sizeof c};
+    radar_planner_info(p, &c);
+    s.context = 10;
+    assert_int_equal(ask(p, &s, 0).step_attended, 10 * 2 * 2 * c.layers * c.kv_heads * c.head_dim);
+    radar_engine_close(e);
+    radar_planner_close(p);
+}
+
 static void engines_reserve_the_workspace_that_was_planned(void **state) {
     (void)state;
     radar_session_options s = RADAR_SESSION_OPTIONS_DEFAULT;
@@ -237,6 +275,7 @@ static void a_new_attention_needs_room_beside_the_old(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sessions_reserve_what_was_planned),
+        cmocka_unit_test(a_step_scores_the_bytes_that_were_planned),
         cmocka_unit_test(engines_reserve_the_workspace_that_was_planned),
         cmocka_unit_test(ranks_share_one_cache_and_one_model),
         cmocka_unit_test(long_contexts_do_not_overflow),

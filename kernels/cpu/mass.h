@@ -1,5 +1,5 @@
-/* mass.h - the log of a sum of 16 exponentials in as few operations as a scan can afford: 16 lanes and their twins for 8 and for one, the
- * same operations, so the same bits.  Numbers come in units of ln 2.
+/* mass.h - the log of a sum of 16 exponentials in as few operations as a scan can afford: 16 lanes and their twins for 8 and for
+ * one, the same operations, so the same bits.  Numbers come in units of ln 2.
  *   mass = m ln 2 + ln sum_i 2^(y_i - m)        m = 0 where |y_i| <= RADAR_MASS_REACH for sure, else max_i y_i
  *   2^y = 2^n p(f),  n = y rounded, f = y - n;  p of degree 3, relative error at most 7.5e-5
  *   ln x = e ln 2 + r + r^2 g(r),  x = 2^e (1 + r),  sqrt(1/2) <= 1 + r < sqrt 2;  g of degree 4, error at most 2e-6
@@ -105,27 +105,7 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 radar_mass16(__m512 *y, __mmask16 far, int Q)
     return radar_ln16(m, radar_fold16(false, y, Q));
 }
 
-/* ---- AVX2: four vectors of 16, x[i] with lanes 0 .. 7, x[4 + i] with 8 .. 15 ---- */
-
-RADAR_TEMPLATE RADAR_AVX2 __m256 radar_fold_op_avx2(bool max, __m256 a, __m256 b) {
-    return max ? _mm256_max_ps(a, b) : _mm256_add_ps(a, b);
-}
-
-/* In each quarter, lane i becomes x[i] folded over its four lanes of that quarter. */
-RADAR_TEMPLATE RADAR_AVX2 __m256 radar_fold4_avx2(bool max, const __m256 *x) {
-    __m256 a =
-        radar_fold_op_avx2(max, _mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));
-    __m256 b =
-        radar_fold_op_avx2(max, _mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));
-    return radar_fold_op_avx2(max, _mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
-}
-
-/* Lane i: vector i folded over its 16 lanes, in the tree of lse.h. */
-RADAR_TEMPLATE RADAR_AVX2 __m128 radar_fold16_avx2(bool max, const __m256 x[8]) {
-    __m256 s = radar_fold_op_avx2(max, radar_fold4_avx2(max, x), radar_fold4_avx2(max, x + 4));
-    __m128 even = _mm256_castps256_ps128(s), odd = _mm256_extractf128_ps(s, 1);
-    return max ? _mm_max_ps(even, odd) : _mm_add_ps(even, odd);
-}
+/* ---- AVX2 ---- */
 
 RADAR_TEMPLATE RADAR_AVX2 __m256 radar_exp2_8(__m256 y) {
     const __m256 round = _mm256_set1_ps(RADAR_EXP2_ROUND);
@@ -151,7 +131,7 @@ RADAR_TEMPLATE RADAR_AVX2 __m128 radar_ln4(__m128 m, __m128 x) {
                         _mm_fmadd_ps(g, _mm_mul_ps(r, r), r));
 }
 
-/* Masses of four vectors of 16, which are overwritten; bit i of far is of vector i. */
+/* Masses of four vectors of 16 as lse.h has them, which are overwritten; bit i of far is of vector i. */
 RADAR_TEMPLATE RADAR_AVX2 __m128 radar_mass4_avx2(__m256 y[8], int far) {
     __m128 m = _mm_setzero_ps();
     if (__builtin_expect(far != 0, 0)) {

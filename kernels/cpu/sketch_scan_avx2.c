@@ -32,96 +32,72 @@ RADAR_TEMPLATE RADAR_AVX2 __m128 bases(const radar_sketch *x, const radar_sketch
                       _mm_setr_ps(b[0].mu_scale, b[1].mu_scale, b[2].mu_scale, b[3].mu_scale));
 }
 
-/* 16 tokens of one segment: two halves of 8. */
-typedef struct tokens {
-    __m256i half[2];
-} tokens;
-
-RADAR_TEMPLATE RADAR_AVX2 tokens load_tokens(const uint32_t *code) {
-    return (tokens){{_mm256_loadu_si256((const __m256i *)code),
-                     _mm256_loadu_si256((const __m256i *)(code + 8))}};
+RADAR_TEMPLATE RADAR_AVX2 __m256i load8(const uint32_t *code) {
+    return _mm256_loadu_si256((const __m256i *)code);
 }
 
-/* Adds n groups of four dimensions, d + 4 k step + ..., whose codes stand `bits` apart in word; sums of 16 bits, which hold a
- * dword's: at most 8 groups of 2 bits, or 2 of 4, times 2 * 127. */
-RADAR_TEMPLATE RADAR_AVX2 void add_codes(tokens *sum, tokens word, const radar_sketch_query *q,
+/* Adds, of 8 tokens, n groups of four dimensions, d + 4 k step + ..., whose codes stand `bits` apart in word; sums of 16 bits,
+ * which hold a dword's: at most 8 groups of 2 bits, or 2 of 4, times 2 * 127. */
+RADAR_TEMPLATE RADAR_AVX2 void add_codes(__m256i *sum, __m256i word, const radar_sketch_query *q,
                                          int d, int n, int step, int bits, int Q) {
     const __m256i mask = _mm256_set1_epi8((char)((1 << bits) - 1));
     for (int k = 0; k < n; k++) {
-        __m256i code[2];
-        for (int h = 0; h < 2; h++)
-            code[h] = _mm256_and_si256(_mm256_srli_epi32(word.half[h], bits * k), mask);
+        __m256i code = _mm256_and_si256(_mm256_srli_epi32(word, bits * k), mask);
         for (int j = 0; j < Q; j++) {
             int32_t four;
             memcpy(&four, q[j].hq + d + 4 * step * k, sizeof four);
-            __m256i hq = _mm256_set1_epi32(four);
-            for (int h = 0; h < 2; h++)
-                sum[j].half[h] =
-                    _mm256_add_epi16(sum[j].half[h], _mm256_maddubs_epi16(code[h], hq));
+            sum[j] = _mm256_add_epi16(sum[j], _mm256_maddubs_epi16(code, _mm256_set1_epi32(four)));
         }
     }
 }
 
 /* One dword of each plane: the bits of even groups of four dimensions meet in one word of 2-bit codes, those of odd ones in
  * another. */
-RADAR_TEMPLATE RADAR_AVX2 void add_planes(tokens *sum, tokens high, tokens low,
+RADAR_TEMPLATE RADAR_AVX2 void add_planes(__m256i *sum, __m256i high, __m256i low,
                                           const radar_sketch_query *q, int d, int n, int Q) {
     const __m256i upper = _mm256_set1_epi8((char)0xaa);
-    tokens even, odd;
-    for (int h = 0; h < 2; h++) {
-        __m256i u = high.half[h], l = low.half[h];
-        even.half[h] = _mm256_or_si256(_mm256_and_si256(upper, _mm256_slli_epi32(u, 1)),
-                                       _mm256_andnot_si256(upper, l));
-        odd.half[h] = _mm256_or_si256(_mm256_and_si256(upper, u),
-                                      _mm256_andnot_si256(upper, _mm256_srli_epi32(l, 1)));
-    }
+    __m256i even = _mm256_or_si256(_mm256_and_si256(upper, _mm256_slli_epi32(high, 1)),
+                                   _mm256_andnot_si256(upper, low)),
+            odd = _mm256_or_si256(_mm256_and_si256(upper, high),
+                                  _mm256_andnot_si256(upper, _mm256_srli_epi32(low, 1)));
     add_codes(sum, even, q, d, n, 2, 2, Q);
     add_codes(sum, odd, q, d + 4, n, 2, 2, Q);
 }
 
-/* sum code hq of the 16 tokens of one segment and Q queries. */
-RADAR_TEMPLATE RADAR_AVX2 void dot_segment(tokens *dot, const radar_sketch *x,
-                                           const radar_sketch_block *b, int segment,
-                                           const radar_sketch_query *q, int Q, int bits) {
-    const __m256i zero = _mm256_setzero_si256(), ones = _mm256_set1_epi16(1);
-    const uint32_t *code = b->code + segment * x->words * LANES,
-                   *low = b->low + segment * x->low_words * LANES;
-    for (int j = 0; j < Q; j++) dot[j] = (tokens){{zero, zero}};
+/* sum code hq of Q queries and 8 tokens, whose dwords begin at code and at low. */
+RADAR_TEMPLATE RADAR_AVX2 void dot_tokens(__m256i *dot, const radar_sketch *x, const uint32_t *code,
+                                          const uint32_t *low, const radar_sketch_query *q, int Q,
+                                          int bits) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (int j = 0; j < Q; j++) dot[j] = _mm256_setzero_si256();
     for (int z = 0; z < x->words; z++) {
-        tokens sum[RADAR_QUERY_BLOCK], word = load_tokens(code + z * LANES), rest = word;
-        for (int j = 0; j < Q; j++) sum[j] = (tokens){{zero, zero}};
-        if (bits != 2) {
+        __m256i sum[RADAR_QUERY_BLOCK], word = load8(code + z * LANES);
+        for (int j = 0; j < Q; j++) sum[j] = _mm256_setzero_si256();
+        if (bits != 2)
             add_codes(sum, word, q, 32 / bits * z, 8 / bits, 1, bits, Q);
-        } else if (z < x->low_words) {
-            add_planes(sum, word, load_tokens(low + z * LANES), q, 32 * z, 4, Q);
-        } else {
-            for (int h = 0; h < 2; h++) rest.half[h] = _mm256_srli_epi32(word.half[h], 4);
-            add_planes(sum, word, rest, q, 32 * z, 2, Q);
-        }
+        else if (z < x->low_words)
+            add_planes(sum, word, load8(low + z * LANES), q, 32 * z, 4, Q);
+        else
+            add_planes(sum, word, _mm256_srli_epi32(word, 4), q, 32 * z, 2, Q);
         for (int j = 0; j < Q; j++)
-            for (int h = 0; h < 2; h++)
-                dot[j].half[h] =
-                    _mm256_add_epi32(dot[j].half[h], _mm256_madd_epi16(sum[j].half[h], ones));
+            dot[j] = _mm256_add_epi32(dot[j], _mm256_madd_epi16(sum[j], ones));
     }
 }
 
-/* y of mass.h of segment i of the batch: y[j][i] its first 8 tokens, y[j][4 + i] the others. */
-RADAR_TEMPLATE RADAR_AVX2 void logits(__m256 (*y)[8], const radar_sketch *x, const batch *s, int i,
+/* y of mass.h of 8 tokens of block b, from number `token` on: y[j][at]. */
+RADAR_TEMPLATE RADAR_AVX2 void logits(__m256 (*y)[8], int at, const radar_sketch *x,
+                                      const radar_sketch_block *b, int token,
                                       const radar_sketch_query *q, int Q, int bits) {
-    const radar_sketch_block *b = &s->block[i];
-    tokens dot[RADAR_QUERY_BLOCK];
-    dot_segment(dot, x, b, s->segment[i], q, Q, bits);
-    for (int h = 0; h < 2; h++) {
-        const uint8_t *code = b->step + LANES * s->segment[i] + 8 * h;
-        __m256i at = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)code));
-        __m256 steps =
-            _mm256_mul_ps(_mm256_i32gather_ps(x->step, at, 4), _mm256_set1_ps(b->step_scale));
-        for (int j = 0; j < Q; j++) {
-            __m256 centred =
-                _mm256_sub_ps(_mm256_cvtepi32_ps(dot[j].half[h]), _mm256_set1_ps(q[j].centre));
-            y[j][4 * h + i] =
-                _mm256_mul_ps(_mm256_mul_ps(centred, steps), _mm256_set1_ps(q[j].gain));
-        }
+    __m256i dot[RADAR_QUERY_BLOCK];
+    int segment = token / LANES, lane = token % LANES;
+    dot_tokens(dot, x, b->code + segment * x->words * LANES + lane,
+               b->low + segment * x->low_words * LANES + lane, q, Q, bits);
+    __m256i step = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(b->step + token)));
+    __m256 steps =
+        _mm256_mul_ps(_mm256_i32gather_ps(x->step, step, 4), _mm256_set1_ps(b->step_scale));
+    for (int j = 0; j < Q; j++) {
+        __m256 centred = _mm256_sub_ps(_mm256_cvtepi32_ps(dot[j]), _mm256_set1_ps(q[j].centre));
+        y[j][at] = _mm256_mul_ps(_mm256_mul_ps(centred, steps), _mm256_set1_ps(q[j].gain));
     }
 }
 
@@ -131,7 +107,9 @@ RADAR_TEMPLATE RADAR_AVX2 void score_batch(float (*out)[4], const radar_sketch *
     __m256 y[RADAR_QUERY_BLOCK][8];
     bool same = true;
     for (int i = 1; i < 4; i++) same = same && s->block[i].code == s->block[0].code;
-    for (int i = 0; i < 4; i++) logits(y, x, s, i, q, Q, bits);
+    for (int i = 0; i < 4; i++)
+        for (int half = 0; half < 2; half++)
+            logits(y, 4 * half + i, x, &s->block[i], LANES * s->segment[i] + 8 * half, q, Q, bits);
     for (int j = 0; j < Q; j++) {
         int far = 0;
         for (int i = 0; i < 4; i++)

@@ -71,6 +71,13 @@ static void bits_do_not_depend_on_isa_neighbours_threads_or_range(void **state) 
                                 options_of(radar_scorers[i]->name, all_D[d], NULL, d % 2));
 }
 
+static void mean_has_an_avx2_twin(void **state) {
+    (void)state;
+    if (!has_isa("avx2")) skip();
+    for (int d = 0; d < COUNT(all_D); d++)
+        check_twin("avx2", "mean", all_types[d % 3], options_of("mean", all_D[d], NULL, 0));
+}
+
 static void an_empty_range_writes_nothing(void **state) {
     (void)state;
     for (int i = 0; radar_scorers[i]; i++) {
@@ -318,6 +325,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(open_refuses_what_it_cannot_do),
         cmocka_unit_test(bits_do_not_depend_on_isa_neighbours_threads_or_range),
+        cmocka_unit_test(mean_has_an_avx2_twin),
         cmocka_unit_test(an_empty_range_writes_nothing),
         cmocka_unit_test(exact_is_the_log_mass_in_double),
         cmocka_unit_test(mean_scores_the_mean_key_and_merges),

@@ -31,7 +31,7 @@ typedef struct radar_scorer radar_scorer;
 struct radar_score_task; /* backend.h */
 
 /* One kind of summary.  Functions take one KV head of one shard and run on one thread; the backend calls them in parallel.
- * avx512 twins are chosen inside the file, by radar_cpu_isa(opt.isa). */
+ * avx512 and avx2 twins are chosen inside the file, by radar_cpu_isa(opt.isa). */
 typedef struct radar_scorer_kind {
     const char *name;
     bool reads_packed; /* scores by the packed keys of a cache, which only q8 has */

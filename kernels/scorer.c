@@ -6,15 +6,11 @@
 #include "runtime/sys.h"
 
 extern const radar_scorer_kind radar_scorer_sketch, radar_scorer_mean, radar_scorer_outlier,
-    radar_scorer_minmax, radar_scorer_rf, radar_scorer_exact;
+    radar_scorer_minmax, radar_scorer_rf, radar_scorer_exact, radar_scorer_q8top;
 
-const radar_scorer_kind *const radar_scorers[] = {&radar_scorer_sketch,
-                                                  &radar_scorer_mean,
-                                                  &radar_scorer_outlier,
-                                                  &radar_scorer_minmax,
-                                                  &radar_scorer_rf,
-                                                  &radar_scorer_exact,
-                                                  NULL};
+const radar_scorer_kind *const radar_scorers[] = {
+    &radar_scorer_sketch, &radar_scorer_mean,  &radar_scorer_outlier, &radar_scorer_minmax,
+    &radar_scorer_rf,     &radar_scorer_exact, &radar_scorer_q8top,   NULL};
 
 static const radar_scorer_kind *find(const char *name) {
     for (int i = 0; radar_scorers[i]; i++)

@@ -7,6 +7,7 @@
 #ifndef RADAR_SCORER_H
 #define RADAR_SCORER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,9 +31,10 @@ typedef struct radar_scorer radar_scorer;
 struct radar_score_task; /* backend.h */
 
 /* One kind of summary.  Functions take one KV head of one shard and run on one thread; the backend calls them in parallel.
- * avx512 twins are chosen inside the file, by radar_cpu_isa(opt.isa). */
+ * avx512 and avx2 twins are chosen inside the file, by radar_cpu_isa(opt.isa). */
 typedef struct radar_scorer_kind {
     const char *name;
+    bool reads_packed; /* scores by the packed keys of a cache, which only q8 has */
     radar_status (*open)(radar_scorer *s,
                          radar_error *err); /* fills block_bytes, query_bytes and state */
     void (*close)(radar_scorer *s);

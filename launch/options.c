@@ -212,7 +212,7 @@ const launch_option_row launch_option_table[] = {
            "runs; options typed beside it win"),
     CHOICE("attention", attention, SETTING, "radar|dense|streaming|h2o|snapkv|subgen|paper|code",
            NULL, NULL, "which tokens a decode step reads"),
-    CHOICE("scorer", scorer, SETTING, "sketch|mean|outlier|minmax|rf|exact", NULL, NULL,
+    CHOICE("scorer", scorer, SETTING, "sketch|mean|outlier|minmax|rf|exact|q8top", NULL, NULL,
            "radar: how segments are scored"),
     OR_AUTO(
         "budget", budget, SETTING, 1,

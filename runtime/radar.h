@@ -68,7 +68,8 @@ typedef struct radar_session_options {
     const char *kv_type;
     /* "radar", "dense", "streaming", "h2o", "snapkv", "subgen"; "paper", "code": Radar as published */
     const char *attention;
-    const char *scorer; /* "sketch", "mean", "outlier", "minmax", "rf", "exact" */
+    /* "sketch", "mean", "outlier", "minmax", "rf", "exact"; "q8top", of kv_type "q8" only */
+    const char *scorer;
     /* tokens of chosen segments per query head; -1 = auto: 512, from 65,536 tokens of context 1,024 */
     int64_t budget;
     int64_t segments; /* chosen segments per query head; 0 = max(8, budget / segment) */

@@ -38,6 +38,10 @@ radar_status radar_session_reshape(radar_session *s, radar_error *err) {
     const radar_scorer *scorer = s->attention.scorer;
     radar_status st = radar_attention_fit(&s->attention, &s->kv.layout, err);
     if (st != RADAR_OK) return st;
+    if (scorer && scorer->kind->reads_packed && s->kv.type != RADAR_Q8)
+        return radar_fail(err, RADAR_ERR_CONFIG,
+                          "scorer '%s': reads the packed keys of a q8 cache; use --kv-type q8",
+                          scorer->kind->name);
     s->kv.block_bytes = scorer ? scorer->block_bytes : 0;
     s->kv.levels = 0;
     if (scorer && scorer->kind->merge)

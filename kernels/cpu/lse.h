@@ -116,4 +116,26 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 radar_lse16(__m512 *x, int Q) {
     return _mm512_add_ps(m, radar_logf16(radar_fold16(false, x, Q)));
 }
 
+/* ---- AVX2: four vectors of 16, x[i] with lanes 0 .. 7, x[4 + i] with 8 .. 15 ---- */
+
+RADAR_TEMPLATE RADAR_AVX2 __m256 radar_fold_op_avx2(bool max, __m256 a, __m256 b) {
+    return max ? _mm256_max_ps(a, b) : _mm256_add_ps(a, b);
+}
+
+/* In each quarter, lane i becomes x[i] folded over its four lanes of that quarter. */
+RADAR_TEMPLATE RADAR_AVX2 __m256 radar_fold4_avx2(bool max, const __m256 *x) {
+    __m256 a =
+        radar_fold_op_avx2(max, _mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));
+    __m256 b =
+        radar_fold_op_avx2(max, _mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));
+    return radar_fold_op_avx2(max, _mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+}
+
+/* Lane i: vector i folded over its 16 lanes, in the tree of lse.h. */
+RADAR_TEMPLATE RADAR_AVX2 __m128 radar_fold16_avx2(bool max, const __m256 x[8]) {
+    __m256 s = radar_fold_op_avx2(max, radar_fold4_avx2(max, x), radar_fold4_avx2(max, x + 4));
+    __m128 even = _mm256_castps256_ps128(s), odd = _mm256_extractf128_ps(s, 1);
+    return max ? _mm_max_ps(even, odd) : _mm_add_ps(even, odd);
+}
+
 #endif

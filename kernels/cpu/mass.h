@@ -1,5 +1,5 @@
-/* mass.h - the log of a sum of 16 exponentials in as few operations as a scan can afford: 16 lanes and their twin for one, the
- * same operations, so the same bits.  Numbers come in units of ln 2.
+/* mass.h - the log of a sum of 16 exponentials in as few operations as a scan can afford: 16 lanes and their twins for 8 and for
+ * one, the same operations, so the same bits.  Numbers come in units of ln 2.
  *   mass = m ln 2 + ln sum_i 2^(y_i - m)        m = 0 where |y_i| <= RADAR_MASS_REACH for sure, else max_i y_i
  *   2^y = 2^n p(f),  n = y rounded, f = y - n;  p of degree 3, relative error at most 7.5e-5
  *   ln x = e ln 2 + r + r^2 g(r),  x = 2^e (1 + r),  sqrt(1/2) <= 1 + r < sqrt 2;  g of degree 4, error at most 2e-6
@@ -103,6 +103,49 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 radar_mass16(__m512 *y, __mmask16 far, int Q)
     }
     for (int i = 0; i < 4 * Q; i++) y[i] = radar_exp2_16(y[i]);
     return radar_ln16(m, radar_fold16(false, y, Q));
+}
+
+/* ---- AVX2 ---- */
+
+RADAR_TEMPLATE RADAR_AVX2 __m256 radar_exp2_8(__m256 y) {
+    const __m256 round = _mm256_set1_ps(RADAR_EXP2_ROUND);
+    __m256 t = _mm256_add_ps(y, round), f = _mm256_sub_ps(y, _mm256_sub_ps(t, round));
+    __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(RADAR_EXP2_P3), f, _mm256_set1_ps(RADAR_EXP2_P2));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(RADAR_EXP2_P1));
+    p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(RADAR_EXP2_P0));
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+}
+
+RADAR_TEMPLATE RADAR_AVX2 __m128 radar_ln4(__m128 m, __m128 x) {
+    const __m128i split = _mm_set1_epi32(RADAR_LOG_SPLIT);
+    __m128i shifted = _mm_sub_epi32(_mm_castps_si128(x), split);
+    __m128 e = _mm_cvtepi32_ps(_mm_srai_epi32(shifted, 23));
+    x = _mm_castsi128_ps(_mm_add_epi32(_mm_and_si128(shifted, _mm_set1_epi32(0x7fffff)), split));
+    __m128 r = _mm_sub_ps(x, _mm_set1_ps(1.0f));
+    __m128 g = _mm_fmadd_ps(_mm_set1_ps(RADAR_LN_G4), r, _mm_set1_ps(RADAR_LN_G3));
+    g = _mm_fmadd_ps(g, r, _mm_set1_ps(RADAR_LN_G2));
+    g = _mm_fmadd_ps(g, r, _mm_set1_ps(RADAR_LN_G1));
+    g = _mm_fmadd_ps(g, r, _mm_set1_ps(RADAR_LN_G0));
+    return _mm_fmadd_ps(_mm_add_ps(m, e), _mm_set1_ps(RADAR_MASS_LN2),
+                        _mm_fmadd_ps(g, _mm_mul_ps(r, r), r));
+}
+
+/* Masses of four vectors of 16 as lse.h has them, which are overwritten; bit i of far is of vector i. */
+RADAR_TEMPLATE RADAR_AVX2 __m128 radar_mass4_avx2(__m256 y[8], int far) {
+    __m128 m = _mm_setzero_ps();
+    if (__builtin_expect(far != 0, 0)) {
+        float most[4];
+        _mm_storeu_ps(most, radar_fold16_avx2(true, y));
+        for (int i = 0; i < 8; i++) {
+            if (!(far >> i % 4 & 1)) most[i % 4] = 0;
+            y[i] = _mm256_max_ps(_mm256_sub_ps(y[i], _mm256_set1_ps(most[i % 4])),
+                                 _mm256_set1_ps(-RADAR_MASS_REACH));
+        }
+        m = _mm_loadu_ps(most);
+    }
+    for (int i = 0; i < 8; i++) y[i] = radar_exp2_8(y[i]);
+    return radar_ln4(m, radar_fold16_avx2(false, y));
 }
 
 #endif

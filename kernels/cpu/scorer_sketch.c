@@ -1,4 +1,4 @@
-/* Sealing and queries.  Sealing is one C source for both instruction sets: 16 tokens side by side, no sum across them. */
+/* Sealing and queries.  Sealing is one C source for all instruction sets: 16 tokens side by side, no sum across them. */
 #include "kernels/cpu/sketch.h"
 
 #include <math.h>
@@ -30,6 +30,7 @@ static radar_status sketch_open(radar_scorer *s, radar_error *err) {
         return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'sketch': no memory for %zu bytes",
                           sizeof *x);
     x->avx512 = isa.avx512;
+    x->avx2 = isa.avx2;
     x->vbmi = isa.avx512 && __builtin_cpu_supports("avx512vbmi");
     x->D = s->opt.D;
     x->bits = bits;
@@ -191,13 +192,16 @@ RADAR_TEMPLATE void seal_bits(const radar_sketch *x, void *summary, const float 
 static void seal_plain(const radar_sketch *x, void *summary, const float *key) {
     seal_bits(x, summary, key);
 }
+RADAR_AVX2 static void seal_avx2(const radar_sketch *x, void *summary, const float *key) {
+    seal_bits(x, summary, key);
+}
 RADAR_AVX512 static void seal_avx512(const radar_sketch *x, void *summary, const float *key) {
     seal_bits(x, summary, key);
 }
 
 static void sketch_seal(const radar_scorer *s, void *summary, const float *key) {
     const radar_sketch *x = s->state;
-    (x->avx512 ? seal_avx512 : seal_plain)(x, summary, key);
+    (x->avx512 ? seal_avx512 : x->avx2 ? seal_avx2 : seal_plain)(x, summary, key);
 }
 
 /* ---- queries ---- */

@@ -44,7 +44,7 @@
 #define RADAR_SKETCH_CENTRE(bits) (0.5f * (float)((1 << (bits)) - 1))
 
 typedef struct radar_sketch {
-    bool avx512, vbmi;
+    bool avx512, avx2, vbmi;
     int D, Dp, Dq, bits;     /* Dq: of hq in a prepared query */
     int words, low_words;    /* W, L */
     radar_rotation rotation; /* H */
@@ -95,8 +95,9 @@ RADAR_TEMPLATE radar_sketch_query radar_sketch_query_of(const radar_sketch *x, c
                                 .table = (const uint8_t *)p + 32 + x->Dq + 4 * x->Dp};
 }
 
-/* [this rank] One task; query_bytes as in the scorer.  Twins, the same bits.  sketch_scan.c, sketch_scan_avx512.c */
+/* [this rank] One task; query_bytes as in the scorer.  Twins, the same bits.  sketch_scan.c, sketch_scan_avx512.c, ..._avx2.c */
 void radar_sketch_scan(const radar_sketch *x, const radar_score_task *t, size_t query_bytes);
 void radar_sketch_scan_avx512(const radar_sketch *x, const radar_score_task *t, size_t query_bytes);
+void radar_sketch_scan_avx2(const radar_sketch *x, const radar_score_task *t, size_t query_bytes);
 
 #endif

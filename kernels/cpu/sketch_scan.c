@@ -64,6 +64,8 @@ void radar_sketch_scan(const radar_sketch *x, const radar_score_task *t, size_t 
     if (t->segment_end <= t->segment_begin) return;
     if (x->avx512)
         radar_sketch_scan_avx512(x, t, query_bytes);
+    else if (x->avx2)
+        radar_sketch_scan_avx2(x, t, query_bytes);
     else
         scan_plain(x, t, query_bytes);
 }

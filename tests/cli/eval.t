@@ -103,6 +103,7 @@ rows "a prefill is not taken for another" "$D/prefills/ppl.jsonl" "[(r['attentio
     and rows[0]['prefill_attended_tokens_mean'] < rows[1]['prefill_attended_tokens_mean'] == 125.5"
 accepted "a prefill alone" "${ppl[@]}" --attention dense --prefill radar --window 64 --segments 1 --dense-prefill 0 --json
 holds "it is the sweep's" "abs(v['nll_mean'] - $(sed -n 's/.*"nll_mean": *\([0-9.]*\).*/\1/p' "$D/prefills/ppl.jsonl" | head -1)) < 1e-9"
+refused "the upper bits of a cache that has none" 78 "q8top.*use --kv-type q8" "${ppl[@]}" --scorer q8top
 refused "an attention that learns from the prompt" 78 'h2o.*use --prefill dense' "${ppl[@]}" --attention h2o --prefill radar
 
 # A signal: what is written stays.

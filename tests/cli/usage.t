@@ -53,7 +53,7 @@ done <<'T'
 --min-p 2 from 0 to 1
 --min-p -1 from 0 to 1
 --attention sparse radar|dense|streaming
---scorer best sketch|mean|outlier|minmax|rf|exact
+--scorer best sketch|mean|outlier|minmax|rf|exact|q8top
 --sketch-bits 0 from 1 to 4
 --outliers 8 from 1 to 7
 --budget 0 auto or

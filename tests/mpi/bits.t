@@ -60,6 +60,7 @@ job "bf16 cache, 16 shards" --dense-below 0 --segments 3 --kv-type bf16 --shards
 job "q8 cache" --dense-below 0 --segments 3 --kv-type q8
 job "q8 cache, dense, chunks of 96" --attention dense --kv-type q8 --chunk 96
 job "q8 cache, exact keys" --dense-below 0 --segments 3 --kv-type q8 --scorer exact
+job "q8 cache, its own upper bits" --dense-below 0 --segments 3 --kv-type q8 --scorer q8top
 job "q8 cache, h2o" --attention h2o --budget 96 --kv-type q8
 job "plain C" --dense-below 0 --segments 3 --isa plain
 job "streaming" --attention streaming

@@ -50,28 +50,35 @@ static inline double lse_ref(const radar_kv_view *kv, const float *q, int segmen
     return m + log(l);
 }
 
-/* Summaries and scores: plain C against the best instruction set, threads, neighbouring queries and ranges of segments. */
-static inline void check_same_bits(const char *name, radar_dtype type, radar_scorer_options opt) {
+static inline bool has_isa(const char *isa) {
+    bool ok;
+    radar_cpu_isa(isa, &ok);
+    return ok;
+}
+
+/* Summaries and scores: plain C against an instruction set, threads, neighbouring queries and ranges of segments. */
+static inline void check_twin(const char *isa, const char *name, radar_dtype type,
+                              radar_scorer_options opt) {
     enum { SEGMENTS = 12, QUERIES = 7 };
     int D = opt.D;
     radar_kv_view a = kv_random(type, D, SEGMENTS, (uint64_t)D, 1.5f), b = a;
     float *q = normals((size_t)(QUERIES * D), 3, 1.5f);
     opt.isa = "plain";
     radar_scorer *plain = scorer_with(name, opt);
-    opt.isa = NULL;
+    opt.isa = isa;
     radar_scorer *fast = scorer_with(name, opt);
     seal_all(plain, &a, SEGMENTS, "plain", 1);
-    seal_all(fast, &b, SEGMENTS, NULL, 3);
+    seal_all(fast, &b, SEGMENTS, isa, 3);
     if (plain->block_bytes)
         assert_memory_equal(a.summary, b.summary, SEGMENTS / 4 * plain->block_bytes);
     float *x = score_range(plain, &a, q, QUERIES, 0, SEGMENTS, "plain");
-    float *y = score_range(fast, &b, q, QUERIES, 0, SEGMENTS, NULL);
+    float *y = score_range(fast, &b, q, QUERIES, 0, SEGMENTS, isa);
     assert_memory_equal(x, y, QUERIES * SEGMENTS * sizeof *x);
     for (int j = 0; j < QUERIES; j++) {
         for (int begin = 0; begin < SEGMENTS; begin += 3) {
             int end = begin + 1 + (j + begin) % (SEGMENTS - begin), n = 1 + j % 2;
             if (j + n > QUERIES) n = 1;
-            float *part = score_range(fast, &b, q + j * D, n, begin, end, NULL);
+            float *part = score_range(fast, &b, q + j * D, n, begin, end, isa);
             for (int i = 0; i < n; i++)
                 assert_memory_equal(part + i * (end - begin), x + (j + i) * SEGMENTS + begin,
                                     (size_t)(end - begin) * sizeof *x);
@@ -81,6 +88,10 @@ static inline void check_same_bits(const char *name, radar_dtype type, radar_sco
     radar_scorer_close(plain), radar_scorer_close(fast);
     radar_free(x), radar_free(y), radar_free(q), radar_free(b.summary);
     kv_free(&a);
+}
+
+static inline void check_same_bits(const char *name, radar_dtype type, radar_scorer_options opt) {
+    check_twin(NULL, name, type, opt);
 }
 
 /* ---- a real model's keys ---- */

@@ -1,82 +1,9 @@
 /* The q8 cache: packing and attention against the formulas of kv.h in double, and what rows read in a session. */
-#include "tests/unit/kv_fixture.h"
+#include "tests/unit/q8_fixture.h"
 
 #include "kernels/attend.h"
-#include "kernels/cpu/q8.h"
 #include "runtime/kvcache.h"
 #include "runtime/radar.h"
-
-static const int q8_D[] = {16, 48, 64, 80, 128, 256};
-
-/* ---- a packed cache ---- */
-
-/* One shard of one whose tail holds everything; reads are packed before segment `tail_begin`. */
-static radar_kv_view q8_random(int D, int segments, int tail_begin, uint64_t seed, float *k,
-                               float *v) {
-    radar_kv_view kv = kv_empty(RADAR_Q8, D, segments);
-    size_t n = (size_t)(segments * 16);
-    kv.k_scale = must(radar_alloc(2 * n));
-    kv.v_scale = must(radar_alloc(2 * n));
-    kv.centre = must(radar_alloc((size_t)segments * radar_kv_centre_bytes(D)));
-    kv.tail_k = must(radar_alloc(2 * n * (size_t)D));
-    kv.tail_v = must(radar_alloc(2 * n * (size_t)D));
-    kv.segments = kv.tail_segments = segments;
-    kv.tail_begin = tail_begin;
-    for (size_t i = 0; i < n * (size_t)D; i++) {
-        k[i] =
-            3 * (float)sin((double)(i % (size_t)D)) + 1.5f * (float)radar_random_normal(seed, 1, i);
-        v[i] = (float)radar_random_normal(seed, 2, i);
-    }
-    kv_put(&kv, k, v, (size_t)D, segments * 16);
-    return kv;
-}
-
-static void q8_free(radar_kv_view *kv) {
-    radar_free(kv->k_scale), radar_free(kv->v_scale), radar_free(kv->centre);
-    radar_free(kv->tail_k), radar_free(kv->tail_v);
-    kv_free(kv);
-}
-
-static double half(const uint16_t *h, int i) { return radar_f16_to_f32(h[i]); }
-
-static double packed_value(const radar_kv_view *kv, int slot, int d) {
-    size_t at = ((size_t)(slot / 4) * (size_t)kv->D + (size_t)d) * 4 + (size_t)(slot % 4);
-    return half(kv->v_scale, slot) * ((const int8_t *)kv->v)[at];
-}
-
-/* Coordinate d of z. */
-static double packed_z(const radar_kv_view *kv, int slot, int d) {
-    size_t at = ((size_t)(slot / 16 * kv->D / 4 + d / 4) * 16 + (size_t)(slot % 16)) * 4;
-    return half(kv->k_scale, slot) * ((const int8_t *)kv->k)[at + (size_t)(d % 4)];
-}
-
-static double packed_mean(const radar_kv_view *kv, int slot, int d) {
-    const char *centre = (const char *)kv->centre + (size_t)(slot / 64) * ((size_t)kv->D + 4);
-    float scale;
-    memcpy(&scale, centre + kv->D, sizeof scale);
-    return (double)scale * ((const signed char *)centre)[d];
-}
-
-/* Entry (i, j) of H; its parts are powers of two, largest first. */
-static double rotation_at(const radar_rotation *r, int i, int j) {
-    int begin = 0, size = 256;
-    for (int left = r->D; left > 0; size /= 2) {
-        if (size > left) continue;
-        if (i < begin + size || j < begin + size) break;
-        begin += size, left -= size;
-    }
-    if (i < begin || j < begin || i >= begin + size || j >= begin + size) return 0;
-    double sign = __builtin_parity((unsigned)((i - begin) & (j - begin))) ? -1 : 1;
-    return sign * (r->norm[j] < 0 ? -1 : 1) / sqrt(size);
-}
-
-static double packed_key(const radar_kv_view *kv, const radar_rotation *r, int slot, int d) {
-    double sum = packed_mean(kv, slot, d);
-    for (int i = 0; i < kv->D; i++) sum += rotation_at(r, i, d) * packed_z(kv, slot, i);
-    return sum;
-}
-
-static float *floats(size_t n) { return must(radar_alloc(n * sizeof(float))); }
 
 /* Every number is within half a scale of what f16 made of it, z in the rotated space; a scale is max / 127, rounded up; and
  * radar_kv_read says the same. */
@@ -379,8 +306,11 @@ static void a_row_reads_the_same_in_any_pass(void **state) {
 /* Another scorer, window or policy over the same cache is what a session opened with it computes. */
 static void a_reconfigured_session_equals_a_fresh_one(void **state) {
     (void)state;
-    static const char *const setting[][2] = {
-        {"radar", "mean"}, {"radar", "exact"}, {"dense", "sketch"}, {"radar", "sketch"}};
+    static const char *const setting[][2] = {{"radar", "mean"},
+                                             {"radar", "exact"},
+                                             {"radar", "q8top"},
+                                             {"dense", "sketch"},
+                                             {"radar", "sketch"}};
     radar_engine *e = engine_of(8, 64, 512);
     size_t vocab = vocab_of(e), rows = 30;
     int32_t *t = tokens(TOKENS, vocab);
@@ -494,6 +424,14 @@ static void other_attentions_work_or_refuse(void **state) {
     radar_session *s;
     assert_int_equal(radar_session_open(&s, e, &opt), RADAR_ERR_CONFIG);
     assert_non_null(strstr(radar_last_error(e), "--kv-type f16"));
+    opt = options("radar", TOKENS), opt.scorer = "q8top", opt.kv_type = "f16";
+    assert_int_equal(radar_session_open(&s, e, &opt), RADAR_ERR_CONFIG);
+    assert_non_null(strstr(radar_last_error(e), "use --kv-type q8"));
+    opt.kv_type = "q8";
+    s = session_of(e, &opt);
+    opt.scorer = "exact";
+    OK(radar_session_reconfigure(s, &opt));
+    radar_session_close(s);
     radar_engine_close(e);
 }
 

@@ -26,7 +26,8 @@ static void open_refuses_what_it_cannot_do(void **state) {
     assert_int_equal(radar_scorer_open(&s, "quest", &opt, &err), RADAR_ERR_USAGE);
     assert_null(s);
     assert_string_equal(
-        err.text, "scorer 'quest': unknown; use one of sketch, mean, outlier, minmax, rf, exact");
+        err.text,
+        "scorer 'quest': unknown; use one of sketch, mean, outlier, minmax, rf, exact, q8top");
     for (int i = 0; radar_scorers[i]; i++) {
         const int bad[] = {-2, 0, 7, 258};
         for (int k = 0; k < COUNT(bad); k++) {
@@ -64,15 +65,23 @@ static void open_refuses_what_it_cannot_do(void **state) {
 static void bits_do_not_depend_on_isa_neighbours_threads_or_range(void **state) {
     (void)state;
     for (int i = 0; radar_scorers[i]; i++)
-        for (int t = 0; t < COUNT(all_types); t++)
+        for (int t = 0; t < (radar_scorers[i]->reads_packed ? 0 : COUNT(all_types)); t++)
             for (int d = 0; d < COUNT(all_D); d++)
                 check_same_bits(radar_scorers[i]->name, all_types[t],
                                 options_of(radar_scorers[i]->name, all_D[d], NULL, d % 2));
 }
 
+static void mean_has_an_avx2_twin(void **state) {
+    (void)state;
+    if (!has_isa("avx2")) skip();
+    for (int d = 0; d < COUNT(all_D); d++)
+        check_twin("avx2", "mean", all_types[d % 3], options_of("mean", all_D[d], NULL, 0));
+}
+
 static void an_empty_range_writes_nothing(void **state) {
     (void)state;
     for (int i = 0; radar_scorers[i]; i++) {
+        if (radar_scorers[i]->reads_packed) continue;
         radar_kv_view kv = kv_random(RADAR_F16, 64, 4, 1, 1);
         radar_scorer *s = open_scorer(radar_scorers[i]->name, 64, NULL, 0);
         seal_all(s, &kv, 4, NULL, 1);
@@ -274,7 +283,7 @@ static void keys_that_are_not_finite_harm_only_their_block(void **state) {
     (void)state;
     const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int i = 0; radar_scorers[i]; i++) {
-        for (int b = 0; b < COUNT(bad); b++) {
+        for (int b = 0; b < (radar_scorers[i]->reads_packed ? 0 : COUNT(bad)); b++) {
             radar_kv_view kv = kv_random(RADAR_F32, 64, 8, 2, 1);
             radar_scorer *s = open_scorer(radar_scorers[i]->name, 64, NULL, 1);
             ((float *)kv.k)[5 * 16 + 3] = bad[b]; /* token 3, dimension 5 */
@@ -316,6 +325,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(open_refuses_what_it_cannot_do),
         cmocka_unit_test(bits_do_not_depend_on_isa_neighbours_threads_or_range),
+        cmocka_unit_test(mean_has_an_avx2_twin),
         cmocka_unit_test(an_empty_range_writes_nothing),
         cmocka_unit_test(exact_is_the_log_mass_in_double),
         cmocka_unit_test(mean_scores_the_mean_key_and_merges),

@@ -313,6 +313,10 @@ static void a_coarse_scan_knows_the_signs_of_the_levels(void **state) {
         float *tables = score_range(s, &kv, q, 3, 1, 8, NULL);
         assert_memory_equal(both, tables, 3 * 7 * sizeof *score);
         radar_free(third), radar_free(both), radar_free(tables);
+        ((radar_sketch *)s->state)->avx512 = false;
+        float *halves = score_coarse(s, &kv, q, 3, 1, 8);
+        assert_memory_equal(score, halves, 3 * 7 * sizeof *score);
+        radar_free(halves);
         for (int j = 0; j < 3; j++) {
             double hq[256];
             stored_query(hq, s, q + j * D, (D + 15) / 16 * 16);
@@ -334,12 +338,13 @@ static void a_coarse_scan_knows_the_signs_of_the_levels(void **state) {
 static void a_list_scores_as_its_range_does(void **state) {
     (void)state;
     const int32_t list[] = {9, 0, 3, 3, 11, 7, 6};
-    const char *const names[] = {"sketch", "exact"}, *const isa[] = {NULL, "plain"};
-    for (int n = 0; n < 4 * COUNT(all_D); n++) {
-        radar_scorer_options opt = bits_of(all_D[n / 4], 2);
-        opt.isa = isa[n % 2];
+    const char *const names[] = {"sketch", "exact"}, *const isa[] = {NULL, "plain", "avx2"};
+    for (int n = 0; n < 6 * COUNT(all_D); n++) {
+        radar_scorer_options opt = bits_of(all_D[n / 6], 2);
+        opt.isa = isa[n % 3];
+        if (opt.isa && !has_isa(opt.isa)) continue;
         radar_kv_view kv = kv_random(RADAR_F16, opt.D, 12, 5, 1);
-        radar_scorer *s = scorer_with(names[n / 2 % 2], opt);
+        radar_scorer *s = scorer_with(names[n / 3 % 2], opt);
         radar_cpu cpu = cpu_with(NULL, 1);
         seal_all(s, &kv, 12, NULL, 1);
         float *q = normals((size_t)(2 * opt.D), 8, 1),
@@ -439,7 +444,10 @@ static void bits_of_scores_do_not_depend_on_isa_neighbours_threads_or_range(void
     (void)state;
     for (int b = 0; b < COUNT(all_bits); b++)
         for (int k = 0; k < COUNT(all_D); k++)
-            check_same_bits("sketch", all_types[k % 3], bits_of(all_D[k], all_bits[b]));
+            for (int i = 0; i < 2; i++)
+                if (i == 0 || has_isa("avx2"))
+                    check_twin(i ? "avx2" : NULL, "sketch", all_types[k % 3],
+                               bits_of(all_D[k], all_bits[b]));
 }
 
 /* ---- edges ---- */
@@ -481,6 +489,10 @@ static void huge_logits_keep_their_scores(void **state) {
         float *q = normals(128, 10, 10), *score = score_range(s, &kv, q, 2, 0, 4, NULL),
               *twin = score_range(plain, &kv, q, 2, 0, 4, NULL);
         assert_memory_equal(score, twin, 8 * sizeof *score);
+        ((radar_sketch *)s->state)->avx512 = false;
+        float *third = score_range(s, &kv, q, 2, 0, 4, NULL);
+        assert_memory_equal(score, third, 8 * sizeof *score);
+        radar_free(third);
         for (int i = 0; i < 8; i++) {
             double hq[256], logit[16], m = -INFINITY, l = 0, size = 0;
             stored_query(hq, s, q + i / 4 * 64, layout_at(&kv, bits, 0).Dp);
@@ -513,7 +525,10 @@ static void keys_that_are_not_finite_harm_only_their_block(void **state) {
         assert_memory_equal(kv.summary, other.summary, 2 * fast->block_bytes);
         float *q = normals(64, 3, 1), *score = score_range(fast, &kv, q, 1, 0, 8, NULL);
         for (int j = 4; j < 8; j++) assert_true(isfinite(score[j]));
-        radar_free(q), radar_free(score), radar_free(other.summary);
+        ((radar_sketch *)fast->state)->avx512 = false;
+        float *twin = score_range(fast, &kv, q, 1, 0, 8, NULL);
+        assert_memory_equal(score + 4, twin + 4, 4 * sizeof *score);
+        radar_free(q), radar_free(score), radar_free(twin), radar_free(other.summary);
         radar_scorer_close(fast), radar_scorer_close(plain);
         kv_free(&kv);
     }

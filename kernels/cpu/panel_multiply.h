@@ -8,8 +8,8 @@
 
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define QUAD RADAR_PANEL_QUAD
-#define PART \
-    3 /* rows of x at a time: 3 x 32 outputs x 4 lanes = 24 sums, as many as the registers allow */
+/* Rows of x at a time: times 32 rows of W and 4 lanes they make 24 registers of sums, as many as there is room for. */
+#define PART 3
 #define PARTS (RADAR_PANEL_X / PART)
 #define SUMS (RADAR_PANEL_ROWS / 16 * PART)
 

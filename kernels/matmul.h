@@ -14,7 +14,8 @@
  *     summed in the tree ((0+8)+(4+12)) ...
  * bias is added last.  Blocks count from col_begin; with quantised weights col_begin and col_end are multiples of the
  * type's block and x_begin is one of 32.
- * Cost: reads the weights once for every M (M = 1: bandwidth bound).
+ * Cost: reads the weights once for every M (M = 1: bandwidth bound).  With many rows of x the float paths rearrange 32 rows of W
+ * at a time and x once (cpu/panel.h): the same order, lane by lane, for 16 outputs at once.
  * A job never reads outside its rows and columns: pages a rank does not own stay untouched.
  *
  * Packing copies the rows and columns that a rank multiplies with into the order the kernels want; w->packed points to the copy,

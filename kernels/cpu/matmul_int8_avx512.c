@@ -200,7 +200,11 @@ INLINE void many_rows(const radar_tile *t, const radar_x8 *x8, radar_dtype type,
     reader r = {t->packed, _mm512_setzero_ps(), _mm512_setzero_ps()};
     for (int64_t b = 0; b < t->cols / RADAR_QUANT; b++) read_block(panel + b, &r, type, b);
     int m = 0;
-    for (; t->M - m > MANY; m += MANY) multiply(t, x8, type, panel, m, MANY);
+    for (; t->M - m > MANY; m += MANY) {
+        for (int i = m + MANY; i < m + 2 * MANY && i < t->M; i++) /* what is written next */
+            __builtin_prefetch(t->out + (size_t)i * t->out_stride, 1);
+        multiply(t, x8, type, panel, m, MANY);
+    }
     few_rows(t, x8, type, m);
 }
 

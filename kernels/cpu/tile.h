@@ -1,4 +1,4 @@
-/* tile.h - the unit of work of a matmul: up to 16 rows of one job times all rows of x, on one thread.
+/* tile.h - the unit of work of a matmul: up to 16 rows of one job (by panels, panel.h, 32) times all rows of x, on one thread.
  * matmul.c cuts jobs into tiles; one file per accumulation order (matmul.h) computes them. */
 #ifndef RADAR_CPU_TILE_H
 #define RADAR_CPU_TILE_H
@@ -13,7 +13,7 @@
 
 typedef struct radar_tile {
     radar_dtype type;
-    int rows; /* 1..16 */
+    int rows; /* 1..16; by panels 1..32 */
     int64_t cols;
     const uint8_t *w; /* first column of the first row, as stored */
     size_t stride;    /* bytes from row to row */

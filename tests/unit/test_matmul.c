@@ -52,6 +52,11 @@ static void with_everything(void (*fn)(radar_cpu *cpu, radar_dtype type)) {
     for (int type = 0; type < RADAR_Q8; type++) with_each_cpu((radar_dtype)type, fn);
 }
 
+/* Where floats are multiplied by panels, 12 rows of x at a time and here 2 more. */
+#define MANY_ROWS 50
+
+static int many_rows(const radar_cpu *cpu) { return cpu->isa.avx512 ? MANY_ROWS : 10; }
+
 /* ---- memory between pages that must not be touched ---- */
 
 typedef struct guarded {
@@ -312,8 +317,10 @@ static void check_reference(radar_cpu *cpu, radar_dtype type) {
             int64_t cols = whole(type, width[i]);
             problem p = make_problem(type, cols, 1000, front);
             radar_matmul_job job = {&p.w, 1000, 1000 + ROWS, 0, cols, 0, p.bias, out, ROWS + 3};
-            run(cpu, &p, &job, 1, 9);
-            assert_within(cpu, &job, p.x, p.x_cols, 9);
+            for (int M = 9; M <= many_rows(cpu); M += MANY_ROWS - 9) {
+                run(cpu, &p, &job, 1, M);
+                assert_within(cpu, &job, p.x, p.x_cols, M);
+            }
             free_problem(&p);
         }
 }
@@ -334,7 +341,7 @@ static void check_slices(radar_cpu *cpu, radar_dtype type) {
         {&p.w, 0, ROWS, 2 * b, cols, b, p.bias, out + 2 * ROWS, 4 * ROWS},
         {&p.w, 0, ROWS, 2 * b, 2 * b, 0, p.bias, out + 3 * ROWS, 4 * ROWS},
     };
-    for (int M = 1; M <= 10; M += 3) {
+    for (int M = 1; M <= many_rows(cpu); M += M < 10 ? 3 : MANY_ROWS - 10) {
         run(cpu, &p, job, 4, M);
         for (int i = 0; i < 4; i++) assert_within(cpu, job + i, p.x, cols, M);
     }
@@ -395,7 +402,7 @@ static void check_cut_and_threads(radar_cpu *cpu, radar_dtype type) {
     int64_t block = radar_matmul_column_block(type), cols = whole(type, 160) + block;
     problem p = make_problem(type, cols, 0, false);
     radar_matmul_job all = {&p.w, 0, ROWS, block, cols, 0, p.bias, want, ROWS};
-    for (int M = 1; M <= 9; M += 4) {
+    for (int M = 1; M <= many_rows(cpu); M += M < 9 ? 4 : MANY_ROWS - 9) {
         run(cpu, &p, &all, 1, M);
         for (int threads = 1; threads <= 3; threads += 2)
             for (int cut = 1; cut < ROWS; cut += 15) {
@@ -583,8 +590,10 @@ static void jobs_of_different_types_share_a_call(void **state) {
         p[i] = make_problem(type[i], 256, 0, false);
         job[i] = (radar_matmul_job){&p[i].w, 0, ROWS, 0, 256, 0, NULL, out + i * ROWS, 4 * ROWS};
     }
-    run(&cpu, p, job, 4, 6);
-    for (int i = 0; i < 4; i++) assert_within(&cpu, job + i, p[0].x, 256, 6);
+    for (int M = 6; M <= MANY_ROWS; M += MANY_ROWS - 6) {
+        run(&cpu, p, job, 4, M);
+        for (int i = 0; i < 4; i++) assert_within(&cpu, job + i, p[0].x, 256, M);
+    }
     for (int i = 0; i < 4; i++) free_problem(p + i);
     radar_free(cpu.scratch);
 }
@@ -593,9 +602,16 @@ static void scratch_grows_with_rows_and_columns(void **state) {
     (void)state;
     radar_backend_options opt = {4, RADAR_PRECISION_FAST, NULL, 4096, 32768};
     size_t bytes = radar_cpu_matmul_scratch(&opt);
-    assert_in_range(bytes, (size_t)4096 * 32768, (size_t)4096 * 32768 * 4);
+    assert_in_range(bytes, (size_t)4096 * 32768, (size_t)4096 * 32768 * 6);
+    opt.isa = "plain";
     opt.precision = RADAR_PRECISION_EXACT; /* no activations are rounded: panels only */
     assert_int_equal(radar_cpu_matmul_scratch(&opt), 4 * 16 * 32768 * sizeof(float));
+    if (have(
+            "avx512")) { /* twice the rows, and x by lane in blocks of 12 rows, with a line behind each of 4 quads */
+        opt.isa = "avx512";
+        size_t panel = 32 * 32768 + 4 * 16, block = 12 * 32768 + 4 * 16;
+        assert_int_equal(radar_cpu_matmul_scratch(&opt), (4 * panel + 342 * block) * sizeof(float));
+    }
     assert_int_equal(radar_matmul_column_block(RADAR_Q4_1), 32);
     assert_int_equal(radar_matmul_column_block(RADAR_Q5_1), 32);
     assert_int_equal(radar_matmul_column_block(RADAR_Q6_K), 256);

@@ -107,6 +107,7 @@ static radar_status choose(radar_select *runs, work *w) {
         radar_attention_candidates(runs->attention, w->position[i], &c->begin, &c->end);
         c->unit = radar_attention_unit(runs->attention, w->position[i]);
         c->keep = (int)radar_attention_keep(runs->attention, w->position[i]);
+        if (c->keep == 0) c->begin = c->end = 0; /* sinks may reach past what is there */
         radar_work_locate(runs, &w->choice, i, w->until[i]);
         most = c->keep > most ? c->keep : most;
     }

@@ -192,6 +192,9 @@ static void a_block_attends_to_the_union_of_what_its_runs_choose(void **state) {
     r.attention.segments = 1000; /* everything: dense attention */
     check_all(&r);
     assert_int_equal(r.counts.attended_tokens, (int64_t)HEADS * ROWS * (FIRST + END + 1) / 2);
+    r.attention.sinks = 100 * CONTEXT; /* no candidates, and sinks that are not there yet */
+    check_all(&r);
+    assert_int_equal(r.counts.attended_tokens, (int64_t)HEADS * ROWS * (FIRST + END + 1) / 2);
     rig_close(&r);
     assert_int_equal(radar_alloc_live(), 0);
 }

@@ -33,12 +33,14 @@ static int64_t token_bytes(const radar_kv_view *kv, int32_t segment) {
                                      : D + (int64_t)sizeof *kv->k_scale;
 }
 
-/* What is read to score a task's units: their summaries, or their keys. */
-static double score_bytes(const radar_score_task *t) {
-    int64_t units = radar_max64(t->segment_end - t->segment_begin, 0);
-    if (t->kv.block_bytes) return (double)units * (double)t->kv.block_bytes / RADAR_BLOCK_SEGMENTS;
-    int64_t tokens = units * t->unit * RADAR_SEGMENT;
-    return (double)(tokens * token_bytes(&t->kv, t->segment_begin * t->unit));
+/* What is read to score a task's units: their summaries, of which a coarse scan reads a part, or their keys. */
+static double score_bytes(const radar_scorer *scorer, const radar_score_task *t) {
+    int64_t units = radar_max64(t->segment_end - t->segment_begin, 0), bytes = 0;
+    size_t block = t->coarse ? scorer->coarse_bytes : scorer->block_bytes;
+    if (block) return (double)units * (double)block / RADAR_BLOCK_SEGMENTS;
+    for (int32_t i = 0; i < units; i++)
+        bytes += t->unit * RADAR_SEGMENT * token_bytes(&t->kv, radar_score_unit(t, i) * t->unit);
+    return (double)bytes;
 }
 
 /* Keys and values of the tokens that a query of the task sees, read once for all its queries.  Items ascend, so only the last of
@@ -157,7 +159,7 @@ static void profile_query(radar_backend *be, const radar_scorer *scorer, void *o
 static void profile_score(radar_backend *be, const radar_scorer *scorer,
                           const radar_score_task *task, int n_tasks) {
     double bytes = 0;
-    for (int i = 0; i < n_tasks; i++) bytes += score_bytes(&task[i]);
+    for (int i = 0; i < n_tasks; i++) bytes += score_bytes(scorer, &task[i]);
     double began = radar_clock();
     of(be)->inner->score(be, scorer, task, n_tasks);
     book(be, RADAR_PHASE_SCAN, began, bytes);

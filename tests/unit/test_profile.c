@@ -35,10 +35,11 @@ static radar_model_info info_of(const radar_engine *e) {
 }
 
 static radar_session *session_of(radar_engine *e, const char *attention, const char *scorer,
-                                 const char *kv_type) {
+                                 const char *kv_type, const char *scan) {
     radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
     radar_session *s;
     opt.context = TOKENS, opt.attention = attention, opt.scorer = scorer, opt.kv_type = kv_type;
+    opt.scan = scan;
     opt.dense_below = 0, opt.window = 64, opt.budget = 128;
     if (radar_session_open(&s, e, &opt) != RADAR_OK) fail_msg("%s", radar_last_error(e));
     return s;
@@ -92,7 +93,7 @@ enum { OUTSIDE = 16 };
 static void phases_add_up_to_the_time_of_the_passes(void **state) {
     (void)state;
     radar_engine *e = engine_of(TINY);
-    radar_session *s = session_of(e, "radar", "sketch", "f16");
+    radar_session *s = session_of(e, "radar", "sketch", "f16", "full");
     int32_t token[TOKENS], next;
     double (*clock)(void) = radar_sys_table.clock;
     fill(e, token);
@@ -130,7 +131,7 @@ static void phases_add_up_to_the_time_of_the_passes(void **state) {
 static void a_dense_pass_reads_every_weight_once(void **state) {
     (void)state;
     radar_engine *e = engine_of(DEMO);
-    radar_session *s = session_of(e, "dense", "sketch", "f16");
+    radar_session *s = session_of(e, "dense", "sketch", "f16", "full");
     const int32_t token[] = {1, 2, 3, 4};
     radar_profile_reset(e);
     assert_int_equal(radar_score(s, token, 1, NULL), RADAR_OK);
@@ -147,17 +148,17 @@ static void a_dense_pass_reads_every_weight_once(void **state) {
 /* What rows of one pass each read, by radar_stats, which counts where the choice is made. */
 static void scan_and_attention_read_what_the_session_counts(void **state) {
     (void)state;
-    static const char *const settings[][3] = {{"radar", "sketch", "f16"},
-                                              {"radar", "mean", "f32"},
-                                              {"radar", "exact", "bf16"},
-                                              {"dense", "sketch", "f16"},
-                                              {"streaming", "mean", "f16"}};
+    static const char *const settings[][4] = {
+        {"radar", "sketch", "f16", "full"}, {"radar", "sketch", "f16", "progressive"},
+        {"radar", "mean", "f32", "full"},   {"radar", "exact", "bf16", "full"},
+        {"dense", "sketch", "f16", "full"}, {"streaming", "mean", "f16", "full"}};
     radar_engine *e = engine_of(TINY);
     radar_model_info info = info_of(e);
     int32_t token[TOKENS];
     fill(e, token);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
-        radar_session *s = session_of(e, settings[i][0], settings[i][1], settings[i][2]);
+        radar_session *s =
+            session_of(e, settings[i][0], settings[i][1], settings[i][2], settings[i][3]);
         bool scores = strcmp(settings[i][0], "radar") == 0;
         int element = strcmp(settings[i][2], "f32") == 0 ? 4 : 2;
         assert_int_equal(radar_prefill(s, token, PREFILL), RADAR_OK);
@@ -183,7 +184,7 @@ static void scan_and_attention_read_what_the_session_counts(void **state) {
 static void nothing_is_counted_before_it_is_asked_for_nor_outside_passes(void **state) {
     (void)state;
     radar_engine *e = engine_of(TINY);
-    radar_session *s = session_of(e, "radar", "sketch", "f16");
+    radar_session *s = session_of(e, "radar", "sketch", "f16", "full");
     radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
     const radar_phase *phase;
     size_t n = 1;
@@ -211,7 +212,7 @@ static void nothing_is_counted_before_it_is_asked_for_nor_outside_passes(void **
 static void a_profile_changes_no_bit(void **state) {
     (void)state;
     radar_engine *e = engine_of(TINY);
-    radar_session *s = session_of(e, "radar", "sketch", "f16");
+    radar_session *s = session_of(e, "radar", "sketch", "f16", "full");
     size_t n = TOKENS - PREFILL, floats = n * (size_t)info_of(e).vocab;
     float *without = malloc(floats * sizeof *without), *with = malloc(floats * sizeof *with);
     int32_t token[TOKENS];

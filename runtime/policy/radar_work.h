@@ -78,6 +78,10 @@ int radar_work_keep(const radar_select *s, int keep);
 void radar_score_candidates(radar_select *s, radar_work *w);
 /* [this rank] What is left of them stage by stage; ends with the best by their keys in w->topk, as topk would leave them. */
 void radar_score_progressive(radar_select *s, radar_work *w);
+/* [this rank] The same for who watches the one row of s, whose plan lends its scratch: of own shard i the scores as the stages
+ * left them to score[i], [H, n], and those of what reached the last stage to left[i], NaN for the rest. */
+void radar_score_stages(const radar_select *s, const radar_row_choice *c, float *const *score,
+                        float *const *left);
 
 /* ---- radar_choose.c ---- */
 

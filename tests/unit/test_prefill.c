@@ -276,6 +276,7 @@ static void everything_chosen_gives_the_bits_of_a_dense_prefill(void **state) {
         radar_session_options dense = options("dense"), all = options("radar"), few = all;
         all.segments = 1000;
         assert_true(same(e, &dense, 0, &all, 0));
+        assert_true(same(e, &dense, 0, &all, 591)); /* 59 rows of two blocks, 5 runs */
         all.share = "head", all.scorer = "minmax";
         assert_true(same(e, &dense, 0, &all, 0));
         all.select = "local", all.scorer = "mean", all.segment = 64;

@@ -54,10 +54,11 @@ static bool reserved_bytes(const radar_kvcache *kv, size_t *bytes, size_t *summa
 }
 
 /* The tail holds what any row of a pass reads as f16, and what the pass appends: RADAR_Q8_LATEST tokens, up to 2 blocks that
- * are not whole, the rows; one stripe more, as it may begin anywhere in one. */
+ * are not whole, the rows; as many again, so that going back by so many finds what a prefill there reads from the beginning of
+ * its chunk; one stripe more, as it may begin anywhere in one. */
 static void plan_tail(radar_kvcache *kv) {
     const radar_layout *l = &kv->layout;
-    int64_t tokens = RADAR_Q8_LATEST + 2 * RADAR_BLOCK + kv->pass_rows;
+    int64_t tokens = RADAR_Q8_LATEST + 2 * RADAR_BLOCK + 2 * kv->pass_rows;
     int64_t stripes = radar_ceil_div(tokens, l->stripe) + 1;
     kv->shard_ring = radar_ceil_div(stripes, l->shards) * l->stripe;
     kv->ring = kv->shard_ring * l->shards;

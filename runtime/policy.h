@@ -92,7 +92,7 @@ typedef struct radar_select {
         partial; /* [shards, G, n_rows, group, PARTIAL(D)]: pieces of the tree; the first is its root afterwards */
     const radar_rope *rope; /* how positions turn queries */
     void *state;            /* of the session's policy, NULL when it has none */
-    bool prefill;           /* these rows attend densely, whatever the session's policy */
+    bool prefill;           /* these rows are of a prompt, whatever the session's policy */
     radar_error *err;
 } radar_select;
 

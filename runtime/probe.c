@@ -8,6 +8,7 @@
 #include "kernels/merge.h"
 #include "parallel/agree.h"
 #include "runtime/engine.h"
+#include "runtime/policy/radar_work.h"
 #include "runtime/sys.h"
 
 struct radar_probe {
@@ -23,7 +24,7 @@ struct radar_probe {
     float *coverage;          /* [H], of the dense pass */
     char *query;              /* [H, query_bytes] as a scorer prepares them */
     size_t query_bytes;       /* of one, at most */
-    float *packet;            /* [2, H, segments], shard by shard */
+    float *packet;            /* [3, H, segments], shard by shard */
     float *truth, *estimate;  /* [H, candidates] in the order of positions */
     unsigned char *chosen;    /* [H, candidates] */
     uint64_t *key;            /* [segments] */
@@ -37,7 +38,8 @@ typedef struct candidates {
     int32_t unit;       /* of them that are scored and chosen as one */
     int64_t keep;       /* units */
     int64_t first[RADAR_MAX_SHARDS], n[RADAR_MAX_SHARDS]; /* storage segments of every shard */
-    /* floats: true masses [H, n] of segments, then estimates [H, n / unit] */
+    bool progressive;
+    /* floats: true masses [H, n] of segments, then estimates [H, n / unit]; progressive: then those that decide, [H, n / unit] */
     size_t at[RADAR_MAX_SHARDS + 1];
 } candidates;
 
@@ -70,7 +72,7 @@ static radar_status reserve(radar_probe *p, const radar_session *s, radar_error 
     p->mass = radar_alloc_array((size_t)p->e->ws.block_rows, H * sizeof *p->mass);
     p->dense_mass = radar_alloc_array(H, sizeof *p->dense_mass);
     p->coverage = radar_alloc_array(H, sizeof *p->coverage);
-    p->packet = radar_alloc_array(p->segments, 2 * H * sizeof *p->packet);
+    p->packet = radar_alloc_array(p->segments, 3 * H * sizeof *p->packet);
     p->truth = radar_alloc_array(p->segments, H * sizeof *p->truth);
     p->estimate = radar_alloc_array(p->segments, H * sizeof *p->estimate);
     p->chosen = radar_alloc_array(p->segments, H);
@@ -150,10 +152,12 @@ static candidates find_candidates(const radar_select *one) {
     if (c.keep == 0) return c;
     radar_attention_candidates(a, one->position[0], &c.begin, &c.end);
     c.unit = radar_attention_unit(a, one->position[0]);
+    c.progressive = a->progressive;
     for (int i = 0; i < l->shards; i++) {
         c.first[i] = radar_shard_tokens(l, i, c.begin * RADAR_SEGMENT) / RADAR_SEGMENT;
         c.n[i] = radar_shard_tokens(l, i, c.end * RADAR_SEGMENT) / RADAR_SEGMENT - c.first[i];
-        c.at[i + 1] = c.at[i] + (size_t)one->n_heads * (size_t)(c.n[i] + c.n[i] / c.unit);
+        c.at[i + 1] = c.at[i] + (size_t)one->n_heads *
+                                    (size_t)(c.n[i] + (1 + c.progressive) * c.n[i] / c.unit);
     }
     return c;
 }
@@ -163,6 +167,13 @@ static int64_t units(const candidates *c) { return (c->end - c->begin) / c->unit
 static float *estimates_of(const radar_probe *p, const radar_select *one, const candidates *c,
                            int shard) {
     return p->packet + c->at[shard] + (size_t)one->n_heads * (size_t)c->n[shard];
+}
+
+/* What the lists are made of: NaN for what a progressive scan has dropped. */
+static float *deciding(const radar_probe *p, const radar_select *one, const candidates *c,
+                       int shard) {
+    return estimates_of(p, one, c, shard) +
+           (c->progressive ? (size_t)one->n_heads * (size_t)(c->n[shard] / c->unit) : 0);
 }
 
 /* Of own shards, into this rank's part of the packet: segments one by one, or unit by unit as the policy scores them. */
@@ -191,6 +202,19 @@ static void score_own(radar_probe *p, const radar_select *one, const candidates 
         }
     }
     kv->be->ops->score(kv->be, scorer, p->task, n);
+}
+
+static void estimate_own(radar_probe *p, const radar_select *one, const candidates *c) {
+    const radar_row_choice choice = {c->begin, c->end, c->unit, (int)c->keep};
+    float *score[RADAR_MAX_SHARDS], *left[RADAR_MAX_SHARDS];
+    for (int i = 0; i < one->kv->n_shards; i++) {
+        score[i] = estimates_of(p, one, c, one->kv->first_shard + i);
+        left[i] = deciding(p, one, c, one->kv->first_shard + i);
+    }
+    if (c->progressive)
+        radar_score_stages(one, &choice, score, left);
+    else
+        score_own(p, one, c, one->attention->scorer, c->unit, true);
 }
 
 static radar_status gather_scores(radar_probe *p, const radar_select *one, const candidates *c) {
@@ -256,7 +280,7 @@ static void mark_chosen(radar_probe *p, const radar_select *one, const candidate
     for (int h = 0; h < one->n_heads; h++) {
         for (int i = 0; i < shards; i++) {
             size_t n = (size_t)(c->n[i] / c->unit);
-            p->range[i] = (radar_topk_range){.score = estimates_of(p, one, c, i) + (size_t)h * n,
+            p->range[i] = (radar_topk_range){.score = deciding(p, one, c, i) + (size_t)h * n,
                                              .n = (int)n,
                                              .segment_begin = (int32_t)(c->first[i] / c->unit),
                                              .phase = radar_bit_reverse(i, shards)};
@@ -279,7 +303,7 @@ static radar_status observe_row(radar_probe *p, const radar_select *s, int row,
     const candidates c = find_candidates(&one);
     if (c.keep) {
         score_own(p, &one, &c, p->exact, 1, false);
-        score_own(p, &one, &c, one.attention->scorer, c.unit, true);
+        estimate_own(p, &one, &c);
         RADAR_TRY(st, gather_scores(p, &one, &c), fail);
         arrange_scores(p, &one, &c);
         mark_chosen(p, &one, &c);

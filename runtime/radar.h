@@ -176,7 +176,8 @@ void radar_release(void *memory);                       /* [this rank] */
 radar_status radar_session_open(radar_session **out, radar_engine *e,
                                 const radar_session_options *opt);
 void radar_session_close(radar_session *s); /* [all ranks] NULL is fine */
-/* [all ranks] Appends n tokens, attending densely, in chunks. */
+/* [all ranks] Appends n tokens in chunks, attending densely or as `prefill` says: then what a block of 64 positions chooses
+ * depends on where in it a call or a chunk ends. */
 radar_status radar_prefill(radar_session *s, const int32_t *token, size_t n);
 /* [all ranks] Samples the next token, the same on every rank, appends it (its own pass runs with the next call). */
 radar_status radar_step(radar_session *s, int32_t *token);

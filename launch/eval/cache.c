@@ -37,6 +37,12 @@ static int64_t agreeing(const eval_context *c, const slot *s, const int32_t *tok
     return same == n && same == s->n ? n : same / chunk * chunk;
 }
 
+/* A q8 cache goes back further than a chunk only nearly (radar_rewind), and a row is not to depend on those before it. */
+static int64_t can_stay(const eval_context *c, const slot *s, int64_t n) {
+    const bool far = radar_position(s->session) - n > c->setting.chunk;
+    return far && strcmp(c->setting.kv_type, "q8") == 0 ? 0 : n;
+}
+
 /* ---- which slot ---- */
 
 /* Another session beside those that are open takes at most an eighth of the memory that is free; rank 0 looks. */
@@ -139,7 +145,7 @@ radar_status eval_prefilled(eval_context *c, const int32_t *token, int64_t n, in
     radar_status st = find_session(c, token, n, room);
     if (st != RADAR_OK) return st;
     slot *s = c->cache->now;
-    const int64_t keep = agreeing(c, s, token, n);
+    const int64_t keep = can_stay(c, s, agreeing(c, s, token, n));
     s->n = 0; /* until it is whole */
     if ((st = eval_back(c, keep)) != RADAR_OK) return st;
     const double began = radar_clock();

@@ -35,7 +35,10 @@ typedef struct work {
     float *q;          /* [G, runs, group, D] */
 } work;
 
-static int most_blocks(int n_rows) { return (int)radar_ceil_div(n_rows, BLOCK); }
+/* Of rows that begin at `position`. */
+static int most_blocks(int64_t position, int n_rows) {
+    return (int)radar_ceil_div(position % BLOCK + n_rows, BLOCK);
+}
 
 static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a,
                       int n_heads, int n_blocks, int n_runs, int keep) {
@@ -57,7 +60,7 @@ static void prefill_room(const radar_kvcache *kv, const radar_attention *session
     const radar_attention own = radar_attention_of_prefill(session, kv->context), *a = &own;
     work w;
     int64_t listed, dense, rank_segments = kv->rank_tokens / RADAR_SEGMENT;
-    int blocks = most_blocks(n_rows), lists = a->share_head ? n_heads : kv->kv_heads,
+    int blocks = most_blocks(0, n_rows), lists = a->share_head ? n_heads : kv->kv_heads,
         choosing = BLOCK / RUN * (n_heads / lists);
     radar_attention_longest_lists(a, kv, choosing, &listed, &dense);
     listed = radar_min64(listed + BLOCK / RADAR_SEGMENT, rank_segments);
@@ -107,6 +110,7 @@ static radar_status choose(radar_select *runs, work *w) {
         radar_attention_candidates(runs->attention, w->position[i], &c->begin, &c->end);
         c->unit = radar_attention_unit(runs->attention, w->position[i]);
         c->keep = (int)radar_attention_keep(runs->attention, w->position[i]);
+        if (c->keep == 0) c->begin = c->end = 0; /* sinks may reach past what is there */
         radar_work_locate(runs, &w->choice, i, w->until[i]);
         most = c->keep > most ? c->keep : most;
     }
@@ -177,7 +181,7 @@ static int most_keep(const radar_select *s, const radar_attention *a, int first)
 
 static radar_status prefill_select(radar_select *s) {
     const radar_attention a = radar_attention_of_prefill(s->attention, s->kv->context);
-    const int dense = dense_rows(s), blocks = most_blocks(s->n_rows);
+    const int dense = dense_rows(s), blocks = most_blocks(s->position[0], s->n_rows);
     work w;
     if (dense) radar_dense_rows(s, dense);
     if (dense == s->n_rows) return RADAR_OK;

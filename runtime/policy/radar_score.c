@@ -7,6 +7,7 @@
  * which is what coverage then adds up. */
 #include "runtime/policy/radar_work.h"
 
+#include <math.h>
 #include <string.h>
 
 #define FIRST_TIMES 8  /* of keep: by the upper plane */
@@ -314,4 +315,29 @@ double radar_score_bytes(const radar_attention *a, const radar_kvcache *kv, int 
         bytes += n_heads * (first * (double)kv->block_bytes / RADAR_BLOCK_SEGMENTS +
                             second * (double)radar_kvcache_key_bytes(kv, RADAR_SEGMENT));
     return bytes * kv->layers * kv->n_shards;
+}
+
+static void copy_stages(const radar_select *s, const radar_work *w, int i, float *score,
+                        float *left) {
+    int32_t begin, end;
+    radar_work_units(s, w, 0, i, &begin, &end);
+    for (int head = 0; head < s->n_heads; head++, score += end - begin, left += end - begin) {
+        running r = running_in(s, w, 0, head, i);
+        for (int j = 0; j < end - begin; j++) score[j] = r.score[j], left[j] = NAN;
+        for (int j = 0; j < *r.n; j++) left[r.list[j] - begin] = score[r.list[j] - begin];
+    }
+}
+
+void radar_score_stages(const radar_select *s, const radar_row_choice *c, float *const *score,
+                        float *const *left) {
+    radar_counts elsewhere = {0};
+    radar_select again = *s;
+    radar_work w;
+    again.counts = &elsewhere;
+    radar_work_lay_out(&w, s->plan->scratch, s->kv, s->attention, s->n_heads, 1, c->keep);
+    w.row[0] = *c;
+    radar_work_locate(&again, &w, 0, s->position[0]);
+    radar_score_candidates(&again, &w);
+    radar_score_progressive(&again, &w);
+    for (int i = 0; i < s->kv->n_shards; i++) copy_stages(&again, &w, i, score[i], left[i]);
 }

@@ -81,6 +81,10 @@ void radar_score_progressive(radar_select *s, radar_work *w);
 /* [this rank] Bytes that both read of all layers for a row at `position` that scores, with its scorer. */
 double radar_score_bytes(const radar_attention *a, const radar_kvcache *kv, int n_heads,
                          int64_t position);
+/* [this rank] The same for who watches the one row of s, whose plan lends its scratch: of own shard i the scores as the stages
+ * left them to score[i], [H, n], and those of what reached the last stage to left[i], NaN for the rest. */
+void radar_score_stages(const radar_select *s, const radar_row_choice *c, float *const *score,
+                        float *const *left);
 
 /* ---- radar_choose.c ---- */
 

@@ -104,6 +104,13 @@ rows "a prefill is not taken for another" "$D/prefills/ppl.jsonl" "[(r['attentio
 accepted "a prefill alone" "${ppl[@]}" --attention dense --prefill radar --window 64 --segments 1 --dense-prefill 0 --json
 holds "it is the sweep's" "abs(v['nll_mean'] - $(sed -n 's/.*"nll_mean": *\([0-9.]*\).*/\1/p' "$D/prefills/ppl.jsonl" | head -1)) < 1e-9"
 refused "the upper bits of a cache that has none" 78 "q8top.*use --kv-type q8" "${ppl[@]}" --scorer q8top
+# A q8 cache does not come back whole from far: a row is the same whatever was measured before it.
+awk 'BEGIN { printf "["; for (i = 0; i < 1400; i++) { x = (x * 1103 + 12345) % 65536; printf "%s%d", i ? "," : "", int(x / 512) } print "]" }' >"$D/1400.json"
+q8=(eval ppl -m tests/golden/tiny/qwen3-qknorm-bf16 --ids "$D/1400.json" --ctx 1400 --from 500 --chunk 64 --stripe 64 --kv-type q8 --dense-below 0
+    --window 64 --segments 2 --quiet -t 1)
+accepted "a sweep over a q8 cache" "${q8[@]}" --scorer sketch,mean --out "$D/q8"
+accepted "its second row alone" "${q8[@]}" --scorer mean --out "$D/q8-alone"
+rows "is the sweep's" "$D/q8/ppl.jsonl" "same(rows[1:], load('$D/q8-alone/ppl.jsonl'))"
 refused "an attention that learns from the prompt" 78 'h2o.*use --prefill dense' "${ppl[@]}" --attention h2o --prefill radar
 
 # A signal: what is written stays.

@@ -89,6 +89,12 @@ static void the_best_of_each_shard(void) {
     compare(&opt);
 }
 
+static void what_a_progressive_scan_leaves(void) {
+    radar_session_options opt = options();
+    opt.scan = "progressive";
+    compare(&opt);
+}
+
 static void attention_that_scores_nothing(void) {
     radar_session_options opt = options();
     opt.attention = "streaming";
@@ -99,6 +105,7 @@ int main(int argc, char **argv) {
     tap_begin(&argc, &argv);
     RUN(the_best_of_all);
     RUN(the_best_of_each_shard);
+    RUN(what_a_progressive_scan_leaves);
     RUN(attention_that_scores_nothing);
     return tap_end();
 }

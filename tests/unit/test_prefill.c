@@ -192,6 +192,9 @@ static void a_block_attends_to_the_union_of_what_its_runs_choose(void **state) {
     r.attention.segments = 1000; /* everything: dense attention */
     check_all(&r);
     assert_int_equal(r.counts.attended_tokens, (int64_t)HEADS * ROWS * (FIRST + END + 1) / 2);
+    r.attention.sinks = 100 * CONTEXT; /* no candidates, and sinks that are not there yet */
+    check_all(&r);
+    assert_int_equal(r.counts.attended_tokens, (int64_t)HEADS * ROWS * (FIRST + END + 1) / 2);
     rig_close(&r);
     assert_int_equal(radar_alloc_live(), 0);
 }
@@ -273,6 +276,7 @@ static void everything_chosen_gives_the_bits_of_a_dense_prefill(void **state) {
         radar_session_options dense = options("dense"), all = options("radar"), few = all;
         all.segments = 1000;
         assert_true(same(e, &dense, 0, &all, 0));
+        assert_true(same(e, &dense, 0, &all, 591)); /* 59 rows of two blocks, 5 runs */
         all.share = "head", all.scorer = "minmax";
         assert_true(same(e, &dense, 0, &all, 0));
         all.select = "local", all.scorer = "mean", all.segment = 64;

@@ -204,20 +204,26 @@ static void dense_attention_observes_itself(void **state) {
 static void every_way_of_choosing_is_seen_as_it_attends(void **state) {
     (void)state;
     static const struct {
-        const char *scorer, *share, *pick, *select;
-    } way[] = {{"sketch", "group", "top", "global"},  {"mean", "head", "top", "global"},
-               {"rf", "group", "bottom", "global"},   {"sketch", "group", "random", "global"},
-               {"sketch", "head", "random", "local"}, {"exact", "group", "top", "local"},
-               {"sketch", "group", "last", "global"}};
+        const char *scorer, *share, *pick, *select, *scan;
+    } way[] = {{"sketch", "group", "top", "global", "full"},
+               {"mean", "head", "top", "global", "full"},
+               {"rf", "group", "bottom", "global", "full"},
+               {"sketch", "group", "random", "global", "full"},
+               {"sketch", "head", "random", "local", "full"},
+               {"exact", "group", "top", "local", "full"},
+               {"sketch", "group", "last", "global", "full"},
+               {"sketch", "head", "top", "global", "progressive"},
+               {"sketch", "group", "top", "local", "progressive"}};
     for (size_t i = 0; i < sizeof way / sizeof way[0]; i++) {
         radar_session_options opt = options();
         opt.scorer = way[i].scorer, opt.share = way[i].share, opt.pick = way[i].pick,
-        opt.select = way[i].select;
+        opt.select = way[i].select, opt.scan = way[i].scan;
         score(&opt, 1, NULL);
         check_book(&opt);
         print_message(
-            "    %s, %s, %s, %s: worst difference %.2g; left out changes outputs by %.2g\n",
-            way[i].scorer, way[i].share, way[i].pick, way[i].select, worst, worst_output);
+            "    %s, %s, %s, %s, %s: worst difference %.2g; left out changes outputs by %.2g\n",
+            way[i].scorer, way[i].share, way[i].pick, way[i].select, way[i].scan, worst,
+            worst_output);
     }
 }
 

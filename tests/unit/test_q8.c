@@ -303,6 +303,25 @@ static void a_row_reads_the_same_in_any_pass(void **state) {
     }
 }
 
+/* A chunk's tokens back, into the middle of a chunk: a prompt that goes on there reads what the chunk's first pass read. */
+static void going_back_a_chunk_changes_no_bit_of_a_prefill(void **state) {
+    (void)state;
+    enum { END = 1500, BACK = END - 500, MORE = 20 };
+    radar_engine *e = engine_of(8, 64, 512);
+    size_t vocab = vocab_of(e);
+    int32_t *t = tokens(END, vocab);
+    radar_session_options opt = options("dense", END);
+    radar_session *s = session_of(e, &opt), *fresh = session_of(e, &opt);
+    OK(radar_prefill(s, t, END));
+    OK(radar_rewind(s, BACK));
+    OK(radar_prefill(fresh, t, BACK));
+    OK(radar_prefill(s, t + BACK, MORE));
+    OK(radar_prefill(fresh, t + BACK, MORE));
+    assert_memory_equal(radar_logits(s), radar_logits(fresh), vocab * sizeof(float));
+    radar_session_close(s), radar_session_close(fresh), radar_free(t);
+    radar_engine_close(e);
+}
+
 /* Another scorer, window or policy over the same cache is what a session opened with it computes. */
 static void a_reconfigured_session_equals_a_fresh_one(void **state) {
     (void)state;
@@ -464,6 +483,7 @@ int main(void) {
         cmocka_unit_test(attends_as_the_stored_numbers_say),
         cmocka_unit_test(every_way_of_asking_gives_the_same_bits),
         cmocka_unit_test(a_row_reads_the_same_in_any_pass),
+        cmocka_unit_test(going_back_a_chunk_changes_no_bit_of_a_prefill),
         cmocka_unit_test(a_reconfigured_session_equals_a_fresh_one),
         cmocka_unit_test(a_deep_rewind_comes_near_a_fresh_session),
         cmocka_unit_test(reading_gives_what_was_packed),

@@ -18,9 +18,7 @@ typedef struct radar_quant {
     int8_t q[RADAR_QUANT];
 } radar_quant;
 
-static inline bool radar_quantised(radar_dtype type) {
-    return radar_dtype_block(type) > 1;
-}
+static inline bool radar_quantised(radar_dtype type) { return radar_dtype_block(type) > 1; }
 
 /* Blocks of 256: eight of 32 share d and m. */
 static inline bool radar_quant_is_k(radar_dtype type) {

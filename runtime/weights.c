@@ -38,7 +38,8 @@ static void pack(radar_engine *e, radar_matrix *w, const radar_region *own) {
     size_t bytes = e->be->ops->pack_bytes(e->be, w, own);
     if (bytes) e->be->ops->pack(e->be, (char *)e->packed + e->packed_end, w, own);
     e->packed_end += bytes;
-    radar_tensorfile_rest(e->model->file); /* at once: memory never holds both forms of all of them */
+    radar_tensorfile_rest(
+        e->model->file); /* at once: memory never holds both forms of all of them */
 }
 
 radar_status radar_weights_open(radar_engine *e, radar_error *err) {

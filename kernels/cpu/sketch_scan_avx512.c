@@ -7,7 +7,8 @@
 /* In place of bits: one bit, or both of two, by tables of the query. */
 #define TABLES_1 0
 #define TABLES_2 3
-#define AHEAD 8 /* blocks between reading and prefetching */
+#define LISTED_AHEAD 12 /* units of a list, the same */
+#define AHEAD 8         /* blocks between reading and prefetching */
 
 /* Up to 16 segments that are scored at once: those of four blocks, or each of a block of its own. */
 typedef struct batch {
@@ -235,6 +236,19 @@ RADAR_TEMPLATE RADAR_AVX512 void store_block(const radar_score_task *t, float *s
     }
 }
 
+/* What a listed unit is scored by: its codes, steps and mean lie apart. */
+RADAR_TEMPLATE void prefetch_unit(const radar_sketch *x, const radar_score_task *t, int32_t i) {
+    if (i >= t->segment_end - t->segment_begin) return;
+    const int32_t unit = radar_score_unit(t, i), segment = unit % RADAR_BLOCK_SEGMENTS;
+    const char *p =
+        (const char *)t->kv.summary + (size_t)(unit / RADAR_BLOCK_SEGMENTS) * t->kv.block_bytes;
+    const char *step = p + 256 * x->words, *low = step + 72 + x->Dp;
+    prefetch_block(p + segment * x->words * 64, (size_t)x->words * 64 + 1);
+    prefetch_block(step + segment * LANES, 1);
+    prefetch_block(step + RADAR_BLOCK, (size_t)x->Dp + 8);
+    prefetch_block(low + segment * x->low_words * 64, (size_t)x->low_words * 64 + 1);
+}
+
 /* Q queries over the task's list. */
 RADAR_TEMPLATE RADAR_AVX512 void score_list(const radar_sketch *x, const radar_score_task *t,
                                             const radar_sketch_query *q, float *score, int Q,
@@ -242,9 +256,11 @@ RADAR_TEMPLATE RADAR_AVX512 void score_list(const radar_sketch *x, const radar_s
     __m512i table = step_table(x);
     query_lanes lanes = lanes_of(q, Q);
     int32_t n = t->segment_end - t->segment_begin;
+    for (int32_t i = 0; i < LISTED_AHEAD; i++) prefetch_unit(x, t, i);
     for (int32_t k = 0; k < n; k += 4) {
         radar_sketch_block b[4];
         batch s;
+        for (int32_t i = 0; i < 4; i++) prefetch_unit(x, t, k + LISTED_AHEAD + i);
         for (int i = 0; i < 4; i++) {
             int32_t unit = radar_score_unit(t, k + i < n ? k + i : n - 1);
             b[i] = radar_sketch_block_at(x, &t->kv, unit / RADAR_BLOCK_SEGMENTS);

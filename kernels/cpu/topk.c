@@ -1,7 +1,8 @@
 /* topk - the scores stream past a threshold: only what beats the best found so far is kept, in a buffer that is cut back to the
  * `keep` best when full.  Over n scores in no particular order some keep ln(n / keep) pass; in the worst order, ascending,
  * each cut halves the buffer or better, so the work stays O(n).
- * Keys decide, not scores, so the order in which the shards come changes nothing. */
+ * Keys decide, not scores, so the order in which the shards come changes nothing.  Of many scores a threshold is known before:
+ * what the `keep` best of disjoint groups' maxima reach, at least `keep` scores reach. */
 #include "kernels/topk.h"
 
 #include "kernels/cpu/cpu.h"
@@ -66,6 +67,41 @@ RADAR_AVX512 static void sift_avx512(sieve *s, const radar_topk_range *r) {
     }
 }
 
+#define GROUPS \
+    8 /* times keep: so many maxima that few more than keep scores pass what the best of them reach */
+
+/* Scores in groups of every 16th of `length` neighbours: keys[] := the maxima; returns how many. */
+RADAR_AVX512 static int group_maxima(const radar_topk_task *t, int64_t length) {
+    const __m512 none = _mm512_set1_ps(-INFINITY);
+    int n = 0;
+    for (int k = 0; k < t->n_ranges; k++) {
+        const radar_topk_range *r = &t->range[k];
+        for (int64_t at = 0; at < r->n; at += length) {
+            _Alignas(64) float lane[16];
+            __m512 max = none;
+            for (int64_t i = at; i < at + length && i < r->n;
+                 i += 16) /* of a NaN and a number the number comes out */
+                max = _mm512_max_ps(
+                    _mm512_mask_loadu_ps(none, radar_tail_mask((int)(r->n - i)), r->score + i),
+                    max);
+            _mm512_store_ps(lane, max);
+            for (int l = 0; l < 16; l++) t->key[n++] = radar_topk_key(lane[l], UINT32_MAX);
+        }
+    }
+    return n;
+}
+
+/* Keys below it are of scores that `keep` others of the n are above. */
+static uint64_t known_bar(const radar_topk_task *t, int64_t n) {
+    int64_t blocks = radar_ceil_div(GROUPS * (int64_t)t->keep, 16);
+    if (n < 4 * GROUPS * (int64_t)t->keep + 16 * (blocks + t->n_ranges)) return 0;
+    int maxima = group_maxima(t, radar_ceil_div(n, 16 * blocks) * 16);
+    uint64_t bar = UINT64_MAX;
+    maxima = radar_topk_select(t->key, maxima, t->keep);
+    for (int i = 0; i < maxima; i++) bar = t->key[i] < bar ? t->key[i] : bar;
+    return maxima < t->keep ? 0 : bar - 1;
+}
+
 static void pick_best(radar_topk_task *t, bool avx512) {
     int64_t room = 4 * (int64_t)t->keep + 64, n = 0;
     t->n_kept = 0;
@@ -73,6 +109,7 @@ static void pick_best(radar_topk_task *t, bool avx512) {
     for (int i = 0; i < t->n_ranges; i++) n += t->range[i].n;
     sieve s = {.task = t, .key = t->key, .room = (int)(room < n ? room : n + 1)};
     bool wide = avx512 && (t->pick == RADAR_PICK_TOP || t->pick == RADAR_PICK_BOTTOM);
+    if (wide && t->pick == RADAR_PICK_TOP) s.bar = known_bar(t, n);
     for (int i = 0; i < t->n_ranges; i++) {
         if (wide)
             sift_avx512(&s, &t->range[i]);

@@ -7,8 +7,8 @@
 /* In place of bits: one bit, or both of two, by tables of the query. */
 #define TABLES_1 0
 #define TABLES_2 3
-#define LISTED_AHEAD 12 /* units of a list, the same */
 #define AHEAD 8         /* blocks between reading and prefetching */
+#define LISTED_AHEAD 12 /* the same, units of a list */
 
 /* Up to 16 segments that are scored at once: those of four blocks, or each of a block of its own. */
 typedef struct batch {

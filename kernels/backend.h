@@ -97,17 +97,23 @@ typedef struct radar_score_task {
     int32_t
         unit; /* segments of 16 tokens that are scored as one: 1, or more for kinds that merge */
     int32_t segment_begin, segment_end; /* storage indices, in units */
-    float *
-        score; /* score[j * score_stride + (segment - segment_begin)] log-mass, natural log units */
+    float *score; /* score[j * score_stride + (unit - segment_begin)] log-mass, natural log units */
     size_t score_stride;
-    /* sketch and exact: NULL, or the units to score, of which the range then counts the entries: score[i] is of list[i] */
+    /* sketch, q8top and exact: NULL, or units of the range, in any order: they alone are scored */
     const int32_t *list;
+    int32_t n_listed;
     bool coarse; /* sketch of 2 bits: the upper plane alone is read */
 } radar_score_task;
 
-/* The unit whose score is number i of the task. */
+/* How many units a task scores, number i of them, and where query j's score of a unit goes. */
+static inline int32_t radar_score_count(const radar_score_task *t) {
+    return t->list ? t->n_listed : t->segment_end - t->segment_begin;
+}
 static inline int32_t radar_score_unit(const radar_score_task *t, int32_t i) {
-    return t->list ? t->list[t->segment_begin + i] : t->segment_begin + i;
+    return t->list ? t->list[i] : t->segment_begin + i;
+}
+static inline float *radar_score_of(const radar_score_task *t, int j, int32_t unit) {
+    return t->score + (size_t)j * t->score_stride + (size_t)(unit - t->segment_begin);
 }
 
 /* What selection left out, of one query head in one shard; see missed.h. */

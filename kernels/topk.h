@@ -32,12 +32,13 @@ typedef enum radar_pick {
     RADAR_PICK_LAST
 } radar_pick;
 
-/* Scores of storage segments segment_begin, segment_begin + 1, ... of one shard. */
+/* Scores of storage segments segment_begin, segment_begin + 1, ... of one shard; with a list of n of them, theirs alone. */
 typedef struct radar_topk_range {
-    const float *score; /* [n] */
+    const float *score; /* of segment s at score[s - segment_begin] */
     int n;
     int32_t segment_begin;
-    int32_t phase; /* of the shard, as in radar_kv_view */
+    int32_t phase;       /* of the shard, as in radar_kv_view */
+    const int32_t *list; /* NULL, or [n] */
 } radar_topk_range;
 
 typedef struct radar_topk_task {

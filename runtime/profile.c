@@ -35,7 +35,7 @@ static int64_t token_bytes(const radar_kv_view *kv, int32_t segment) {
 
 /* What is read to score a task's units: their summaries, of a coarse scan in part, or their keys. */
 static double score_bytes(const radar_scorer *scorer, const radar_score_task *t) {
-    const int32_t units = t->segment_end > t->segment_begin ? t->segment_end - t->segment_begin : 0;
+    const int32_t units = radar_score_count(t) > 0 ? radar_score_count(t) : 0;
     const size_t block = t->coarse ? scorer->coarse_bytes : scorer->block_bytes;
     if (block) return (double)units * (double)block / RADAR_BLOCK_SEGMENTS;
     int64_t bytes = 0;

@@ -3,15 +3,8 @@
 #ifndef RADAR_ATTEND_AVX2_H
 #define RADAR_ATTEND_AVX2_H
 
-#include <string.h>
-
-#include "kernels/cpu/attend_cpu.h"
+#include "kernels/cpu/q8_dot.h"
 #include "kernels/cpu/vmath.h"
-
-RADAR_AVX2 static void widen_avx2(float *out, const uint16_t *h, int n) {
-    for (int i = 0; i < n; i += 8)
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(h + i))));
-}
 
 /* s := exp(s - m) */
 RADAR_AVX2 static void soften_avx2(float s[RADAR_SEGMENT], float m) {
@@ -68,36 +61,6 @@ RADAR_AVX2 static void add_values_avx2(float *o, const float *v, int D,
         }
         o[d] = sum;
     }
-}
-
-/* 4 numbers of 16 bits, again and again. */
-RADAR_AVX2 static inline __m256i four_avx2(const int16_t *x) {
-    int64_t bits;
-    memcpy(&bits, x, sizeof bits);
-    return _mm256_set1_epi64x(bits);
-}
-
-/* Adds 4 rows of 4 bytes times x, in halves of a row. */
-RADAR_AVX2 static inline __m256i add_products_avx2(__m256i sum, const int8_t *bytes, __m256i x) {
-    __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)bytes));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(wide, x));
-}
-
-/* Two times 4 rows in halves: their 8 sums in order. */
-RADAR_AVX2 static inline __m256i join_avx2(__m256i a, __m256i b) {
-    return _mm256_permute4x64_epi64(_mm256_hadd_epi32(a, b), 0xd8);
-}
-
-/* dot[i] := sum n k_i, keys as they are packed. */
-RADAR_AVX2 static void dots_avx2(int32_t dot[RADAR_SEGMENT], const int8_t *k, const int16_t *n,
-                                 int D) {
-    __m256i sum[4];
-    for (int i = 0; i < 4; i++) sum[i] = _mm256_setzero_si256();
-    for (int d = 0; d < D; d += 4, k += 64)
-        for (int i = 0; i < 4; i++)
-            sum[i] = add_products_avx2(sum[i], k + 16 * i, four_avx2(n + d));
-    _mm256_storeu_si256((__m256i *)dot, join_avx2(sum[0], sum[1]));
-    _mm256_storeu_si256((__m256i *)(dot + 8), join_avx2(sum[2], sum[3]));
 }
 
 /* o[d] := float(sum u_i v_i[d]) step + o[d] fade, values as they are packed. */

@@ -4,7 +4,6 @@
 
 #include "kernels/cpu/attend_avx2.h"
 #include "kernels/cpu/lse.h"
-#include "kernels/cpu/sum16.h"
 #include "kernels/merge.h"
 
 #define LANES RADAR_SEGMENT
@@ -14,9 +13,9 @@
 typedef struct segment_view {
     bool packed;
     _Alignas(32) float k[RADAR_MAX_D * LANES], v[RADAR_MAX_D * LANES]; /* when not packed */
-    const int8_t *packed_k, *packed_v;
-    float k_scale[LANES], v_scale[LANES], mu_scale;
-    const int8_t *mu;
+    radar_packed_keys keys;                                            /* when packed */
+    const int8_t *packed_v;
+    float v_scale[LANES];
 } segment_view;
 
 typedef struct pass {
@@ -24,16 +23,15 @@ typedef struct pass {
     radar_isa isa;
     float scale;
     int begin, n;
-    int16_t rounded[PASS_QUERIES][RADAR_MAX_D]; /* H q, in steps */
-    float step[PASS_QUERIES];
+    radar_rounded_query rounded[PASS_QUERIES];
     segment_view segment;
 } pass;
 
 /* ---- reading ---- */
 
 static void widen(radar_isa isa, float *out, radar_dtype type, const void *from, int n) {
-    if (type == RADAR_F16 && isa.avx2)
-        widen_avx2(out, from, n);
+    if (type == RADAR_F16)
+        radar_widen_f16(isa, out, from, n);
     else
         for (int i = 0; i < n; i++) out[i] = radar_segment_at(type, from, (size_t)i);
 }
@@ -46,13 +44,9 @@ static void read_segment(pass *p, int32_t segment) {
     bool weighted = p->task->key_weight || p->task->value_weight;
     s->packed = radar_kv_packed(kv, segment) && !weighted;
     if (s->packed) {
-        size_t at = (size_t)segment * radar_segment_bytes(RADAR_Q8, kv->D);
-        const uint8_t *centre = radar_q8_centre(kv, segment);
-        s->packed_k = (const int8_t *)kv->k + at;
-        s->packed_v = (const int8_t *)kv->v + at;
-        s->mu = (const int8_t *)centre;
-        memcpy(&s->mu_scale, centre + kv->D, sizeof s->mu_scale);
-        widen(p->isa, s->k_scale, RADAR_F16, kv->k_scale + (size_t)segment * LANES, LANES);
+        s->keys = radar_packed_keys_at(p->isa, kv, segment);
+        s->packed_v =
+            (const int8_t *)kv->v + (size_t)segment * radar_segment_bytes(RADAR_Q8, kv->D);
         widen(p->isa, s->v_scale, RADAR_F16, kv->v_scale + (size_t)segment * LANES, LANES);
     } else if (radar_kv_packed(kv, segment)) {
         radar_rotation r;
@@ -66,20 +60,6 @@ static void read_segment(pass *p, int32_t segment) {
     }
 }
 
-RADAR_TEMPLATE void round_query(pass *p, const radar_rotation *r, int j) {
-    float h[RADAR_MAX_D], max = 0;
-    int D = r->D;
-    memcpy(h, p->task->q + (size_t)(p->begin + j) * p->task->q_stride, (size_t)D * sizeof *h);
-    radar_rotate(r, h, 1);
-    for (int d = 0; d < D; d++) max = fabsf(h[d]) > max ? fabsf(h[d]) : max;
-    float steps = max >= RADAR_Q8_NOTHING ? RADAR_Q8_STEPS / max : 0;
-    for (int d = 0; d < D; d++) {
-        float x = rintf(h[d] * steps);
-        p->rounded[j][d] = (int16_t)(int32_t)(x < RADAR_Q8_STEPS ? x : RADAR_Q8_STEPS);
-    }
-    p->step[j] = max / RADAR_Q8_STEPS;
-}
-
 /* ---- one query, one segment ---- */
 
 RADAR_TEMPLATE void logits_plain(float s[LANES], const float *k, int D, const float *q,
@@ -89,28 +69,6 @@ RADAR_TEMPLATE void logits_plain(float s[LANES], const float *k, int D, const fl
         for (int d = 0; d < D; d++) chain[d % 4] = fmaf(q[d], k[d * LANES + i], chain[d % 4]);
         s[i] = ((chain[0] + chain[1]) + (chain[2] + chain[3])) * scale;
     }
-}
-
-RADAR_TEMPLATE void dots_plain(int32_t dot[LANES], const int8_t *k, const int16_t *n, int D) {
-    memset(dot, 0, LANES * sizeof *dot);
-    for (int d = 0; d < D; d += 4)
-        for (int i = 0; i < LANES; i++)
-            for (int c = 0; c < 4; c++) dot[i] += n[d + c] * k[d * LANES + 4 * i + c];
-}
-
-RADAR_TEMPLATE void logits_packed(float s[LANES], const pass *p, int j, const float *q) {
-    const segment_view *x = &p->segment;
-    int32_t dot[LANES];
-    float lane[LANES] = {0};
-    int D = p->task->kv.D;
-    if (p->isa.avx2)
-        dots_avx2(dot, x->packed_k, p->rounded[j], D);
-    else
-        dots_plain(dot, x->packed_k, p->rounded[j], D);
-    for (int d = 0; d < D; d += LANES)
-        for (int l = 0; l < LANES; l++) lane[l] = fmaf(q[d + l], (float)x->mu[d + l], lane[l]);
-    float factor = p->step[j] * p->scale, middle = radar_sum16(lane) * x->mu_scale * p->scale;
-    for (int i = 0; i < LANES; i++) s[i] = fmaf((float)dot[i], x->k_scale[i] * factor, middle);
 }
 
 RADAR_TEMPLATE void add_values_plain(float *o, const float *v, int D, const float p[LANES],
@@ -171,7 +129,7 @@ RADAR_TEMPLATE void update(const pass *p, const radar_item *item, int j) {
                                    task->position[p->begin + j]);
     if (!mask) return;
     if (x->packed)
-        logits_packed(s, p, j, q);
+        radar_packed_logits(s, p->isa.avx2, &x->keys, kv->D, &p->rounded[j], q, p->scale);
     else if (p->isa.avx2)
         logits_avx2(s, x->k, kv->D, q, p->scale);
     else
@@ -203,7 +161,9 @@ RADAR_TEMPLATE void run_pass(pass *p) {
     if (task->kv.type == RADAR_Q8) {
         radar_rotation r;
         radar_rotation_of_q8(&r, task->kv.D);
-        for (int j = 0; j < p->n; j++) round_query(p, &r, j);
+        for (int j = 0; j < p->n; j++)
+            radar_round_query(&p->rounded[j], &r,
+                              task->q + (size_t)(p->begin + j) * task->q_stride);
     }
     for (int i = 0; i < task->n_items; i++) {
         read_segment(p, task->item[i].segment);

@@ -7,7 +7,7 @@
 
 #define LANES RADAR_SEGMENT
 
-/* ---- a tile of f16 ---- */
+/* ---- rows of f16 ---- */
 
 static void widen_plain(float *out, const uint16_t *h, int n) {
     for (int i = 0; i < n; i++) out[i] = radar_f16_to_f32(h[i]);
@@ -18,7 +18,7 @@ RADAR_AVX2 static void widen_avx2(float *out, const uint16_t *h, int n) {
         _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(h + i))));
 }
 
-static void widen(radar_isa isa, float *out, const uint16_t *h, int n) {
+void radar_widen_f16(radar_isa isa, float *out, const uint16_t *h, int n) {
     (isa.avx2 ? widen_avx2 : widen_plain)(out, h, n);
 }
 
@@ -116,8 +116,8 @@ void radar_q8_pack(radar_isa isa, const radar_rotation *r, const radar_kv_view *
     int tile = kv->D * LANES;
     for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++) {
         int64_t segment = (int64_t)block * RADAR_BLOCK_SEGMENTS + s;
-        widen(isa, key + s * tile, tail_tile(kv->tail_k, kv, segment), tile);
-        widen(isa, value + s * tile, tail_tile(kv->tail_v, kv, segment), tile);
+        radar_widen_f16(isa, key + s * tile, tail_tile(kv->tail_k, kv, segment), tile);
+        radar_widen_f16(isa, value + s * tile, tail_tile(kv->tail_v, kv, segment), tile);
     }
     (isa.avx512 ? pack_avx512 : isa.avx2 ? pack_avx2 : pack_plain)(r, kv, block, key, value);
 }
@@ -160,7 +160,7 @@ void radar_q8_keys(radar_isa isa, const radar_rotation *r, float *k, const radar
     float scale[LANES];
     const int8_t *q =
         (const int8_t *)kv->k + (size_t)segment * radar_segment_bytes(RADAR_Q8, kv->D);
-    widen(isa, scale, kv->k_scale + (size_t)segment * LANES, LANES);
+    radar_widen_f16(isa, scale, kv->k_scale + (size_t)segment * LANES, LANES);
     (isa.avx512 ? keys_avx512
      : isa.avx2 ? keys_avx2
                 : keys_plain)(r, k, q, scale, radar_q8_centre(kv, segment));
@@ -170,7 +170,7 @@ void radar_q8_values(radar_isa isa, float *v, const radar_kv_view *kv, int64_t s
     float scale[LANES];
     int D = kv->D;
     const int8_t *q = (const int8_t *)kv->v + (size_t)segment * radar_segment_bytes(RADAR_Q8, D);
-    widen(isa, scale, kv->v_scale + (size_t)segment * LANES, LANES);
+    radar_widen_f16(isa, scale, kv->v_scale + (size_t)segment * LANES, LANES);
     for (int t = 0; t < LANES; t++)
         for (int d = 0; d < D; d++) v[t * D + d] = scale[t] * (float)q[(t / 4 * D + d) * 4 + t % 4];
 }

@@ -4,6 +4,9 @@
 
 #include "kernels/cpu/rotate.h"
 
+/* [this rank] n a multiple of 8. */
+void radar_widen_f16(radar_isa isa, float *out, const uint16_t *h, int n);
+
 static inline const uint8_t *radar_q8_centre(const radar_kv_view *kv, int64_t segment) {
     return (const uint8_t *)kv->centre +
            (size_t)(segment / RADAR_BLOCK_SEGMENTS) * radar_kv_centre_bytes(kv->D);

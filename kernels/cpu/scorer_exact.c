@@ -1,16 +1,22 @@
 /* exact - the oracle: stores nothing, reads the keys.  score = ln sum over the segment's 16 tokens of exp(q . k / sqrt D)
- * Prepared query: q [D] f32.  Cost: 2 * 16 * D bytes a segment, half of what attending costs. */
+ * Prepared query: q [D] f32.  Logits are those of attend.h, packed keys included.
+ * Cost: the bytes of 16 keys a segment, half of what attending costs. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/attend_float.h"
+#include "kernels/cpu/attend_q8.h"
 #include "kernels/cpu/lse.h"
-#include "kernels/cpu/q8.h"
+#include "kernels/cpu/q8_dot.h"
 #include "runtime/sys.h"
+
+#define LISTED_AHEAD 8 /* units between prefetching and reading */
 
 typedef struct exact {
     radar_isa isa;
-    float scale; /* 1 / sqrt D */
+    radar_rotation rotation; /* H of a q8 cache */
+    float scale;             /* 1 / sqrt D */
 } exact;
 
 static radar_status exact_open(radar_scorer *s, radar_error *err) {
@@ -23,7 +29,8 @@ static radar_status exact_open(radar_scorer *s, radar_error *err) {
     if (!x)
         return radar_fail(err, RADAR_ERR_MEMORY, "scorer 'exact': no memory for %zu bytes",
                           sizeof *x);
-    *x = (exact){isa, (float)(1 / sqrt(s->opt.D))};
+    *x = (exact){.isa = isa, .scale = (float)(1 / sqrt(s->opt.D))};
+    if (s->opt.D % 16 == 0) radar_rotation_of_q8(&x->rotation, s->opt.D);
     s->state = x;
     s->block_bytes = 0;
     s->query_bytes = ((size_t)s->opt.D * sizeof(float) + 15) / 16 * 16;
@@ -41,114 +48,133 @@ static void exact_query(const radar_scorer *s, void *prepared, const float *q) {
     memcpy(prepared, q, (size_t)s->opt.D * sizeof *q);
 }
 
-static void score_plain(const exact *x, const radar_score_task *t, const float *q,
-                        size_t q_stride) {
-    _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
-    for (int32_t i = 0; i < t->segment_end - t->segment_begin; i++) {
-        radar_tile_keys tile = radar_keys_of(x->isa, &t->kv, radar_score_unit(t, i), room);
-        for (int j = 0; j < t->n_query; j++) {
-            float s[RADAR_SEGMENT];
-            radar_segment_logits(s, tile.type, tile.k, t->kv.D, q + (size_t)j * q_stride);
+/* ---- plain C, and AVX2 where keys are packed ---- */
+
+RADAR_TEMPLATE void score_units(const exact *x, const radar_score_task *t, int j, const float *q) {
+    const radar_kv_view *kv = &t->kv;
+    radar_rounded_query rounded;
+    if (kv->type == RADAR_Q8) radar_round_query(&rounded, &x->rotation, q);
+    for (int32_t i = 0; i < radar_score_count(t); i++) {
+        const int32_t unit = radar_score_unit(t, i);
+        float s[RADAR_SEGMENT];
+        if (radar_kv_packed(kv, unit)) {
+            radar_packed_keys keys = radar_packed_keys_at(x->isa, kv, unit);
+            radar_packed_logits(s, x->isa.avx2, &keys, kv->D, &rounded, q, x->scale);
+        } else {
+            radar_place p = radar_place_of(kv, unit);
+            radar_segment_logits(s, p.type, p.k, kv->D, q);
             for (int l = 0; l < RADAR_SEGMENT; l++) s[l] *= x->scale;
-            t->score[(size_t)j * t->score_stride + (size_t)i] = radar_lse1(s);
         }
+        *radar_score_of(t, j, unit) = radar_lse1(s);
     }
 }
 
-/* Keys of one segment of a q8 cache, as f32. */
-RADAR_AVX512 static void read_keys(const exact *x, const radar_kv_view *kv, int32_t segment,
-                                   float *out) {
-    radar_tile_keys tile = radar_keys_of(x->isa, kv, segment, out);
-    for (int i = 0; tile.k != out && i < RADAR_SEGMENT * kv->D; i += 16)
-        _mm512_store_ps(out + i, radar_segment_load(RADAR_F16, tile.k, (size_t)i));
+static void score_plain(const exact *x, const radar_score_task *t, int j, const float *q) {
+    score_units(x, t, j, q);
+}
+RADAR_FMA static void score_fma(const exact *x, const radar_score_task *t, int j, const float *q) {
+    score_units(x, t, j, q);
 }
 
-/* Q queries, up to four of the task's segments from number `first` on, at once. */
-RADAR_TEMPLATE RADAR_AVX512 void score_four(const exact *x, const radar_score_task *t,
-                                            radar_dtype type, const float *q, size_t q_stride,
-                                            int32_t first, float *out, int Q) {
-    __m512 s[4 * RADAR_QUERY_BLOCK], logit[RADAR_QUERY_BLOCK];
-    int32_t left = t->segment_end - t->segment_begin - first;
-    int n = left < 4 ? left : 4;
-    for (int i = 0; i < 4; i++) {
-        if (i < n)
-            radar_segment_logits_avx512(logit, type,
-                                        radar_place_of(&t->kv, radar_score_unit(t, first + i)).k,
-                                        t->kv.D, q, q_stride, Q);
-        for (int j = 0; j < Q; j++)
-            s[4 * j + i] =
-                i < n ? _mm512_mul_ps(logit[j], _mm512_set1_ps(x->scale)) : _mm512_setzero_ps();
+/* ---- AVX-512: up to four queries share one read of a segment ---- */
+
+/* Queries first .. first + Q - 1 of a task. */
+typedef struct pass {
+    const exact *x;
+    const radar_score_task *task;
+    int first, Q;
+    const float *q; /* of the first */
+    size_t q_stride;
+    radar_q8_query split[RADAR_QUERY_BLOCK];
+    int64_t block; /* whose centre's logits are in middle; -1: none */
+    float middle[RADAR_QUERY_BLOCK];
+} pass;
+
+static void logits(pass *p, int32_t unit, float (*s)[16]) {
+    const radar_kv_view *kv = &p->task->kv;
+    if (!radar_kv_packed(kv, unit)) {
+        radar_place place = radar_place_of(kv, unit);
+        radar_attend_logits[place.type][p->Q - 1](s, place.k, kv->D, p->q, p->q_stride,
+                                                  p->x->scale);
+        return;
     }
-    _Alignas(64) float lse[16];
-    _mm512_store_ps(lse, radar_lse16(s, Q));
+    if (unit / RADAR_BLOCK_SEGMENTS != p->block) {
+        p->block = unit / RADAR_BLOCK_SEGMENTS;
+        radar_q8_middles(p->middle, kv, unit, p->q, p->q_stride, p->x->scale, p->Q);
+    }
+    radar_q8_logits[p->Q - 1](s, kv, unit, p->split, p->middle);
+}
+
+/* The machine itself sees the keys of a range coming, those of a list not. */
+RADAR_TEMPLATE void prefetch_listed(const radar_score_task *t, int32_t i) {
+    if (!t->list || i >= t->n_listed) return;
+    const radar_kv_view *kv = &t->kv;
+    const int64_t unit = t->list[i];
+    radar_place place = radar_place_of(kv, unit);
+    size_t bytes = radar_segment_bytes(place.type, kv->D);
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)place.k + at, 0, 3);
+    if (place.type != RADAR_Q8) return;
+    __builtin_prefetch(kv->k_scale + unit * RADAR_SEGMENT, 0, 3);
+    __builtin_prefetch(radar_q8_centre(kv, unit), 0, 3);
+    __builtin_prefetch(radar_q8_centre(kv, unit) + kv->D, 0, 3);
+}
+
+/* Up to four units from number i on. */
+RADAR_TEMPLATE RADAR_AVX512 void score_four(pass *p, int32_t i, int n, int Q) {
+    _Alignas(64) float s[4][RADAR_QUERY_BLOCK][16], lse[16];
+    __m512 x[4 * RADAR_QUERY_BLOCK];
+    for (int u = 0; u < n; u++) logits(p, radar_score_unit(p->task, i + u), s[u]);
     for (int j = 0; j < Q; j++)
-        for (int i = 0; i < n; i++) out[(size_t)j * t->score_stride + (size_t)i] = lse[4 * j + i];
+        for (int u = 0; u < 4; u++)
+            x[4 * j + u] = u < n ? _mm512_load_ps(s[u][j]) : _mm512_setzero_ps();
+    _mm512_store_ps(lse, radar_lse16(x, Q));
+    for (int j = 0; j < Q; j++)
+        for (int u = 0; u < n; u++)
+            *radar_score_of(p->task, p->first + j, radar_score_unit(p->task, i + u)) =
+                lse[4 * j + u];
 }
 
-RADAR_TEMPLATE RADAR_AVX512 void score_type(const exact *x, const radar_score_task *t,
-                                            radar_dtype type, const float *q, size_t q_stride) {
-    for (int32_t i = 0; i < t->segment_end - t->segment_begin; i += 4) {
-        float *out = t->score + i;
-        for (int j = 0; j < t->n_query; j += RADAR_QUERY_BLOCK) {
-            const float *qj = q + (size_t)j * q_stride;
-            float *to = out + (size_t)j * t->score_stride;
-            switch (t->n_query - j) {
-            case 1:
-                score_four(x, t, type, qj, q_stride, i, to, 1);
-                break;
-            case 2:
-                score_four(x, t, type, qj, q_stride, i, to, 2);
-                break;
-            case 3:
-                score_four(x, t, type, qj, q_stride, i, to, 3);
-                break;
-            default:
-                score_four(x, t, type, qj, q_stride, i, to, 4);
-            }
-        }
+RADAR_TEMPLATE RADAR_AVX512 void score_all(pass *p, int Q) {
+    const radar_score_task *t = p->task;
+    const int32_t all = radar_score_count(t);
+    for (int32_t i = 0; i < LISTED_AHEAD; i++) prefetch_listed(t, i);
+    for (int32_t i = 0; i < all; i += 4) {
+        for (int32_t u = 0; u < 4; u++) prefetch_listed(t, i + LISTED_AHEAD + u);
+        score_four(p, i, (int)radar_min64(4, all - i), Q);
     }
 }
 
-RADAR_AVX512 static void score_avx512(const exact *x, const radar_score_task *t, const float *q,
-                                      size_t q_stride) {
-    if (t->kv.type == RADAR_F32)
-        score_type(x, t, RADAR_F32, q, q_stride);
-    else if (t->kv.type == RADAR_F16)
-        score_type(x, t, RADAR_F16, q, q_stride);
-    else
-        score_type(x, t, RADAR_BF16, q, q_stride);
-}
-
-/* Four segments at a time as f32, so that all types go the same way. */
-RADAR_AVX512 static void score_q8(const exact *x, const radar_score_task *t, const float *q,
-                                  size_t q_stride) {
-    _Alignas(64) float room[4 * RADAR_SEGMENT * RADAR_MAX_D];
-    int tile = RADAR_SEGMENT * t->kv.D;
-    const int32_t all = t->segment_end - t->segment_begin;
-    for (int32_t i = 0; i < all; i += 4) {
-        int n = (int)radar_min64(4, all - i);
-        radar_score_task four = *t;
-        for (int s = 0; s < n; s++)
-            read_keys(x, &t->kv, radar_score_unit(t, i + s), room + s * tile);
-        four.kv.type = RADAR_F32;
-        four.kv.k = room;
-        four.list = NULL;
-        four.segment_begin = 0;
-        four.segment_end = n;
-        four.score = t->score + i;
-        score_type(x, &four, RADAR_F32, q, q_stride);
+RADAR_AVX512 static void score_avx512(const exact *x, const radar_score_task *t, int first,
+                                      const float *q, size_t q_stride) {
+    pass p = {.x = x, .task = t, .first = first, .q = q, .q_stride = q_stride, .block = -1};
+    p.Q = (int)radar_min64(t->n_query - first, RADAR_QUERY_BLOCK);
+    for (int j = 0; j < p.Q && t->kv.type == RADAR_Q8; j++)
+        radar_q8_split(&p.split[j], &x->rotation, q + (size_t)j * q_stride, x->scale);
+    switch (p.Q) {
+    case 1:
+        score_all(&p, 1);
+        break;
+    case 2:
+        score_all(&p, 2);
+        break;
+    case 3:
+        score_all(&p, 3);
+        break;
+    default:
+        score_all(&p, 4);
     }
 }
 
 static void exact_score(const radar_scorer *s, const radar_score_task *t) {
     const exact *x = s->state;
-    size_t q_stride = s->query_bytes / sizeof(float);
-    if (!x->isa.avx512)
-        score_plain(x, t, t->query, q_stride);
-    else if (t->kv.type == RADAR_Q8)
-        score_q8(x, t, t->query, q_stride);
+    const float *q = t->query;
+    size_t q_stride = s->query_bytes / sizeof *q;
+    if (x->isa.avx512)
+        for (int j = 0; j < t->n_query; j += RADAR_QUERY_BLOCK)
+            score_avx512(x, t, j, q + (size_t)j * q_stride, q_stride);
     else
-        score_avx512(x, t, t->query, q_stride);
+        for (int j = 0; j < t->n_query; j++)
+            (x->isa.fma ? score_fma : score_plain)(x, t, j, q + (size_t)j * q_stride);
 }
 
 const radar_scorer_kind radar_scorer_exact = {

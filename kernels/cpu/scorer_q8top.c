@@ -127,15 +127,16 @@ static float segment_score(const q8top *x, const segment *s, const query *q) {
         y[i] = ((float)dot - q->centre) * scale[i] * q->gain;
     }
     bool far = !(q->reach * radar_fold_max1(scale) <= RADAR_MASS_REACH);
-    return radar_fold_sum1(lane) * s->mu_scale + radar_mass1(y, far);
+    return radar_fold_sum1(lane) * s->mu_scale + radar_mass1(y, far, false);
 }
 
 static void scan_plain(const q8top *x, const radar_score_task *t) {
-    for (int32_t i = 0; i < t->segment_end - t->segment_begin; i++) {
-        segment s = segment_at(&t->kv, radar_score_unit(t, i));
+    for (int32_t i = 0; i < radar_score_count(t); i++) {
+        const int32_t unit = radar_score_unit(t, i);
+        segment s = segment_at(&t->kv, unit);
         for (int j = 0; j < t->n_query; j++) {
             query q = query_at(x, t, j);
-            t->score[(size_t)j * t->score_stride + (size_t)i] = segment_score(x, &s, &q);
+            *radar_score_of(t, j, unit) = segment_score(x, &s, &q);
         }
     }
 }
@@ -190,13 +191,13 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 score_four(const q8top *x, const segment s[4]
             if (!(q[j].reach * most <= RADAR_MASS_REACH)) far |= (__mmask16)(1u << (4 * j + i));
         }
     }
-    return _mm512_add_ps(bases(x, s, q, Q), radar_mass16(y, far, Q));
+    return _mm512_add_ps(bases(x, s, q, Q), radar_mass16(y, far, false, Q));
 }
 
 /* Queries j .. j + Q - 1 over the task's segments. */
 RADAR_TEMPLATE RADAR_AVX512 void scan_queries(const q8top *x, const radar_score_task *t, int j,
                                               int Q) {
-    const int32_t n = t->segment_end - t->segment_begin;
+    const int32_t n = radar_score_count(t);
     _Alignas(64) float lane[16];
     query q[RADAR_QUERY_BLOCK];
     segment s[4];
@@ -207,7 +208,7 @@ RADAR_TEMPLATE RADAR_AVX512 void scan_queries(const q8top *x, const radar_score_
         _mm512_store_ps(lane, score_four(x, s, q, Q));
         for (int a = 0; a < Q; a++)
             for (int i = 0; i < 4 && k + i < n; i++)
-                t->score[(size_t)(j + a) * t->score_stride + (size_t)(k + i)] = lane[4 * a + i];
+                *radar_score_of(t, j + a, radar_score_unit(t, k + i)) = lane[4 * a + i];
     }
 }
 

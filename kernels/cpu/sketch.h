@@ -28,7 +28,7 @@
  * the codes' own rounding does (both add to the variance of a logit).  A coarse scan, of 2 bits, reads code as 1-bit codes.
  * Order: code . hq is an exact integer; q . mu runs in 16 lanes d % 16, ascending, one fma each, folded as in lse.h;
  * y_i = (code . hq - (2^b - 1)/2 sum hq) step_i (gain step_scale);   score = q . mu + mass of y (mass.h), far where
- * reach step_scale is above RADAR_MASS_REACH, or no number.  Error of a score against the formula: that of mass.h. */
+ * reach step_scale is above RADAR_MASS_REACH, or no number; rough for a coarse scan.  Error of a score against the formula: that of mass.h. */
 #ifndef RADAR_CPU_SKETCH_H
 #define RADAR_CPU_SKETCH_H
 
@@ -63,6 +63,7 @@ typedef struct radar_sketch_block {
 
 typedef struct radar_sketch_query {
     float gain, centre, reach;
+    int32_t twice_centre; /* exact */
     const int8_t *hq;
     const float *q;
     const uint8_t *table; /* 2 bits */
@@ -90,6 +91,7 @@ RADAR_TEMPLATE radar_sketch_query radar_sketch_query_of(const radar_sketch *x, c
     return (radar_sketch_query){.gain = head[0],
                                 .centre = RADAR_SKETCH_CENTRE(bits) * head[1],
                                 .reach = head[2],
+                                .twice_centre = ((1 << bits) - 1) * (int32_t)head[1],
                                 .hq = (const int8_t *)p + 32,
                                 .q = (const float *)(p + 32 + x->Dq),
                                 .table = (const uint8_t *)p + 32 + x->Dq + 4 * x->Dp};

@@ -30,18 +30,18 @@ RADAR_TEMPLATE float segment_score(const radar_sketch *x, const radar_sketch_blo
         y[i] = ((float)dot - q->centre) * (x->step[b->step[token]] * b->step_scale) * q->gain;
     }
     bool far = !(q->reach * b->step_scale <= RADAR_MASS_REACH);
-    return radar_fold_sum1(lane) * b->mu_scale + radar_mass1(y, far);
+    return radar_fold_sum1(lane) * b->mu_scale + radar_mass1(y, far, bits < x->bits);
 }
 
 RADAR_TEMPLATE void score_bits(const radar_sketch *x, const radar_score_task *t, size_t query_bytes,
                                int bits) {
-    for (int32_t i = 0; i < t->segment_end - t->segment_begin; i++) {
+    for (int32_t i = 0; i < radar_score_count(t); i++) {
         int32_t unit = radar_score_unit(t, i);
         radar_sketch_block b = radar_sketch_block_at(x, &t->kv, unit / RADAR_BLOCK_SEGMENTS);
         for (int j = 0; j < t->n_query; j++) {
             radar_sketch_query q =
                 radar_sketch_query_of(x, (const char *)t->query + (size_t)j * query_bytes, bits);
-            t->score[(size_t)j * t->score_stride + (size_t)i] =
+            *radar_score_of(t, j, unit) =
                 segment_score(x, &b, &q, unit % RADAR_BLOCK_SEGMENTS, bits);
         }
     }
@@ -61,7 +61,7 @@ static void scan_plain(const radar_sketch *x, const radar_score_task *t, size_t 
 }
 
 void radar_sketch_scan(const radar_sketch *x, const radar_score_task *t, size_t query_bytes) {
-    if (t->segment_end <= t->segment_begin) return;
+    if (radar_score_count(t) <= 0) return;
     if (x->avx512)
         radar_sketch_scan_avx512(x, t, query_bytes);
     else if (x->avx2)

@@ -114,15 +114,15 @@ RADAR_TEMPLATE RADAR_AVX2 void score_batch(float (*out)[4], const radar_sketch *
         int far = 0;
         for (int i = 0; i < 4; i++)
             far |= !(q[j].reach * s->block[i].step_scale <= RADAR_MASS_REACH) << i;
-        _mm_storeu_ps(out[j],
-                      _mm_add_ps(bases(x, s->block, q[j].q, same), radar_mass4_avx2(y[j], far)));
+        _mm_storeu_ps(out[j], _mm_add_ps(bases(x, s->block, q[j].q, same),
+                                         radar_mass4_avx2(y[j], far, bits < x->bits)));
     }
 }
 
 /* Queries j .. j + Q - 1 over the task's units; a batch of a range lies in one block. */
 RADAR_TEMPLATE RADAR_AVX2 void score_queries(const radar_sketch *x, const radar_score_task *t,
                                              size_t query_bytes, int j, int Q, int bits) {
-    const int32_t all = t->segment_end - t->segment_begin;
+    const int32_t all = radar_score_count(t);
     radar_sketch_query q[RADAR_QUERY_BLOCK];
     float score[RADAR_QUERY_BLOCK][4];
     for (int i = 0; i < Q; i++)
@@ -139,8 +139,8 @@ RADAR_TEMPLATE RADAR_AVX2 void score_queries(const radar_sketch *x, const radar_
         }
         score_batch(score, x, &s, q, Q, bits);
         for (int i = 0; i < Q; i++)
-            memcpy(t->score + (size_t)(j + i) * t->score_stride + (size_t)k, score[i],
-                   (size_t)n * sizeof *score[i]);
+            for (int32_t at = 0; at < n; at++)
+                *radar_score_of(t, j + i, radar_score_unit(t, k + at)) = score[i][at];
     }
 }
 

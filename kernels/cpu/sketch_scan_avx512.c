@@ -117,29 +117,30 @@ RADAR_TEMPLATE RADAR_AVX512 void add_nibbles(__m512i *dot, const __m512i word[4]
     }
 }
 
-/* The same sums by the queries' tables: of the upper plane alone, or of both. */
+/* Twice the same sums, less twice the centre, by the queries' tables: of the upper plane alone, or of both. */
 RADAR_TEMPLATE RADAR_AVX512 void dot_tables(__m512i *dot, const radar_sketch *x,
                                             const char *const code[4], const char *const low[4],
                                             const radar_sketch_query *q, bool both, int Q) {
     int odd = both && x->words > x->low_words,
         tables = both ? 3 * (2 * x->low_words + odd) : 2 * x->words;
     __m512i word[4];
-    for (int i = 0; i < 4 * Q; i++) dot[i] = _mm512_set1_epi32(-4 * 124 * tables);
+    for (int i = 0; i < 4 * Q; i++)
+        dot[i] = _mm512_set1_epi32(-8 * 124 * tables - q[i / 4].twice_centre);
 #pragma GCC unroll 1
     for (int z = 0; z < x->words - odd; z++) {
         for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(code[i] + z * 64);
-        add_nibbles(dot, word, q, 2 * z, 0, both ? 2 : 1, Q);
-        add_nibbles(dot, word, q, 2 * z + 1, 1, both ? 2 : 1, Q);
+        add_nibbles(dot, word, q, 2 * z, 0, both ? 4 : 2, Q);
+        add_nibbles(dot, word, q, 2 * z + 1, 1, both ? 4 : 2, Q);
         if (!both) continue;
         for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(low[i] + z * 64);
-        add_nibbles(dot, word, q, 2 * z, 0, 1, Q);
-        add_nibbles(dot, word, q, 2 * z + 1, 1, 1, Q);
+        add_nibbles(dot, word, q, 2 * z, 0, 2, Q);
+        add_nibbles(dot, word, q, 2 * z + 1, 1, 2, Q);
     }
     if (!odd) return;
     int z = x->words - 1;
     for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(code[i] + z * 64);
-    add_nibbles(dot, word, q, 2 * z, 0, 2, Q);
-    add_nibbles(dot, word, q, 2 * z, 1, 1, Q);
+    add_nibbles(dot, word, q, 2 * z, 0, 4, Q);
+    add_nibbles(dot, word, q, 2 * z, 1, 2, Q);
 }
 
 /* sum code hq of 16 tokens in each of four segments and Q queries: 4 j + i. */
@@ -179,17 +180,18 @@ RADAR_TEMPLATE RADAR_AVX512 void logits(__m512 *y, const radar_sketch *x, const 
         low[i] = s->block[first + i] + 256 * x->words + 72 + x->Dp +
                  s->segment[first + i] * x->low_words * 64;
     }
-    if (bits == TABLES_1 || bits == TABLES_2)
+    const bool tables = bits == TABLES_1 || bits == TABLES_2;
+    if (tables)
         dot_tables(dot, x, code, low, q, bits == TABLES_2, Q);
     else
         dot_segments(dot, x, code, low, q, Q, bits);
     for (int i = 0; i < 4; i++) {
         const char *step = s->block[first + i] + 256 * x->words + LANES * s->segment[first + i];
         __m512 steps = _mm512_mul_ps(steps_of((const uint8_t *)step, table),
-                                     _mm512_set1_ps(s->scale[first + i]));
+                                     _mm512_set1_ps((tables ? 0.5f : 1) * s->scale[first + i]));
         for (int j = 0; j < Q; j++) {
-            __m512 centred =
-                _mm512_sub_ps(_mm512_cvtepi32_ps(dot[4 * j + i]), _mm512_set1_ps(q[j].centre));
+            __m512 centred = _mm512_cvtepi32_ps(dot[4 * j + i]);
+            if (!tables) centred = _mm512_sub_ps(centred, _mm512_set1_ps(q[j].centre));
             y[4 * j + i] = _mm512_mul_ps(_mm512_mul_ps(centred, steps), _mm512_set1_ps(q[j].gain));
         }
     }
@@ -201,6 +203,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_batch(__m512 *out, const radar_sketch *x,
                                              const radar_sketch_query *q, const query_lanes *lanes,
                                              int n, __m512i table, int Q, int bits) {
     __m512 y[4][4 * RADAR_QUERY_BLOCK];
+    const bool rough = bits == TABLES_1 || (bits == 1 && x->bits == 2);
 #pragma GCC unroll 1
     for (int b = 0; b < n; b++) logits(y[b], x, s, 4 * b, q, table, Q, bits);
 #pragma GCC unroll 1
@@ -208,7 +211,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_batch(__m512 *out, const radar_sketch *x,
         __m512 scale = _mm512_broadcast_f32x4(_mm_loadu_ps(s->scale + 4 * b));
         __mmask16 far = _mm512_cmp_ps_mask(_mm512_mul_ps(lanes->reach, scale),
                                            _mm512_set1_ps(RADAR_MASS_REACH), _CMP_NLE_UQ);
-        out[b] = _mm512_add_ps(out[b], radar_mass16(y[b], far, Q));
+        out[b] = _mm512_add_ps(out[b], radar_mass16(y[b], far, rough, Q));
     }
 }
 
@@ -238,7 +241,7 @@ RADAR_TEMPLATE RADAR_AVX512 void store_block(const radar_score_task *t, float *s
 
 /* What a listed unit is scored by: its codes, steps and mean lie apart. */
 RADAR_TEMPLATE void prefetch_unit(const radar_sketch *x, const radar_score_task *t, int32_t i) {
-    if (i >= t->segment_end - t->segment_begin) return;
+    if (i >= t->n_listed) return;
     const int32_t unit = radar_score_unit(t, i), segment = unit % RADAR_BLOCK_SEGMENTS;
     const char *p =
         (const char *)t->kv.summary + (size_t)(unit / RADAR_BLOCK_SEGMENTS) * t->kv.block_bytes;
@@ -255,7 +258,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_list(const radar_sketch *x, const radar_s
                                             int bits) {
     __m512i table = step_table(x);
     query_lanes lanes = lanes_of(q, Q);
-    int32_t n = t->segment_end - t->segment_begin;
+    const int32_t n = t->n_listed;
     for (int32_t i = 0; i < LISTED_AHEAD; i++) prefetch_unit(x, t, i);
     for (int32_t k = 0; k < n; k += 4) {
         radar_sketch_block b[4];
@@ -274,7 +277,8 @@ RADAR_TEMPLATE RADAR_AVX512 void score_list(const radar_sketch *x, const radar_s
         _mm512_store_ps(lane, value);
         for (int i = 0; i < 4 && k + i < n; i++)
             for (int j = 0; j < Q; j++)
-                score[(size_t)j * t->score_stride + (size_t)(k + i)] = lane[4 * j + i];
+                score[(size_t)j * t->score_stride +
+                      (size_t)(radar_score_unit(t, k + i) - t->segment_begin)] = lane[4 * j + i];
     }
 }
 

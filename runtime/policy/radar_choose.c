@@ -64,10 +64,8 @@ static radar_status exchange_best(radar_select *s, radar_work *w) {
 
 radar_status radar_work_choose(radar_select *s, radar_work *w) {
     radar_score_candidates(s, w);
-    if (s->attention->progressive)
-        radar_score_progressive(s, w);
-    else
-        best_of_rank(s, w);
+    if (s->attention->progressive) radar_score_progressive(s, w);
+    best_of_rank(s, w);
     if (s->attention->select_local) return RADAR_OK;
     fill_packet(s, w);
     return exchange_best(s, w);

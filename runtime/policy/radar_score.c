@@ -65,7 +65,6 @@ size_t radar_work_lay_out(radar_work *w, char *base, const radar_kvcache *kv,
                                                           share_of(kv, keep, 1, FIRST_TIMES));
         TAKE(exact_query, heads * a->exact->query_bytes);
         TAKE(list, heads * (size_t)w->listed[kv->n_shards]);
-        TAKE(estimate, heads * (size_t)w->listed[kv->n_shards]);
         TAKE(n_list, heads * shards);
     }
 #undef TAKE
@@ -82,6 +81,20 @@ void radar_work_locate(const radar_select *s, radar_work *w, int row, int64_t la
 }
 
 /* ---- scores ---- */
+
+#define ALL (-1) /* candidates are left: no stage has chosen yet */
+
+/* Where the units of a query head that are left in own shard i are listed. */
+typedef struct units_left {
+    int32_t *list, *n;
+} units_left;
+
+static units_left left_of(const radar_select *s, const radar_work *w, int row, int head, int i) {
+    size_t at = (size_t)row * (size_t)s->n_heads + (size_t)head,
+           listed = (size_t)w->listed[s->kv->n_shards];
+    return (units_left){w->list + at * listed + (size_t)w->listed[i],
+                        w->n_list + at * (size_t)s->kv->n_shards + (size_t)i};
+}
 
 float *radar_work_scores(const radar_select *s, const radar_work *w, int row, int head, int i) {
     return w->score + ((size_t)row * (size_t)s->n_heads + (size_t)head) * (size_t)w->scores +
@@ -106,6 +119,8 @@ void radar_score_candidates(radar_select *s, radar_work *w) {
     const radar_kvcache *kv = s->kv;
     const radar_scorer *scorer = s->attention->scorer;
     int n = 0, queries = s->n_rows * w->group;
+    for (int i = 0; s->attention->progressive && i < s->n_rows * s->n_heads * kv->n_shards; i++)
+        w->n_list[i] = ALL;
     kv->be->ops->query(kv->be, scorer, w->query, s->q, (size_t)kv->D, kv->kv_heads * queries);
     for (int row = 0; row < s->n_rows; row++) {
         if (w->row[row].keep == 0) continue;
@@ -144,6 +159,11 @@ void radar_work_ranges(const radar_select *s, const radar_work *w, int row, int 
                                       .n = end - begin,
                                       .segment_begin = begin,
                                       .phase = radar_kvcache_view(s->kv, s->layer, 0, i).phase};
+        if (!s->attention->progressive) continue;
+        const units_left left = left_of(s, w, row, head, i);
+        if (*left.n == ALL) continue;
+        range[i].list = left.list;
+        range[i].n = *left.n;
     }
 }
 
@@ -154,38 +174,8 @@ int radar_work_keep(const radar_select *s, int keep) {
 
 /* ---- progressive ---- */
 
-/* Where query head `head` of a row keeps what is left in own shard i. */
-typedef struct running {
-    int32_t *list, *n;
-    float *estimate, *score; /* score: of the shard's first candidate */
-    uint64_t *key;
-    int32_t begin;
-} running;
-
-static running running_in(const radar_select *s, const radar_work *w, int row, int head, int i) {
-    size_t at = (size_t)row * (size_t)s->n_heads + (size_t)head;
-    size_t list = at * (size_t)w->listed[s->kv->n_shards] + (size_t)w->listed[i];
-    int32_t begin, end;
-    radar_work_units(s, w, row, i, &begin, &end);
-    return (running){.list = w->list + list,
-                     .n = w->n_list + at * (size_t)s->kv->n_shards + (size_t)i,
-                     .estimate = w->estimate + list,
-                     .score = radar_work_scores(s, w, row, head, i),
-                     .key = w->key + at * (size_t)w->scores + (size_t)w->first[i],
-                     .begin = begin};
-}
-
-/* The units of the n keys. */
-static void list_keys(const radar_select *s, const running *r, int n, int32_t unit) {
-    for (int j = 0; j < n; j++) {
-        int64_t position = (int64_t)radar_topk_segment(r->key[j]) * unit * RADAR_SEGMENT;
-        r->list[j] = (int32_t)(radar_slot_of(&s->kv->layout, position) / RADAR_SEGMENT / unit);
-    }
-    *r->n = n;
-}
-
-/* The best of every shard by the upper plane. */
-static void list_first(radar_select *s, radar_work *w) {
+/* Each shard keeps its best of a stage, so that it need not know of others. */
+static void narrow(radar_select *s, radar_work *w, int times) {
     const radar_kvcache *kv = s->kv;
     int n = 0;
     for (int row = 0; row < s->n_rows; row++) {
@@ -197,28 +187,31 @@ static void list_first(radar_select *s, radar_work *w) {
                 w->topk[n++] = (radar_topk_task){
                     .range = range + i,
                     .n_ranges = 1,
-                    .stripe_segments = kv->layout.stripe / RADAR_SEGMENT / c->unit,
-                    .shards = kv->layout.shards,
-                    .keep = share_of(kv, c->keep, c->unit, FIRST_TIMES),
-                    .key = running_in(s, w, row, head, i).key,
+                    .stripe_segments = 1, /* numbers are those of the storage: */
+                    .shards = 1,          /* within a shard their order is that of positions */
+                    .keep = share_of(kv, c->keep, c->unit, times),
+                    .key = w->key + (range[i].score - w->score),
                 };
+            for (int i = 0; i < kv->n_shards; i++) range[i].phase = 0;
         }
     }
     kv->be->ops->topk(kv->be, w->topk, n);
-    n = 0;
+    const radar_topk_task *task = w->topk;
     for (int row = 0; row < s->n_rows; row++) {
         for (int head = 0; head < s->n_heads && w->row[row].keep; head++) {
-            for (int i = 0; i < kv->n_shards; i++) {
-                running r = running_in(s, w, row, head, i);
-                list_keys(s, &r, w->topk[n++].n_kept, w->row[row].unit);
+            for (int i = 0; i < kv->n_shards; i++, task++) {
+                units_left left = left_of(s, w, row, head, i);
+                *left.n = task->n_kept;
+                for (int j = 0; j < task->n_kept; j++)
+                    left.list[j] = (int32_t)radar_topk_segment(task->key[j]);
             }
         }
     }
 }
 
 /* Scores what is left by `scorer`, of which query holds the prepared queries [G, rows, group]; bytes: of what it reads a unit. */
-static void score_lists(radar_select *s, radar_work *w, const radar_scorer *scorer,
-                        const char *query, int64_t bytes) {
+static void score_left(radar_select *s, radar_work *w, const radar_scorer *scorer,
+                       const char *query, int64_t bytes) {
     const radar_kvcache *kv = s->kv;
     int n = 0;
     for (int row = 0; row < s->n_rows; row++) {
@@ -227,64 +220,23 @@ static void score_lists(radar_select *s, radar_work *w, const radar_scorer *scor
                 ((size_t)(head / w->group) * (size_t)s->n_rows + (size_t)row) * (size_t)w->group +
                 (size_t)(head % w->group);
             for (int i = 0; i < kv->n_shards; i++) {
-                running r = running_in(s, w, row, head, i);
-                s->counts->scored_bytes += *r.n * bytes;
-                w->score_task[n++] = (radar_score_task){
+                const units_left left = left_of(s, w, row, head, i);
+                radar_score_task *task = &w->score_task[n++];
+                *task = (radar_score_task){
                     .kv = radar_kvcache_view(kv, s->layer, head / w->group, i),
                     .n_query = 1,
                     .query = query + j * scorer->query_bytes,
                     .unit = w->row[row].unit,
-                    .segment_end = *r.n,
-                    .score = r.estimate,
-                    .list = r.list,
+                    .score = radar_work_scores(s, w, row, head, i),
+                    .list = left.list,
+                    .n_listed = *left.n,
                 };
+                radar_work_units(s, w, row, i, &task->segment_begin, &task->segment_end);
+                s->counts->scored_bytes += *left.n * bytes;
             }
         }
     }
     kv->be->ops->score(kv->be, scorer, w->score_task, n);
-}
-
-/* What is left by its new scores: its share of times * keep, all of it for 0. */
-static void narrow(radar_select *s, radar_work *w, int times) {
-    for (int row = 0; row < s->n_rows; row++) {
-        const radar_row_choice *c = &w->row[row];
-        for (int head = 0; head < s->n_heads && c->keep; head++) {
-            for (int i = 0; i < s->kv->n_shards; i++) {
-                running r = running_in(s, w, row, head, i);
-                for (int j = 0; j < *r.n; j++) {
-                    r.score[r.list[j] - r.begin] = r.estimate[j];
-                    r.key[j] = radar_topk_key(r.estimate[j], radar_topk_segment(r.key[j]));
-                }
-                int most = times ? share_of(s->kv, c->keep, c->unit, times) : *r.n;
-                list_keys(s, &r, radar_topk_select(r.key, *r.n, most), c->unit);
-            }
-        }
-    }
-}
-
-/* The best of a query head, or with --select local of each of its shards, as topk leaves them. */
-static void choose(radar_select *s, radar_work *w) {
-    radar_topk_task *task = w->topk;
-    for (int row = 0; row < s->n_rows; row++) {
-        int keep = radar_work_keep(s, w->row[row].keep);
-        for (int head = 0; head < s->n_heads; head++) {
-            uint64_t *all = running_in(s, w, row, head, 0).key;
-            int n = 0;
-            for (int i = 0; i < s->kv->n_shards; i++) {
-                running r = running_in(s, w, row, head, i);
-                int left = w->row[row].keep ? *r.n : 0;
-                if (s->attention->select_local) {
-                    *task++ = (radar_topk_task){.key = r.key,
-                                                .n_kept = radar_topk_select(r.key, left, keep)};
-                    continue;
-                }
-                memmove(all + n, r.key, (size_t)left * sizeof *all);
-                n += left;
-            }
-            if (!s->attention->select_local)
-                *task++ = (radar_topk_task){.key = all, .n_kept = radar_topk_select(all, n, keep)};
-        }
-    }
 }
 
 void radar_score_progressive(radar_select *s, radar_work *w) {
@@ -292,12 +244,10 @@ void radar_score_progressive(radar_select *s, radar_work *w) {
     const radar_attention *a = s->attention;
     kv->be->ops->query(kv->be, a->exact, w->exact_query, s->q, (size_t)kv->D,
                        kv->kv_heads * s->n_rows * w->group);
-    list_first(s, w);
-    score_lists(s, w, a->scorer, w->query, (int64_t)kv->block_bytes / RADAR_BLOCK_SEGMENTS);
+    narrow(s, w, FIRST_TIMES);
+    score_left(s, w, a->scorer, w->query, (int64_t)kv->block_bytes / RADAR_BLOCK_SEGMENTS);
     narrow(s, w, SECOND_TIMES);
-    score_lists(s, w, a->exact, w->exact_query, radar_kvcache_key_bytes(kv, RADAR_SEGMENT));
-    narrow(s, w, 0);
-    choose(s, w);
+    score_left(s, w, a->exact, w->exact_query, radar_kvcache_key_bytes(kv, RADAR_SEGMENT));
 }
 
 double radar_score_bytes(const radar_attention *a, const radar_kvcache *kv, int n_heads,
@@ -322,9 +272,10 @@ static void copy_stages(const radar_select *s, const radar_work *w, int i, float
     int32_t begin, end;
     radar_work_units(s, w, 0, i, &begin, &end);
     for (int head = 0; head < s->n_heads; head++, score += end - begin, left += end - begin) {
-        running r = running_in(s, w, 0, head, i);
-        for (int j = 0; j < end - begin; j++) score[j] = r.score[j], left[j] = NAN;
-        for (int j = 0; j < *r.n; j++) left[r.list[j] - begin] = score[r.list[j] - begin];
+        const float *from = radar_work_scores(s, w, 0, head, i);
+        const units_left last = left_of(s, w, 0, head, i);
+        for (int j = 0; j < end - begin; j++) score[j] = from[j], left[j] = NAN;
+        for (int j = 0; j < *last.n; j++) left[last.list[j] - begin] = score[last.list[j] - begin];
     }
 }
 

@@ -50,8 +50,7 @@ typedef struct radar_work {
          1]; /* lists of own shard i begin there among those of a query head; the last: all of them */
     char *exact_query; /* [rows, H, query_bytes of exact] */
     int32_t *list;     /* [rows, H, listed] storage units still in the running */
-    float *estimate;   /* [rows, H, listed] */
-    int32_t *n_list;   /* [rows, H, shards] */
+    int32_t *n_list;   /* [rows, H, shards] how many; -1: all candidates */
 } radar_work;
 
 /* Cuts base into the arrays of w; returns the bytes used.  base NULL: only counts. */
@@ -68,7 +67,7 @@ float *radar_work_scores(const radar_select *s, const radar_work *w, int row, in
 /* Candidates of a row in own shard i: storage indices [begin, end) in units. */
 void radar_work_units(const radar_select *s, const radar_work *w, int row, int i, int32_t *begin,
                       int32_t *end);
-/* The candidates of one query head, shard by shard. */
+/* The candidates of one query head, or what a progressive scan has left of them, shard by shard. */
 void radar_work_ranges(const radar_select *s, const radar_work *w, int row, int head,
                        radar_topk_range *range);
 /* How many a query head, or with --select local one of its shards, takes of `keep`. */
@@ -76,7 +75,7 @@ int radar_work_keep(const radar_select *s, int keep);
 
 /* [this rank] Scores of all own candidates: by the upper plane alone for a progressive scan. */
 void radar_score_candidates(radar_select *s, radar_work *w);
-/* [this rank] What is left of them stage by stage; ends with the best by their keys in w->topk, as topk would leave them. */
+/* [this rank] Stage by stage fewer of them are left, with better scores; the last ones' are of their keys. */
 void radar_score_progressive(radar_select *s, radar_work *w);
 /* [this rank] Bytes that both read of all layers for a row at `position` that scores, with its scorer. */
 double radar_score_bytes(const radar_attention *a, const radar_kvcache *kv, int n_heads,

@@ -57,11 +57,13 @@ static radar_topk_task make_task(const radar_topk_range *range, int keep, uint64
 
 /* What the header says, key by key. */
 static uint64_t key_ref(const radar_topk_task *t, const radar_topk_range *r, int i) {
-    int64_t s = r->segment_begin + i, stripe = s / t->stripe_segments * t->shards + r->phase;
+    int64_t s = r->list ? r->list[i] : r->segment_begin + i,
+            stripe = s / t->stripe_segments * t->shards + r->phase;
+    const float score = r->score[s - r->segment_begin];
     uint32_t segment = (uint32_t)(stripe * t->stripe_segments + s % t->stripe_segments);
-    if (isnan(r->score[i])) return 0;
-    if (t->pick == RADAR_PICK_TOP) return radar_topk_key(r->score[i], segment);
-    if (t->pick == RADAR_PICK_BOTTOM) return radar_topk_key(-r->score[i], segment);
+    if (isnan(score)) return 0;
+    if (t->pick == RADAR_PICK_TOP) return radar_topk_key(score, segment);
+    if (t->pick == RADAR_PICK_BOTTOM) return radar_topk_key(-score, segment);
     uint64_t high = t->pick == RADAR_PICK_LAST
                         ? segment
                         : radar_random(t->seed, RADAR_STREAM_PICK, segment) >> 32;
@@ -110,7 +112,7 @@ static void every_pick_takes_what_a_full_sort_takes(void **state) {
                 /* one ranking over three shards, the last of them empty */
                 const int a = sizes[n] / 2, b = sizes[n] - a;
                 const radar_topk_range range[] = {
-                    {score, a, 5, 3}, {score + a, b, 0, 6}, {score, 0, 9, 1}};
+                    {score, a, 5, 3, NULL}, {score + a, b, 0, 6, NULL}, {score, 0, 9, 1, NULL}};
                 radar_topk_task t = make_task(range, keeps[k], key);
                 t.n_ranges = 3;
                 t.stripe_segments = 4;
@@ -125,13 +127,33 @@ static void every_pick_takes_what_a_full_sort_takes(void **state) {
     }
 }
 
+static void a_list_ranks_alone(void **state) {
+    (void)state;
+    static const char *const isa[] = {NULL, "plain"};
+    float score[400];
+    int32_t list[2][60];
+    uint64_t key[120];
+    for (int i = 0; i < 400; i++) score[i] = (float)(radar_random(3, 1, (uint64_t)i) % 50);
+    for (int i = 0; i < 120; i++) list[i / 60][i % 60] = 9 + i % 60 * 7 % 200; /* no two alike */
+    const radar_topk_range range[] = {{score, 60, 9, 3, list[0]}, {score + 200, 60, 9, 6, list[1]}};
+    for (int keep = 1; keep <= 130; keep += 43) {
+        for (int i = 0; i < 4; i++) {
+            radar_topk_task t = make_task(range, keep, key);
+            t.n_ranges = 1 + i / 2;
+            t.stripe_segments = 4;
+            t.shards = 8;
+            check_task(t, isa[i % 2]);
+        }
+    }
+}
+
 static void equal_scores_take_the_lower_segment(void **state) {
     (void)state;
     float score[300];
     uint64_t key[300];
     radar_cpu cpu = cpu_with(NULL, 1);
     for (int i = 0; i < 300; i++) score[i] = 1.5f;
-    const radar_topk_range range = {score, 300, 0, 0};
+    const radar_topk_range range = {.score = score, .n = 300};
     radar_topk_task t = make_task(&range, 10, key);
     radar_cpu_topk(&cpu.base, &t, 1);
     assert_int_equal(t.n_kept, 10);
@@ -147,7 +169,7 @@ static void a_nan_score_never_wins(void **state) {
     for (int i = 0; i < 40; i++) score[i] = i % 3 ? NAN : -1e30f;
     score[39] = -INFINITY;
     for (int pick = RADAR_PICK_TOP; pick <= RADAR_PICK_LAST; pick++) {
-        const radar_topk_range range = {score, 40, 0, 0};
+        const radar_topk_range range = {.score = score, .n = 40};
         radar_topk_task t = make_task(&range, 40, key);
         t.pick = (radar_pick)pick;
         radar_cpu_topk(&cpu.base, &t, 1);
@@ -162,7 +184,7 @@ static void random_picks_without_replacement_and_by_seed(void **state) {
     uint64_t a[500], b[500];
     bool seen[500] = {false};
     radar_cpu cpu = cpu_with(NULL, 1);
-    const radar_topk_range range = {score, 500, 0, 0};
+    const radar_topk_range range = {.score = score, .n = 500};
     radar_topk_task t = make_task(&range, 400, a), u = make_task(&range, 400, b);
     t.pick = u.pick = RADAR_PICK_RANDOM;
     t.seed = 1;
@@ -180,6 +202,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(selects_what_a_full_sort_selects),
         cmocka_unit_test(every_pick_takes_what_a_full_sort_takes),
+        cmocka_unit_test(a_list_ranks_alone),
         cmocka_unit_test(equal_scores_take_the_lower_segment),
         cmocka_unit_test(a_nan_score_never_wins),
         cmocka_unit_test(random_picks_without_replacement_and_by_seed),

@@ -7,7 +7,7 @@
 /* In place of bits: one bit, or both of two, by tables of the query. */
 #define TABLES_1 0
 #define TABLES_2 3
-#define AHEAD 8         /* blocks between reading and prefetching */
+#define AHEAD 12        /* blocks between reading and prefetching */
 #define LISTED_AHEAD 12 /* the same, units of a list */
 
 /* Up to 16 segments that are scored at once: those of four blocks, or each of a block of its own. */
@@ -15,7 +15,15 @@ typedef struct batch {
     const char *block[16];
     int segment[16]; /* of the block */
     float scale[16]; /* step_scale */
+    size_t ahead;    /* bytes between what is read and what is prefetched; 0: nothing is */
 } batch;
+
+/* 64 bytes of codes.  Each read asks for those that are `ahead` of it, so that requests for memory come as evenly as their answers
+ * are used: a block's at once would fill the queue and then leave it empty. */
+RADAR_TEMPLATE RADAR_AVX512 __m512i read_codes(const char *p, size_t ahead) {
+    if (ahead) __builtin_prefetch((const void *)((uintptr_t)p + ahead), 0, 3);
+    return _mm512_loadu_si512(p);
+}
 
 /* Of query j in lanes 4 j .. 4 j + 3. */
 typedef struct query_lanes {
@@ -120,7 +128,8 @@ RADAR_TEMPLATE RADAR_AVX512 void add_nibbles(__m512i *dot, const __m512i word[4]
 /* Twice the same sums, less twice the centre, by the queries' tables: of the upper plane alone, or of both. */
 RADAR_TEMPLATE RADAR_AVX512 void dot_tables(__m512i *dot, const radar_sketch *x,
                                             const char *const code[4], const char *const low[4],
-                                            const radar_sketch_query *q, bool both, int Q) {
+                                            const radar_sketch_query *q, size_t ahead, bool both,
+                                            int Q) {
     int odd = both && x->words > x->low_words,
         tables = both ? 3 * (2 * x->low_words + odd) : 2 * x->words;
     __m512i word[4];
@@ -128,17 +137,17 @@ RADAR_TEMPLATE RADAR_AVX512 void dot_tables(__m512i *dot, const radar_sketch *x,
         dot[i] = _mm512_set1_epi32(-8 * 124 * tables - q[i / 4].twice_centre);
 #pragma GCC unroll 1
     for (int z = 0; z < x->words - odd; z++) {
-        for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(code[i] + z * 64);
+        for (int i = 0; i < 4; i++) word[i] = read_codes(code[i] + z * 64, ahead);
         add_nibbles(dot, word, q, 2 * z, 0, both ? 4 : 2, Q);
         add_nibbles(dot, word, q, 2 * z + 1, 1, both ? 4 : 2, Q);
         if (!both) continue;
-        for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(low[i] + z * 64);
+        for (int i = 0; i < 4; i++) word[i] = read_codes(low[i] + z * 64, ahead);
         add_nibbles(dot, word, q, 2 * z, 0, 2, Q);
         add_nibbles(dot, word, q, 2 * z + 1, 1, 2, Q);
     }
     if (!odd) return;
     int z = x->words - 1;
-    for (int i = 0; i < 4; i++) word[i] = _mm512_loadu_si512(code[i] + z * 64);
+    for (int i = 0; i < 4; i++) word[i] = read_codes(code[i] + z * 64, ahead);
     add_nibbles(dot, word, q, 2 * z, 0, 4, Q);
     add_nibbles(dot, word, q, 2 * z, 1, 2, Q);
 }
@@ -146,15 +155,16 @@ RADAR_TEMPLATE RADAR_AVX512 void dot_tables(__m512i *dot, const radar_sketch *x,
 /* sum code hq of 16 tokens in each of four segments and Q queries: 4 j + i. */
 RADAR_TEMPLATE RADAR_AVX512 void dot_segments(__m512i *dot, const radar_sketch *x,
                                               const char *const code[4], const char *const low[4],
-                                              const radar_sketch_query *q, int Q, int bits) {
+                                              const radar_sketch_query *q, size_t ahead, int Q,
+                                              int bits) {
     __m512i high[4], rest[4];
     for (int i = 0; i < 4 * Q; i++) dot[i] = _mm512_setzero_si512();
     int planes = bits == 2 ? x->low_words : x->words;
 #pragma GCC unroll 1
     for (int z = 0; z < planes; z++) {
         for (int i = 0; i < 4; i++) {
-            high[i] = _mm512_loadu_si512(code[i] + z * 64);
-            if (bits == 2) rest[i] = _mm512_loadu_si512(low[i] + z * 64);
+            high[i] = read_codes(code[i] + z * 64, ahead);
+            if (bits == 2) rest[i] = read_codes(low[i] + z * 64, ahead);
         }
         if (bits == 2)
             add_planes(dot, high, rest, q, 32 * z, 4, Q);
@@ -163,7 +173,7 @@ RADAR_TEMPLATE RADAR_AVX512 void dot_segments(__m512i *dot, const radar_sketch *
     }
     if (bits != 2 || planes == x->words) return;
     for (int i = 0; i < 4; i++) {
-        high[i] = _mm512_loadu_si512(code[i] + planes * 64);
+        high[i] = read_codes(code[i] + planes * 64, ahead);
         rest[i] = _mm512_srli_epi32(high[i], 4);
     }
     add_planes(dot, high, rest, q, 32 * planes, 2, Q);
@@ -182,9 +192,9 @@ RADAR_TEMPLATE RADAR_AVX512 void logits(__m512 *y, const radar_sketch *x, const 
     }
     const bool tables = bits == TABLES_1 || bits == TABLES_2;
     if (tables)
-        dot_tables(dot, x, code, low, q, bits == TABLES_2, Q);
+        dot_tables(dot, x, code, low, q, s->ahead, bits == TABLES_2, Q);
     else
-        dot_segments(dot, x, code, low, q, Q, bits);
+        dot_segments(dot, x, code, low, q, s->ahead, Q, bits);
     for (int i = 0; i < 4; i++) {
         const char *step = s->block[first + i] + 256 * x->words + LANES * s->segment[first + i];
         __m512 steps = _mm512_mul_ps(steps_of((const uint8_t *)step, table),
@@ -263,6 +273,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_list(const radar_sketch *x, const radar_s
     for (int32_t k = 0; k < n; k += 4) {
         radar_sketch_block b[4];
         batch s;
+        s.ahead = 0;
         for (int32_t i = 0; i < 4; i++) prefetch_unit(x, t, k + LISTED_AHEAD + i);
         for (int i = 0; i < 4; i++) {
             int32_t unit = radar_score_unit(t, k + i < n ? k + i : n - 1);
@@ -308,6 +319,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
         __m512 score_of[4];
         int n = last - k < 3 ? last - k + 1 : 4;
         batch s;
+        s.ahead = AHEAD * t->kv.block_bytes;
         for (int i = 0; i < 4; i++) {
             b[i] = radar_sketch_block_at(x, &t->kv, k + i < last ? k + i : last);
             for (int c = 0; c < 4; c++) {
@@ -318,8 +330,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_queries(const radar_sketch *x, const rada
         }
         __m512 base = bases(x, b, q, Q);
         for (int i = 0; i < n; i++) {
-            if (k + i + AHEAD <= last)
-                prefetch_block((const char *)b[i].code + AHEAD * t->kv.block_bytes, read);
+            prefetch_block((const char *)((uintptr_t)b[i].step + s.ahead), 72 + (size_t)x->Dp);
             score_of[i] =
                 _mm512_permutexvar_ps(_mm512_add_epi32(quarter, _mm512_set1_epi32(i)), base);
         }

@@ -33,9 +33,11 @@ typedef struct pass {
     radar_q8_query split[MOST_QUERIES];
 } pass;
 
-RADAR_AVX512 static void to_f32(float *out, radar_dtype type, const void *tile, int D) {
+RADAR_AVX512 static void to_f32(float *out, radar_dtype type, const void *tile, int D,
+                                const void *ahead) {
     for (int d = 0; d < D; d++) {
         size_t i = (size_t)d * RADAR_SEGMENT;
+        if (d % 2 == 0) radar_prefetch_like(ahead, 2 * i, 2 * i + 64);
         _mm512_store_ps(out + i, type == RADAR_F16 ? radar_segment_load(RADAR_F16, tile, i)
                                                    : radar_segment_load(RADAR_BF16, tile, i));
     }
@@ -59,31 +61,32 @@ static int next_item(const pass *p, int i, uint32_t *mask) {
     return i;
 }
 
-/* Starts the load of a segment that will be needed soon; the machine itself sees runs of neighbours
- * coming, unless many queries pass between them.  Inlined by force: gcc 12 takes a function that only prefetches for one without effect,
- * and drops the call. */
-RADAR_TEMPLATE void prefetch_item(const pass *p, int i) {
+/* Where item i lies, NULL behind the last one; with it comes what goes with a packed one, and is far from it. */
+RADAR_TEMPLATE radar_place coming(const pass *p, int i) {
     const radar_attend_task *t = p->task;
-    if (i >= t->n_items) return;
-    if (p->n <= RADAR_QUERY_BLOCK && i > 0 && t->item[i].segment == t->item[i - 1].segment + 1)
-        return;
-    int64_t segment = t->item[i].segment;
+    if (i >= t->n_items) return (radar_place){0};
+    const int64_t segment = t->item[i].segment;
+    if (p->n <= RADAR_QUERY_BLOCK && i > 0 && segment == t->item[i - 1].segment + 1)
+        return (radar_place){0};
     radar_place place = radar_place_of(&t->kv, segment);
-    size_t bytes = radar_segment_bytes(place.type, t->kv.D);
-    const char *k = place.k, *v = place.v;
-    for (size_t at = 0; at < bytes; at += 64) {
-        __builtin_prefetch(k + at, 0, 3);
-        __builtin_prefetch(v + at, 0, 3);
+    if (place.type == RADAR_Q8) {
+        const uint8_t *centre = radar_q8_centre(&t->kv, segment);
+        __builtin_prefetch(t->kv.k_scale + segment * RADAR_SEGMENT, 0, 3);
+        __builtin_prefetch(t->kv.v_scale + segment * RADAR_SEGMENT, 0, 3);
+        __builtin_prefetch(centre, 0, 3);
+        __builtin_prefetch(centre + t->kv.D, 0, 3);
     }
-    if (place.type != RADAR_Q8) return;
-    const uint8_t *centre = radar_q8_centre(&t->kv, segment);
-    __builtin_prefetch(t->kv.k_scale + segment * RADAR_SEGMENT, 0, 3);
-    __builtin_prefetch(t->kv.v_scale + segment * RADAR_SEGMENT, 0, 3);
-    __builtin_prefetch(centre, 0, 3);
-    __builtin_prefetch(centre + t->kv.D, 0, 3);
+    return place;
 }
 
-static void look_at_packed(pass *p, int64_t segment, weights *w) {
+static void prefetch_item(const pass *p, int i) {
+    radar_place place = coming(p, i);
+    const size_t bytes = radar_segment_bytes(place.type, p->task->kv.D);
+    radar_prefetch_like(place.k, 0, bytes);
+    radar_prefetch_like(place.v, 0, bytes);
+}
+
+static void look_at_packed(pass *p, int64_t segment, const void *ahead, weights *w) {
     const radar_attend_task *t = p->task;
     const float *q = t->q + (size_t)p->begin * t->q_stride;
     if (segment / RADAR_BLOCK_SEGMENTS != p->block) {
@@ -92,34 +95,37 @@ static void look_at_packed(pass *p, int64_t segment, weights *w) {
     }
     for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
         int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
-        radar_q8_logits[Q - 1](w->s + j, &t->kv, segment, p->split + j, p->middle + j);
+        radar_q8_logits[Q - 1](w->s + j, &t->kv, segment, p->split + j, p->middle + j,
+                               j ? NULL : ahead);
     }
 }
 
 /* Keys of a segment that is not read packed, for all blocks of queries. */
-static radar_tile_keys keys_for_all(pass *p, int64_t segment) {
+static radar_tile_keys keys_for_all(pass *p, int64_t segment, const void *ahead) {
     const radar_kv_view *kv = &p->task->kv;
     if (radar_kv_packed(kv, segment)) return radar_keys_of(p->isa, kv, segment, p->wide);
     radar_place place = radar_place_of(kv, segment);
     if (p->n <= RADAR_QUERY_BLOCK || place.type == RADAR_F32)
         return (radar_tile_keys){place.type, place.k};
-    to_f32(p->wide, place.type, place.k, kv->D);
+    to_f32(p->wide, place.type, place.k, kv->D, ahead);
     return (radar_tile_keys){RADAR_F32, p->wide};
 }
 
-static void look_at(pass *p, int i, weights *w) {
+/* ahead: the keys of an item that comes later; read on the way. */
+static void look_at(pass *p, int i, const void *ahead, weights *w) {
     const radar_attend_task *t = p->task;
     int64_t segment = t->item[i].segment;
     if (p->packed && segment < t->kv.tail_begin) {
-        look_at_packed(p, segment, w);
+        look_at_packed(p, segment, ahead, w);
         return;
     }
-    radar_tile_keys key = keys_for_all(p, segment);
+    radar_tile_keys key = keys_for_all(p, segment, ahead);
+    if (key.k == p->wide) ahead = NULL;
     for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
         int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
         radar_attend_logits[key.type][Q - 1](w->s + j, key.k, t->kv.D,
                                              t->q + (size_t)(p->begin + j) * t->q_stride,
-                                             t->q_stride, p->scale);
+                                             t->q_stride, p->scale, j ? NULL : ahead);
     }
 }
 
@@ -191,7 +197,7 @@ static float *output_of(const pass *p, int j) {
 }
 
 /* Tokens that a query does not see have weight 0, which adds nothing. */
-static void add_packed(pass *p, int64_t segment, weights *w) {
+static void add_packed(pass *p, int64_t segment, const void *ahead, weights *w) {
     const radar_attend_task *t = p->task;
     for (int j = 0; j < p->n; j += RADAR_QUERY_BLOCK) {
         int Q = p->n - j < RADAR_QUERY_BLOCK ? p->n - j : RADAR_QUERY_BLOCK;
@@ -199,11 +205,11 @@ static void add_packed(pass *p, int64_t segment, weights *w) {
         for (int i = 0; i < Q; i++) any |= w->mask[j + i];
         if (any)
             radar_q8_values_of[Q - 1](output_of(p, j), t->partial_stride, &t->kv, segment, w->s + j,
-                                      p->fade + j);
+                                      p->fade + j, j ? NULL : ahead);
     }
 }
 
-static radar_tile_keys values_for_all(pass *p, int64_t segment) {
+static radar_tile_keys values_for_all(pass *p, int64_t segment, const void *ahead) {
     const radar_kv_view *kv = &p->task->kv;
     if (radar_kv_packed(kv, segment)) {
         radar_q8_values(p->isa, p->wide, kv, segment);
@@ -212,25 +218,26 @@ static radar_tile_keys values_for_all(pass *p, int64_t segment) {
     radar_place place = radar_place_of(kv, segment);
     if (p->n <= RADAR_QUERY_BLOCK || place.type == RADAR_F32)
         return (radar_tile_keys){place.type, place.v};
-    to_f32(p->wide, place.type, place.v, kv->D);
+    to_f32(p->wide, place.type, place.v, kv->D, ahead);
     return (radar_tile_keys){RADAR_F32, p->wide};
 }
 
 /* Queries that see different tokens of the segment (the diagonal) go one by one, so that each adds its own tokens only. */
-static void add_values(pass *p, int i, weights *w) {
+static void add_values(pass *p, int i, const void *ahead, weights *w) {
     const radar_attend_task *t = p->task;
     int64_t segment = t->item[i].segment;
     if (p->packed && segment < t->kv.tail_begin) {
-        add_packed(p, segment, w);
+        add_packed(p, segment, ahead, w);
         return;
     }
-    radar_tile_keys v = values_for_all(p, segment);
+    radar_tile_keys v = values_for_all(p, segment, ahead);
+    if (v.k == p->wide) ahead = NULL;
     for (int j = 0, n; j < p->n; j += n) {
         uint32_t mask = w->mask[j];
         for (n = 1; n < RADAR_QUERY_BLOCK && j + n < p->n && w->mask[j + n] == mask;) n++;
         if (mask)
             radar_attend_values[v.type][n - 1](output_of(p, j), t->partial_stride, v.k, t->kv.D,
-                                               mask, w->s + j, p->fade + j);
+                                               mask, w->s + j, p->fade + j, j ? NULL : ahead);
     }
 }
 
@@ -242,16 +249,16 @@ static void run_pass(pass *p) {
     weights *now = &p->weight[0], *then = &p->weight[1];
     int i = next_item(p, 0, now->mask);
     for (int ahead = 0; ahead < AHEAD; ahead++) prefetch_item(p, i + ahead);
-    if (i < t->n_items) look_at(p, i, now);
+    if (i < t->n_items) look_at(p, i, NULL, now);
     while (i < t->n_items) {
         int next = next_item(p, i + 1, then->mask);
-        for (int ahead = i; ahead < next; ahead++) prefetch_item(p, ahead + AHEAD);
+        const radar_place ahead = coming(p, next + AHEAD - 1);
         if (weighted)
             soften_weighted(p, now, i);
         else
             soften(p, now);
-        if (next < t->n_items) look_at(p, next, then);
-        add_values(p, i, now);
+        if (next < t->n_items) look_at(p, next, ahead.k, then);
+        add_values(p, i, ahead.v, now);
         weights *swap = now;
         now = then;
         then = swap;

@@ -2,17 +2,18 @@
 #include "kernels/cpu/attend_float.h"
 
 RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], radar_dtype type, const void *k, int D,
-                                        const float *q, size_t q_stride, float scale, int Q) {
+                                        const float *q, size_t q_stride, float scale,
+                                        const void *ahead, int Q) {
     __m512 x[RADAR_QUERY_BLOCK];
-    radar_segment_logits_avx512(x, type, k, D, q, q_stride, Q);
+    radar_segment_logits_avx512(x, type, k, D, q, q_stride, ahead, Q);
     for (int j = 0; j < Q; j++) _mm512_store_ps(s[j], _mm512_mul_ps(x[j], _mm512_set1_ps(scale)));
 }
 
 /* o of Q queries, dimensions d0 .. d0 + 16 n: faded, then the attended tokens' values, ascending. */
 RADAR_TEMPLATE RADAR_AVX512 void values_strip(float *o, size_t stride, radar_dtype type,
                                               const void *v, int D, int d0, uint32_t mask,
-                                              float (*p)[16], const float *fade, bool faded, int n,
-                                              int Q) {
+                                              float (*p)[16], const float *fade, bool faded,
+                                              const void *ahead, int n, int Q) {
     __m512 sum[RADAR_QUERY_BLOCK][4];
     __mmask16 tail = n == 4 ? 0xffff : radar_tail_mask(D - d0);
     for (int j = 0; j < Q; j++) {
@@ -24,6 +25,8 @@ RADAR_TEMPLATE RADAR_AVX512 void values_strip(float *o, size_t stride, radar_dty
     for (; mask; mask &= mask - 1) {
         int token = __builtin_ctz(mask);
         __m512 row[4];
+        size_t from = (size_t)(token * D + d0) * (type == RADAR_F32 ? 4 : 2);
+        radar_prefetch_like(ahead, from, from + (size_t)(16 * n) * (type == RADAR_F32 ? 4 : 2));
         for (int i = 0; i < n; i++) {
             size_t at = (size_t)(token * D + d0 + 16 * i);
             row[i] = n == 4 ? radar_segment_load(type, v, at)
@@ -40,22 +43,25 @@ RADAR_TEMPLATE RADAR_AVX512 void values_strip(float *o, size_t stride, radar_dty
 
 RADAR_TEMPLATE RADAR_AVX512 void values(float *o, size_t stride, radar_dtype type, const void *v,
                                         int D, uint32_t mask, float (*p)[16], const float *fade,
-                                        int Q) {
+                                        const void *ahead, int Q) {
     bool faded = false; /* times 1 changes nothing: most segments raise no maximum */
     int d = 0;
     for (int j = 0; j < Q; j++) faded |= fade[j] != 1;
-    for (; d + 64 <= D; d += 64) values_strip(o, stride, type, v, D, d, mask, p, fade, faded, 4, Q);
-    for (; d < D; d += 16) values_strip(o, stride, type, v, D, d, mask, p, fade, faded, 1, Q);
+    for (; d + 64 <= D; d += 64)
+        values_strip(o, stride, type, v, D, d, mask, p, fade, faded, ahead, 4, Q);
+    for (; d < D; d += 16)
+        values_strip(o, stride, type, v, D, d, mask, p, fade, faded, ahead, 1, Q);
 }
 
 #define COPIES(suffix, type, Q) \
     RADAR_AVX512 static void logits_##suffix(float(*s)[16], const void *k, int D, const float *q, \
-                                             size_t q_stride, float scale) { \
-        logits(s, type, k, D, q, q_stride, scale, Q); \
+                                             size_t q_stride, float scale, const void *ahead) { \
+        logits(s, type, k, D, q, q_stride, scale, ahead, Q); \
     } \
     RADAR_AVX512 static void values_##suffix(float *o, size_t stride, const void *v, int D, \
-                                             uint32_t mask, float(*p)[16], const float *fade) { \
-        values(o, stride, type, v, D, mask, p, fade, Q); \
+                                             uint32_t mask, float(*p)[16], const float *fade, \
+                                             const void *ahead) { \
+        values(o, stride, type, v, D, mask, p, fade, ahead, Q); \
     }
 #define COPIES_OF(suffix, type) \
     COPIES(suffix##_1, type, 1) \

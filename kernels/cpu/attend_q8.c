@@ -98,7 +98,7 @@ RADAR_TEMPLATE RADAR_AVX512 __m512i dword(const int8_t *bytes, int i) {
 
 RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], const radar_kv_view *kv, int64_t segment,
                                         int D, const radar_q8_query *x, const float *middle,
-                                        int Q) {
+                                        const void *ahead, int Q) {
     const int8_t *k = (const int8_t *)kv->k + (size_t)segment * (size_t)(D * RADAR_SEGMENT);
     __m512i hi[RADAR_QUERY_BLOCK][2], lo[RADAR_QUERY_BLOCK][2];
     for (int j = 0; j < Q; j++) {
@@ -108,6 +108,7 @@ RADAR_TEMPLATE RADAR_AVX512 void logits(float (*s)[16], const radar_kv_view *kv,
     }
 #pragma GCC unroll 8
     for (int g = 0; g < D / 4; g += 2) {
+        radar_prefetch_like(ahead, (size_t)g * 64, (size_t)(g + 2) * 64);
         for (int i = 0; i < 2; i++) {
             __m512i key = _mm512_xor_si512(_mm512_loadu_si512(k + (g + i) * 64),
                                            _mm512_set1_epi8((char)0x80));
@@ -155,12 +156,15 @@ RADAR_TEMPLATE RADAR_AVX512 void round_weights(weights *out, __m512 v_scale, flo
 
 /* Dimensions d .. d + 16 n. */
 RADAR_TEMPLATE RADAR_AVX512 void strip(float *o, size_t stride, const int8_t *v, int D, int d,
-                                       const weights *w, const float *fade, int n, int Q) {
+                                       const weights *w, const float *fade, const void *ahead,
+                                       int n, int Q) {
     __m512i hi[RADAR_QUERY_BLOCK][4], lo[RADAR_QUERY_BLOCK][4];
     for (int j = 0; j < Q; j++)
         for (int i = 0; i < n; i++) hi[j][i] = lo[j][i] = _mm512_setzero_si512();
     for (int t = 0; t < RADAR_SEGMENT / 4; t++) {
         __m512i row[4];
+        const size_t from = (size_t)(t * D + d) * 4;
+        radar_prefetch_like(ahead, from, from + (size_t)n * 64);
         for (int i = 0; i < n; i++) row[i] = _mm512_loadu_si512(v + (t * D + d + 16 * i) * 4);
         for (int j = 0; j < Q; j++) {
             __m512i a = dword(w->hi[j], t), b = dword(w->lo[j], t);
@@ -183,32 +187,34 @@ RADAR_TEMPLATE RADAR_AVX512 void strip(float *o, size_t stride, const int8_t *v,
 
 RADAR_TEMPLATE RADAR_AVX512 void values(float *o, size_t stride, const radar_kv_view *kv,
                                         int64_t segment, int D, float (*p)[16], const float *fade,
-                                        int Q) {
+                                        const void *ahead, int Q) {
     const int8_t *v = (const int8_t *)kv->v + (size_t)segment * (size_t)(D * RADAR_SEGMENT);
     weights w;
     round_weights(&w, scales(kv->v_scale + (size_t)segment * RADAR_SEGMENT), p, Q);
     int d = 0, wide = Q == 4 ? 2 : 4; /* as many sums as there are registers */
     for (; d + 16 * wide <= D; d += 16 * wide)
-        strip(o, stride, v, D, d, &w, fade, Q == 4 ? 2 : 4, Q);
-    for (; d < D; d += 16) strip(o, stride, v, D, d, &w, fade, 1, Q);
+        strip(o, stride, v, D, d, &w, fade, ahead, Q == 4 ? 2 : 4, Q);
+    for (; d < D; d += 16) strip(o, stride, v, D, d, &w, fade, ahead, 1, Q);
 }
 
 /* ---- one compiled copy per number of queries, and for the usual head size ---- */
 
 #define COPIES(Q) \
     RADAR_AVX512 static void logits_##Q(float(*s)[16], const radar_kv_view *kv, int64_t segment, \
-                                        const radar_q8_query *x, const float *middle) { \
+                                        const radar_q8_query *x, const float *middle, \
+                                        const void *ahead) { \
         if (kv->D == 64) \
-            logits(s, kv, segment, 64, x, middle, Q); \
+            logits(s, kv, segment, 64, x, middle, ahead, Q); \
         else \
-            logits(s, kv, segment, kv->D, x, middle, Q); \
+            logits(s, kv, segment, kv->D, x, middle, ahead, Q); \
     } \
     RADAR_AVX512 static void values_##Q(float *o, size_t stride, const radar_kv_view *kv, \
-                                        int64_t segment, float(*p)[16], const float *fade) { \
+                                        int64_t segment, float(*p)[16], const float *fade, \
+                                        const void *ahead) { \
         if (kv->D == 64) \
-            values(o, stride, kv, segment, 64, p, fade, Q); \
+            values(o, stride, kv, segment, 64, p, fade, ahead, Q); \
         else \
-            values(o, stride, kv, segment, kv->D, p, fade, Q); \
+            values(o, stride, kv, segment, kv->D, p, fade, ahead, Q); \
     }
 COPIES(1)
 COPIES(2)

@@ -90,40 +90,40 @@ typedef struct pass {
     float middle[RADAR_QUERY_BLOCK];
 } pass;
 
-static void logits(pass *p, int32_t unit, float (*s)[16]) {
+static void logits(pass *p, int32_t unit, const void *ahead, float (*s)[16]) {
     const radar_kv_view *kv = &p->task->kv;
     if (!radar_kv_packed(kv, unit)) {
         radar_place place = radar_place_of(kv, unit);
-        radar_attend_logits[place.type][p->Q - 1](s, place.k, kv->D, p->q, p->q_stride,
-                                                  p->x->scale);
+        radar_attend_logits[place.type][p->Q - 1](s, place.k, kv->D, p->q, p->q_stride, p->x->scale,
+                                                  ahead);
         return;
     }
     if (unit / RADAR_BLOCK_SEGMENTS != p->block) {
         p->block = unit / RADAR_BLOCK_SEGMENTS;
         radar_q8_middles(p->middle, kv, unit, p->q, p->q_stride, p->x->scale, p->Q);
     }
-    radar_q8_logits[p->Q - 1](s, kv, unit, p->split, p->middle);
+    radar_q8_logits[p->Q - 1](s, kv, unit, p->split, p->middle, ahead);
 }
 
-/* The machine itself sees the keys of a range coming, those of a list not. */
-RADAR_TEMPLATE void prefetch_listed(const radar_score_task *t, int32_t i) {
-    if (!t->list || i >= t->n_listed) return;
+/* The keys of number i of a list, what goes with them under way; NULL of a range, which the machine itself sees coming. */
+RADAR_TEMPLATE const void *listed(const radar_score_task *t, int32_t i) {
+    if (!t->list || i >= t->n_listed) return NULL;
     const radar_kv_view *kv = &t->kv;
     const int64_t unit = t->list[i];
-    radar_place place = radar_place_of(kv, unit);
-    size_t bytes = radar_segment_bytes(place.type, kv->D);
-    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)place.k + at, 0, 3);
-    if (place.type != RADAR_Q8) return;
-    __builtin_prefetch(kv->k_scale + unit * RADAR_SEGMENT, 0, 3);
-    __builtin_prefetch(radar_q8_centre(kv, unit), 0, 3);
-    __builtin_prefetch(radar_q8_centre(kv, unit) + kv->D, 0, 3);
+    if (radar_kv_packed(kv, unit)) {
+        __builtin_prefetch(kv->k_scale + unit * RADAR_SEGMENT, 0, 3);
+        __builtin_prefetch(radar_q8_centre(kv, unit), 0, 3);
+        __builtin_prefetch(radar_q8_centre(kv, unit) + kv->D, 0, 3);
+    }
+    return radar_place_of(kv, unit).k;
 }
 
 /* Up to four units from number i on. */
 RADAR_TEMPLATE RADAR_AVX512 void score_four(pass *p, int32_t i, int n, int Q) {
     _Alignas(64) float s[4][RADAR_QUERY_BLOCK][16], lse[16];
     __m512 x[4 * RADAR_QUERY_BLOCK];
-    for (int u = 0; u < n; u++) logits(p, radar_score_unit(p->task, i + u), s[u]);
+    for (int u = 0; u < n; u++)
+        logits(p, radar_score_unit(p->task, i + u), listed(p->task, i + u + LISTED_AHEAD), s[u]);
     for (int j = 0; j < Q; j++)
         for (int u = 0; u < 4; u++)
             x[4 * j + u] = u < n ? _mm512_load_ps(s[u][j]) : _mm512_setzero_ps();
@@ -137,11 +137,9 @@ RADAR_TEMPLATE RADAR_AVX512 void score_four(pass *p, int32_t i, int n, int Q) {
 RADAR_TEMPLATE RADAR_AVX512 void score_all(pass *p, int Q) {
     const radar_score_task *t = p->task;
     const int32_t all = radar_score_count(t);
-    for (int32_t i = 0; i < LISTED_AHEAD; i++) prefetch_listed(t, i);
-    for (int32_t i = 0; i < all; i += 4) {
-        for (int32_t u = 0; u < 4; u++) prefetch_listed(t, i + LISTED_AHEAD + u);
-        score_four(p, i, (int)radar_min64(4, all - i), Q);
-    }
+    const size_t bytes = radar_segment_bytes(t->kv.type, t->kv.D);
+    for (int32_t i = 0; i < LISTED_AHEAD; i++) radar_prefetch_like(listed(t, i), 0, bytes);
+    for (int32_t i = 0; i < all; i += 4) score_four(p, i, (int)radar_min64(4, all - i), Q);
 }
 
 RADAR_AVX512 static void score_avx512(const exact *x, const radar_score_task *t, int first,

@@ -81,6 +81,13 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 radar_segment_load_tail(radar_dtype type, con
     return radar_segment_widen(type, _mm256_maskz_loadu_epi16(tail, (const uint16_t *)tile + i));
 }
 
+/* While bytes [begin, end) of something are worked on, those of what comes later are asked for: as evenly as they will be used, where
+ * all of it at once would fill the queue of requests and then leave it empty.  ahead may be NULL. */
+RADAR_TEMPLATE void radar_prefetch_like(const void *ahead, size_t begin, size_t end) {
+    if (!ahead) return;
+    for (size_t at = begin; at < end; at += 64) __builtin_prefetch((const char *)ahead + at, 0, 3);
+}
+
 /* Adds dimensions d .. d + n - 1, d a multiple of 4, to the chains of Q queries. */
 RADAR_TEMPLATE RADAR_AVX512 void radar_segment_chain(__m512 (*chain)[4], radar_dtype type,
                                                      const void *k, const float *q, size_t q_stride,
@@ -93,15 +100,19 @@ RADAR_TEMPLATE RADAR_AVX512 void radar_segment_chain(__m512 (*chain)[4], radar_d
     }
 }
 
-/* Logits of Q <= 4 queries to one segment; D is even. */
+/* Logits of Q <= 4 queries to one segment; D is even.  ahead: of radar_prefetch_like. */
 RADAR_TEMPLATE RADAR_AVX512 void radar_segment_logits_avx512(__m512 *out, radar_dtype type,
                                                              const void *k, int D, const float *q,
-                                                             size_t q_stride, int Q) {
+                                                             size_t q_stride, const void *ahead,
+                                                             int Q) {
     __m512 chain[RADAR_QUERY_BLOCK][4];
     for (int j = 0; j < Q; j++)
         for (int c = 0; c < 4; c++) chain[j][c] = _mm512_setzero_ps();
     int d = 0;
-    for (; d + 4 <= D; d += 4) radar_segment_chain(chain, type, k, q, q_stride, d, 4, Q);
+    for (; d + 4 <= D; d += 4) {
+        radar_prefetch_like(ahead, radar_segment_bytes(type, d), radar_segment_bytes(type, d + 4));
+        radar_segment_chain(chain, type, k, q, q_stride, d, 4, Q);
+    }
     if (d < D) radar_segment_chain(chain, type, k, q, q_stride, d, 2, Q);
     for (int j = 0; j < Q; j++)
         out[j] = _mm512_add_ps(_mm512_add_ps(chain[j][0], chain[j][1]),

@@ -66,7 +66,7 @@ RADAR_TEMPLATE RADAR_AVX512 __m512 add_some(__m512 weight, const pass *p, radar_
     for (int i = 0; i < Q; i++)
         any |= mask[i] = radar_attended(item->tokens, first, t->position[p->begin + j + i]);
     if (!any) return weight;
-    radar_segment_logits_avx512(x, key.type, key.k, t->kv.D, q, t->q_stride, Q);
+    radar_segment_logits_avx512(x, key.type, key.k, t->kv.D, q, t->q_stride, NULL, Q);
     for (int i = 0; i < Q; i++) {
         __m512 s = _mm512_mul_ps(x[i], _mm512_set1_ps(p->scale));
         __m512 share = _mm512_mul_ps(radar_expf16(_mm512_sub_ps(s, _mm512_set1_ps(p->m[j + i]))),

@@ -79,7 +79,8 @@ RADAR_TEMPLATE radar_place coming(const pass *p, int i) {
     return place;
 }
 
-static void prefetch_item(const pass *p, int i) {
+/* Inlined by force: gcc 12 takes a function that only prefetches for one without effect, and drops the call. */
+RADAR_TEMPLATE void prefetch_item(const pass *p, int i) {
     radar_place place = coming(p, i);
     const size_t bytes = radar_segment_bytes(place.type, p->task->kv.D);
     radar_prefetch_like(place.k, 0, bytes);

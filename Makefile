@@ -8,7 +8,8 @@
 # make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
 # make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
 # make install         PREFIX=/usr/local DESTDIR=: radar, libradar.a, radar.h, radar.pc
-# make format          clang-format in place;   make check-format   only look;   make bench   the kernels' speed
+# make format          clang-format in place;   make check-format   only look
+# make bench           speed: the kernels, then prefill and decode to 32k, in under 25 minutes;   make bench-long   to a million tokens
 # make compile_commands.json   for clangd (needs bear);   make clean
 # Settings: CC=gcc|clang-14  V=1 (show commands)  SAN=address,undefined  DEPS=0 (install nothing, print what is missing)  NP="1 2 3"
 
@@ -27,7 +28,7 @@ O := build/$(VARIANT)
 MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # What the machine offers is probed once per variant, by compiling; the file is kept.  Goals that only start others do without.
-STARTERS := demo test report check-long check-report peers soak sanitize-unit deps model format check-format clean compile_commands.json
+STARTERS := demo test report check-long check-report peers bench bench-long soak sanitize-unit deps model format check-format clean compile_commands.json
 ifneq ($(filter-out $(STARTERS),$(or $(MAKECMDGOALS),all)),)
 include $O/config.mk
 endif
@@ -51,7 +52,7 @@ UNIT := $(UNIT_SRC:tests/unit/%.c=$O/%)
 MPI_TESTS := $(MPI_SRC:tests/mpi/%.c=$O/mpi/%)
 BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 
-.PHONY: all programs test-programs unit bench test demo report check-long check-report peers soak sanitize-unit deps model install format \
+.PHONY: all programs test-programs unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
         check-format clean
 all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
@@ -91,8 +92,6 @@ $O/bench/%: $O/tests/bench/%.o $O/libradar.a
 
 unit: $(UNIT)
 	@tests/run_all.sh $(UNIT)
-bench: $(BENCHES)
-	@set -e; for b in $(BENCHES); do echo "== $$b"; $$b; done
 
 # ---- what a person types: each does the set-up it needs, then builds in a make of its own that sees it ----
 
@@ -128,6 +127,18 @@ check-long:
 check-report:
 	$(AGAIN) all
 	@tests/bench/check_report.sh build/radar
+bench-kernels: $(BENCHES)
+	@set -e; for b in $(BENCHES); do echo "== $$b"; $$b; done
+bench:
+	@launch/deps.sh build demo test
+	$(AGAIN) all bench-kernels
+	@launch/fetch_model.sh $(MODEL)
+	@tests/bench/speed.sh short build/bench
+bench-long:
+	@launch/deps.sh build demo
+	$(AGAIN) all
+	@launch/fetch_model.sh $(MODEL)
+	@tests/bench/speed.sh long build/bench
 peers:
 	@launch/deps.sh build demo
 	$(AGAIN) all

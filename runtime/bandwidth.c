@@ -5,15 +5,6 @@
 
 enum { PASSES = 7, LEAST_BYTES = 1 << 20 };
 
-static void sort(double *x, int n) {
-    for (int i = 1; i < n; i++)
-        for (int j = i; j > 0 && x[j - 1] > x[j]; j--) {
-            const double swap = x[j];
-            x[j] = x[j - 1];
-            x[j - 1] = swap;
-        }
-}
-
 /* Every pass begins on all ranks together: what a rank can have while the others want as much. */
 static radar_status time_passes(radar_engine *e, void *memory, size_t bytes, double *seconds) {
     radar_error err = {0};
@@ -38,6 +29,6 @@ double radar_read_bandwidth(radar_engine *e, size_t bytes) {
     const radar_status st = time_passes(e, memory, bytes, seconds);
     e->be->ops->release(e->be, memory);
     if (st != RADAR_OK) return 0;
-    sort(seconds, PASSES);
-    return seconds[PASSES / 2] > 0 ? (double)bytes / seconds[PASSES / 2] : 0;
+    const double median = radar_median(seconds, PASSES);
+    return median > 0 ? (double)bytes / median : 0;
 }

@@ -40,6 +40,17 @@ static inline int64_t radar_ceil_div(int64_t a, int64_t b) { return (a + b - 1) 
 static inline int64_t radar_min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t radar_max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* The median of a few numbers, which are sorted. */
+static inline double radar_median(double *x, int n) {
+    for (int i = 1; i < n; i++)
+        for (int j = i; j > 0 && x[j - 1] > x[j]; j--) {
+            const double swap = x[j];
+            x[j] = x[j - 1];
+            x[j - 1] = swap;
+        }
+    return (x[(n - 1) / 2] + x[n / 2]) / 2;
+}
+
 /* ---- random numbers: a pure function of (seed, stream, counter), the same on every rank and platform ---- */
 
 /* Streams: what the numbers are for, so that no two uses share a sequence. */

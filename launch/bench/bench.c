@@ -5,8 +5,6 @@
 
 #include "runtime/sys.h"
 
-enum { BANDWIDTH_BYTES = 256 << 20 };
-
 /* ---- opening ---- */
 
 /* Whether a reader of the table has to be told the option: it is swept, or not as by default. */
@@ -37,13 +35,11 @@ static radar_status open_output(bench *b) {
 
 static void tell(const bench *b) {
     const radar_model_info *m = &b->job->info;
-    char rate[LAUNCH_BYTES_TEXT], size[LAUNCH_BYTES_TEXT];
+    char size[LAUNCH_BYTES_TEXT];
     launch_progress_line(&b->job->progress, "model: %s (%s, %d layers, %s)", m->name, m->family,
                          m->layers, launch_bytes(size, (double)m->file_bytes));
     launch_progress_line(&b->job->progress, "ranks: %d, backend %s, %d shards", b->job->world->size,
                          m->backend, (int)b->base.shards);
-    launch_progress_line(&b->job->progress, "read bandwidth: %s a second, of each rank's threads",
-                         launch_bytes(rate, b->bandwidth));
     if (b->context > m->context)
         launch_progress_line(
             &b->job->progress,
@@ -80,7 +76,6 @@ static radar_status open_all(bench *b) {
     st = launch_agree(job);
     if (st == RADAR_OK) st = launch_open_engine(job, false);
     if (st != RADAR_OK) return st;
-    b->bandwidth = radar_read_bandwidth(job->engine, BANDWIDTH_BYTES);
     tell(b);
     return open_fill(b);
 }

@@ -71,12 +71,13 @@ typedef struct bench {
     const char *fill_name; /* of the present depth: "none", "text", "synth" or the text's name */
     launch_prompt text;    /* what is prefilled, or measured for synth */
     const char *text_name;
-    bench_synth *synth;     /* NULL: not needed */
-    int64_t real_most;      /* auto: positions below are text */
-    int64_t context;        /* of a session */
-    eval_room room;         /* what settings come to, from the model's metadata */
-    int64_t reached;        /* tokens of its cache that are no test's */
-    double bandwidth;       /* bytes a second of this rank's threads; 0: not known */
+    bench_synth *synth; /* NULL: not needed */
+    int64_t real_most;  /* auto: positions below are text */
+    int64_t context;    /* of a session */
+    eval_room room;     /* what settings come to, from the model's metadata */
+    int64_t reached;    /* tokens of its cache that are no test's */
+    double
+        bandwidth; /* bytes a second of this rank's threads, beside the latest test; 0: not known */
     bench_printer *printer; /* rank 0 */
     bench_losses *losses;   /* rank 0; NULL: none given */
     bench_point *point;     /* [n_points] */

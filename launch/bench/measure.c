@@ -5,7 +5,7 @@
 #include "launch/bench/bench.h"
 #include "runtime/sys.h"
 
-enum { WARM_TOKENS = 16, TOKEN_STREAM = 1 << 19 };
+enum { WARM_TOKENS = 16, TOKEN_STREAM = 1 << 19, CEILING_BYTES = 256 << 20 };
 
 /* ---- depth ---- */
 
@@ -105,6 +105,12 @@ static void take_phases(bench *b, bench_work *work, int64_t tokens) {
     bench_work_add(work, phase, n, tokens);
 }
 
+/* [all ranks] The ceiling drifts with what else a machine does, so it is measured on both sides of a test: the mean of the two. */
+static void measure_ceiling(bench *b, const double before) {
+    const double now = radar_read_bandwidth(b->job->engine, CEILING_BYTES);
+    b->bandwidth = before > 0 ? (before + now) / 2 : now;
+}
+
 static radar_status repeat(bench *b, const bench_test *t, const int32_t *token, bench_times *times,
                            bench_work *work) {
     for (int i = 0; i < (int)b->base.repetitions; i++) {
@@ -130,7 +136,9 @@ radar_status bench_measure(bench *b, const bench_test *t, bench_times *times, be
         draw_tokens(b, token, t->n);
     radar_status st = launch_agree(job);
     if (st == RADAR_OK) st = warm_up(b, t, token);
+    if (st == RADAR_OK) measure_ceiling(b, 0);
     if (st == RADAR_OK) st = repeat(b, t, token, times, work);
+    if (st == RADAR_OK) measure_ceiling(b, b->bandwidth);
     if (st == RADAR_OK) st = launch_stats(job, stats);
     if (st == RADAR_OK) bench_spread(times);
     radar_free(token);
@@ -139,21 +147,11 @@ radar_status bench_measure(bench *b, const bench_test *t, bench_times *times, be
 
 /* ---- spread ---- */
 
-static void sort(double *x, int n) {
-    for (int i = 1; i < n; i++)
-        for (int j = i; j > 0 && x[j - 1] > x[j]; j--) {
-            const double swap = x[j];
-            x[j] = x[j - 1];
-            x[j - 1] = swap;
-        }
-}
-
 void bench_spread(bench_times *t) {
     double x[BENCH_REPETITIONS_MOST], sum = 0, squares = 0;
     memcpy(x, t->seconds, (size_t)t->n * sizeof *x);
-    sort(x, t->n);
+    t->median = radar_median(x, t->n);
     t->least = x[0], t->most = x[t->n - 1];
-    t->median = (x[(t->n - 1) / 2] + x[t->n / 2]) / 2;
     for (int i = 0; i < t->n; i++) sum += x[i];
     for (int i = 0; i < t->n; i++) squares += (x[i] - sum / t->n) * (x[i] - sum / t->n);
     t->deviation = t->n > 1 ? sqrt(squares / (t->n - 1)) : 0;

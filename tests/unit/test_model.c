@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/unit/make_files.h"
+#include "tests/unit/model_fixture.h"
 #include "tests/unit/open_bytes.h"
 
 #define DEMO "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -199,19 +199,6 @@ static void names_of_files_cannot_steer_a_terminal(void **state) {
 }
 
 /* ---- Hugging Face configurations ---- */
-
-static radar_model *from_config(const char *more, blob *b) {
-    radar_tensorfile *tf = NULL;
-    radar_model *m = NULL;
-    radar_error err = {0};
-    char config[2048];
-    snprintf(config, sizeof config, TINY_CONFIG "%s}", more);
-    *b = tiny_safetensors();
-    if (radar_tensorfile_open_memory(&tf, b->data, b->n, config, &err) ||
-        radar_model_from_file(&m, tf, &err))
-        fail_msg("%s: %s", more, err.text);
-    return m;
-}
 
 static void context_follows_scaling_and_windows(void **state) {
     (void)state;

@@ -9,24 +9,13 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/engine_fixture.h"
 #include "runtime/radar.h"
 #include "runtime/sys.h"
 
 #define TINY "tests/golden/tiny/llama-tied-f32"
 #define DEMO "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 enum { TOKENS = 700, PREFILL = 600 };
-
-static radar_engine *engine_of(const char *model) {
-    radar_engine_options opt = RADAR_ENGINE_OPTIONS_DEFAULT;
-    radar_engine *e;
-    char error[512] = "";
-    opt.model = model;
-    opt.stripe = 64;
-    opt.threads = 1;
-    if (radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error) != RADAR_OK)
-        fail_msg("%s", error);
-    return e;
-}
 
 static radar_model_info info_of(const radar_engine *e) {
     radar_model_info info = {.size = sizeof info};
@@ -91,7 +80,7 @@ enum { OUTSIDE = 16 };
 
 static void phases_add_up_to_the_time_of_the_passes(void **state) {
     (void)state;
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 1);
     radar_session *s = session_of(e, "radar", "sketch", "f16", "full");
     int32_t token[TOKENS], next;
     double (*clock)(void) = radar_sys_table.clock;
@@ -129,7 +118,7 @@ static void phases_add_up_to_the_time_of_the_passes(void **state) {
  * in Q8_0, 34 bytes for 32. */
 static void a_dense_pass_reads_every_weight_once(void **state) {
     (void)state;
-    radar_engine *e = engine_of(DEMO);
+    radar_engine *e = engine_of(DEMO, 1);
     radar_session *s = session_of(e, "dense", "sketch", "f16", "full");
     const int32_t token[] = {1, 2, 3, 4};
     radar_profile_reset(e);
@@ -151,7 +140,7 @@ static void scan_and_attention_read_what_the_session_counts(void **state) {
         {"radar", "sketch", "f16", "full"}, {"radar", "sketch", "f16", "progressive"},
         {"radar", "mean", "f32", "full"},   {"radar", "exact", "bf16", "full"},
         {"dense", "sketch", "f16", "full"}, {"streaming", "mean", "f16", "full"}};
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 1);
     radar_model_info info = info_of(e);
     int32_t token[TOKENS];
     fill(e, token);
@@ -182,7 +171,7 @@ static void scan_and_attention_read_what_the_session_counts(void **state) {
 
 static void nothing_is_counted_before_it_is_asked_for_nor_outside_passes(void **state) {
     (void)state;
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 1);
     radar_session *s = session_of(e, "radar", "sketch", "f16", "full");
     radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
     const radar_phase *phase;
@@ -210,7 +199,7 @@ static void nothing_is_counted_before_it_is_asked_for_nor_outside_passes(void **
 
 static void a_profile_changes_no_bit(void **state) {
     (void)state;
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 1);
     radar_session *s = session_of(e, "radar", "sketch", "f16", "full");
     size_t n = TOKENS - PREFILL, floats = n * (size_t)info_of(e).vocab;
     float *without = malloc(floats * sizeof *without), *with = malloc(floats * sizeof *with);

@@ -207,44 +207,15 @@ static void the_step_is_that_of_least_squares(void **state) {
     free_real(&r);
 }
 
-/* Share of the exact best 8 of 79 segments that the scores find. */
-static double found(const radar_scorer *s, const radar_scorer *exact, radar_kv_view kv,
-                    const real *r, int g) {
-    int hits = 0;
-    seal_all(s, &kv, REAL_SEGMENTS, NULL, 2);
-    for (int j = 0; j < REAL_QUERIES * 3; j++) {
-        const float *q = real_query(r, g, j);
-        float *score[2] = {score_range(s, &kv, q, 1, 1, REAL_SEGMENTS, NULL),
-                           score_range(exact, &kv, q, 1, 1, REAL_SEGMENTS, NULL)};
-        uint64_t key[2][REAL_SEGMENTS];
-        for (int i = 0; i < 2; i++) {
-            for (int n = 0; n < REAL_SEGMENTS - 1; n++)
-                key[i][n] = radar_topk_key(score[i][n], (uint32_t)n);
-            radar_topk_select(key[i], REAL_SEGMENTS - 1, 8);
-            radar_free(score[i]);
-        }
-        for (int a = 0; a < 64; a++)
-            hits += radar_topk_segment(key[0][a / 8]) == radar_topk_segment(key[1][a % 8]);
-    }
-    radar_free(kv.summary);
-    return hits / (REAL_QUERIES * 3 * 8.0);
-}
-
 static void finds_nearly_as_much_as_the_sketch(void **state) {
     (void)state;
-    real r = load_real();
-    double top = 0, sketch = 0;
-    radar_scorer *s[] = {scorer_with("q8top", of(64, NULL)), scorer_with("sketch", of(64, NULL)),
-                         scorer_with("exact", of(64, NULL))};
-    for (int g = 0; g < 3; g++) {
-        radar_kv_view kv = packed_real(&r, g);
-        top += found(s[0], s[2], kv, &r, g) / 3;
-        sketch += found(s[1], s[2], kv, &r, g) / 3;
-        q8_free(&kv);
-    }
+    real r = load_real(), packed = r;
+    for (int g = 0; g < 3; g++) packed.kv[g] = packed_real(&r, g);
+    const double top = recall("q8top", of(64, NULL), &packed, 8),
+                 sketch = recall("sketch", of(64, NULL), &packed, 8);
     print_message("recall of the best 8 of 79 segments: q8top %.3f, sketch %.3f\n", top, sketch);
     assert_true(top >= 0.85 && top >= sketch - 0.03);
-    for (int i = 0; i < COUNT(s); i++) radar_scorer_close(s[i]);
+    for (int g = 0; g < 3; g++) q8_free(&packed.kv[g]);
     free_real(&r);
 }
 

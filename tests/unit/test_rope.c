@@ -7,7 +7,7 @@
 #include <jansson.h>
 #include <math.h>
 
-#include "tests/unit/make_files.h"
+#include "tests/unit/model_fixture.h"
 #include "tests/unit/open_bytes.h"
 
 #define GOLDEN "tests/golden/rope-scaling.json"
@@ -110,19 +110,6 @@ static void magnitude_multiplies_cos_and_sin(void **state) {
 }
 
 /* ---- what files say ---- */
-
-static radar_model *from_config(const char *more, blob *b) {
-    radar_tensorfile *tf = NULL;
-    radar_model *m = NULL;
-    radar_error err = {0};
-    char config[2048];
-    snprintf(config, sizeof config, TINY_CONFIG "%s}", more);
-    *b = tiny_safetensors();
-    if (radar_tensorfile_open_memory(&tf, b->data, b->n, config, &err) ||
-        radar_model_from_file(&m, tf, &err))
-        fail_msg("%s: %s", more, err.text);
-    return m;
-}
 
 static void configurations_give_scaling_and_context(void **state) {
     (void)state;

@@ -11,21 +11,11 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "tests/unit/engine_fixture.h"
 #include "runtime/radar.h"
 
 #define TINY "tests/golden/tiny/llama-tied-f32"
 enum { TOKENS = 600, PREFILL = 560 };
-
-static radar_engine *engine_of(const char *model) {
-    radar_engine_options opt = RADAR_ENGINE_OPTIONS_DEFAULT;
-    radar_engine *e;
-    char error[512] = "";
-    opt.model = model;
-    opt.stripe = 64;
-    if (radar_engine_open(&e, MPI_COMM_NULL, &opt, error, sizeof error) != RADAR_OK)
-        fail_msg("%s", error);
-    return e;
-}
 
 static int vocab_of(const radar_engine *e) {
     radar_model_info info = {.size = sizeof info};
@@ -79,7 +69,7 @@ static void a_reconfigured_session_equals_a_fresh_one(void **state) {
     static const char *const settings[][2] = {{"radar", "mean"},     {"radar", "exact"},
                                               {"dense", "sketch"},   {"radar", "rf"},
                                               {"streaming", "mean"}, {"radar", "sketch"}};
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 0);
     size_t bytes = (size_t)(TOKENS - PREFILL) * (size_t)vocab_of(e) * sizeof(float);
     int32_t token[TOKENS];
     fill(token, vocab_of(e));
@@ -105,7 +95,7 @@ static void a_reconfigured_session_equals_a_fresh_one(void **state) {
 
 static void a_refused_setting_changes_nothing(void **state) {
     (void)state;
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 0);
     size_t bytes = (size_t)(TOKENS - PREFILL) * (size_t)vocab_of(e) * sizeof(float);
     int32_t token[TOKENS];
     fill(token, vocab_of(e));
@@ -130,7 +120,7 @@ static void a_refused_setting_changes_nothing(void **state) {
 
 static void a_session_is_set_to_its_own_or_a_simple_attention(void **state) {
     (void)state;
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 0);
     radar_session_options opt = options("dense", "sketch");
     radar_session *s = session_of(e, &opt);
     assert_int_equal(radar_session_set_attention(s, "streaming"), RADAR_OK);
@@ -144,7 +134,7 @@ static void a_session_is_set_to_its_own_or_a_simple_attention(void **state) {
 /* Both work in the session's scratch: neither finds what the other left there. */
 static void an_attention_in_between_leaves_no_trace(void **state) {
     (void)state;
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 0);
     size_t bytes = (size_t)(TOKENS - PREFILL) * (size_t)vocab_of(e) * sizeof(float);
     int32_t token[TOKENS];
     fill(token, vocab_of(e));
@@ -169,7 +159,7 @@ static void a_prompt_behind_a_gap_is_not_remembered(void **state) {
     (void)state;
     static const char *const sees[] = {"h2o", "snapkv", "subgen"};
     enum { GAP = PREFILL - 100 };
-    radar_engine *e = engine_of(TINY);
+    radar_engine *e = engine_of(TINY, 0);
     size_t bytes = (size_t)(TOKENS - PREFILL) * (size_t)vocab_of(e) * sizeof(float);
     int32_t token[TOKENS];
     fill(token, vocab_of(e));
@@ -292,7 +282,7 @@ static void values_that_are_not_finite_are_refused_by_place(void **state) {
         char folder[] = "/tmp/radar-odd-XXXXXX";
         assert_non_null(mkdtemp(folder));
         spoiled_model(folder, "model.layers.1.post_attention_layernorm.weight", odd[i]);
-        radar_engine *e = engine_of(folder);
+        radar_engine *e = engine_of(folder, 0);
         radar_session_options opt = options("radar", "sketch");
         radar_session *s = session_of(e, &opt);
         int32_t token[TOKENS];
@@ -315,7 +305,7 @@ static void a_head_that_fails_leaves_the_session_usable(void **state) {
     char folder[] = "/tmp/radar-odd-XXXXXX";
     assert_non_null(mkdtemp(folder));
     spoiled_model(folder, "model.norm.weight", NAN);
-    radar_engine *e = engine_of(folder);
+    radar_engine *e = engine_of(folder, 0);
     radar_session_options opt = options("radar", "sketch");
     radar_session *s = session_of(e, &opt);
     int32_t token[TOKENS];

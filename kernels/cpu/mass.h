@@ -47,8 +47,9 @@ static inline float radar_exp2_1(float y) {
 }
 
 static inline float radar_rough_exp2_1(float y) {
-    int32_t bits = (int32_t)rintf(__builtin_fmaf(y, RADAR_ROUGH_ONE, RADAR_ROUGH_BASE));
-    float p;
+    /* an infinite y, of numbers at the end of the range: what the vectors' conversion makes of it */
+    float t = rintf(__builtin_fmaf(y, RADAR_ROUGH_ONE, RADAR_ROUGH_BASE)), p;
+    int32_t bits = t >= -0x1p31f && t < 0x1p31f ? (int32_t)t : INT32_MIN;
     memcpy(&p, &bits, sizeof p);
     return p;
 }

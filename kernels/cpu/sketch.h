@@ -27,7 +27,7 @@
  * table[2 z + n][16 j + c] = 124 + sum over the bits s of c of hq 32 z + 16 n + 4 s + j.  What that costs is a thousandth of what
  * the codes' own rounding does (both add to the variance of a logit).  A coarse scan, of 2 bits, reads code as 1-bit codes.
  * Order: code . hq is an exact integer; q . mu runs in 16 lanes d % 16, ascending, one fma each, folded as in lse.h;
- * y_i = (code . hq - (2^b - 1)/2 sum hq) step_i (gain step_scale);   score = q . mu + mass of y (mass.h), far where
+ * y_i = (2 code . hq - (2^b - 1) sum hq) (step_i step_scale / 2) gain;   score = q . mu + mass of y (mass.h), far where
  * reach step_scale is above RADAR_MASS_REACH, or no number; rough for a coarse scan.  Error of a score against the formula: that of mass.h. */
 #ifndef RADAR_CPU_SKETCH_H
 #define RADAR_CPU_SKETCH_H
@@ -62,8 +62,8 @@ typedef struct radar_sketch_block {
 } radar_sketch_block;
 
 typedef struct radar_sketch_query {
-    float gain, centre, reach;
-    int32_t twice_centre; /* exact */
+    float gain, reach;
+    int32_t twice_centre; /* (2^b - 1) sum hq */
     const int8_t *hq;
     const float *q;
     const uint8_t *table; /* 2 bits */
@@ -89,7 +89,6 @@ RADAR_TEMPLATE radar_sketch_query radar_sketch_query_of(const radar_sketch *x, c
     float head[3];
     memcpy(head, p + (coarse ? 12 : 0), sizeof head);
     return (radar_sketch_query){.gain = head[0],
-                                .centre = RADAR_SKETCH_CENTRE(bits) * head[1],
                                 .reach = head[2],
                                 .twice_centre = ((1 << bits) - 1) * (int32_t)head[1],
                                 .hq = (const int8_t *)p + 32,

@@ -27,7 +27,8 @@ RADAR_TEMPLATE float segment_score(const radar_sketch *x, const radar_sketch_blo
         int token = segment * LANES + i;
         int32_t dot = 0;
         for (int d = 0; d < x->Dp; d++) dot += code_of(x, b, token, d, bits) * q->hq[d];
-        y[i] = ((float)dot - q->centre) * (x->step[b->step[token]] * b->step_scale) * q->gain;
+        y[i] = (float)(2 * dot - q->twice_centre) *
+               (x->step[b->step[token]] * (0.5f * b->step_scale)) * q->gain;
     }
     bool far = !(q->reach * b->step_scale <= RADAR_MASS_REACH);
     return radar_fold_sum1(lane) * b->mu_scale + radar_mass1(y, far, bits < x->bits);

@@ -94,9 +94,10 @@ RADAR_TEMPLATE RADAR_AVX2 void logits(__m256 (*y)[8], int at, const radar_sketch
                b->low + segment * x->low_words * LANES + lane, q, Q, bits);
     __m256i step = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(b->step + token)));
     __m256 steps =
-        _mm256_mul_ps(_mm256_i32gather_ps(x->step, step, 4), _mm256_set1_ps(b->step_scale));
+        _mm256_mul_ps(_mm256_i32gather_ps(x->step, step, 4), _mm256_set1_ps(0.5f * b->step_scale));
     for (int j = 0; j < Q; j++) {
-        __m256 centred = _mm256_sub_ps(_mm256_cvtepi32_ps(dot[j]), _mm256_set1_ps(q[j].centre));
+        __m256 centred = _mm256_cvtepi32_ps(
+            _mm256_sub_epi32(_mm256_slli_epi32(dot[j], 1), _mm256_set1_epi32(q[j].twice_centre)));
         y[j][at] = _mm256_mul_ps(_mm256_mul_ps(centred, steps), _mm256_set1_ps(q[j].gain));
     }
 }

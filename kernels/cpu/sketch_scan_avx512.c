@@ -198,10 +198,13 @@ RADAR_TEMPLATE RADAR_AVX512 void logits(__m512 *y, const radar_sketch *x, const 
     for (int i = 0; i < 4; i++) {
         const char *step = s->block[first + i] + 256 * x->words + LANES * s->segment[first + i];
         __m512 steps = _mm512_mul_ps(steps_of((const uint8_t *)step, table),
-                                     _mm512_set1_ps((tables ? 0.5f : 1) * s->scale[first + i]));
+                                     _mm512_set1_ps(0.5f * s->scale[first + i]));
         for (int j = 0; j < Q; j++) {
-            __m512 centred = _mm512_cvtepi32_ps(dot[4 * j + i]);
-            if (!tables) centred = _mm512_sub_ps(centred, _mm512_set1_ps(q[j].centre));
+            __m512i twice = dot[4 * j + i];
+            if (!tables)
+                twice = _mm512_sub_epi32(_mm512_slli_epi32(twice, 1),
+                                         _mm512_set1_epi32(q[j].twice_centre));
+            __m512 centred = _mm512_cvtepi32_ps(twice);
             y[4 * j + i] = _mm512_mul_ps(_mm512_mul_ps(centred, steps), _mm512_set1_ps(q[j].gain));
         }
     }

@@ -272,14 +272,13 @@ static float *score_coarse(const radar_scorer *s, const radar_kv_view *kv, const
     return score;
 }
 
-/* Log-mass of a segment of which only the signs of the levels are known. */
 /* mass.h's rough 2^y. */
 static double rough_exp2(double y) {
     double below = floor(y -= log2(0.5 / (M_LN2 * M_LN2)));
     return exp2(below) * (1 + y - below);
 }
 
-/* exact: the mass as the codes have it, without the scan's rough powers of two. */
+/* Log-mass of a segment of which only the signs of the levels are known; exact: without the scan's rough powers of two. */
 static double coarse_ref(const radar_kv_view *kv, const float *q, const double *hq, int segment,
                          double *size, double *exact) {
     double l = 0, rough = 0, centre = 0;
@@ -349,6 +348,39 @@ static void a_coarse_scan_knows_the_signs_of_the_levels(void **state) {
         worst, roughest);
     assert_true(worst <= 1e-5);
     assert_true(roughest <= 0.045);
+}
+
+/* Steps at the lower end of the range, and logits beyond the upper one. */
+static void twins_agree_where_numbers_end(void **state) {
+    (void)state;
+    static const int key_power[] = {-129, -126, 118, 124}, query_power[] = {123, 121, -118, -124};
+    static const char *const isa[] = {NULL, "avx2"};
+    for (int n = 0; n < COUNT(key_power); n++) {
+        radar_kv_view kv = kv_random(RADAR_F32, 64, 12, 31, ldexpf(1, key_power[n]));
+        radar_scorer_options opt = bits_of(64, 2);
+        opt.isa = "plain";
+        radar_scorer *plain = scorer_with("sketch", opt);
+        seal_all(plain, &kv, 12, "plain", 1);
+        float *q = normals(3 * 64, 32, ldexpf(1, query_power[n])),
+              *want = score_range(plain, &kv, q, 3, 0, 12, "plain"),
+              *coarse = score_coarse(plain, &kv, q, 3, 0, 12);
+        for (int i = 0; i < COUNT(isa); i++) {
+            opt.isa = isa[i];
+            if (opt.isa && !has_isa(opt.isa)) continue;
+            radar_scorer *s = scorer_with("sketch", opt);
+            float *got = score_range(s, &kv, q, 3, 0, 12, isa[i]),
+                  *rough = score_coarse(s, &kv, q, 3, 0, 12);
+            for (int k = 0; k < 36; k++) {
+                assert_true(got[k] == want[k] || (isnan(got[k]) && isnan(want[k])));
+                assert_true(rough[k] == coarse[k] || (isnan(rough[k]) && isnan(coarse[k])));
+            }
+            radar_free(got), radar_free(rough);
+            radar_scorer_close(s);
+        }
+        radar_free(q), radar_free(want), radar_free(coarse);
+        radar_scorer_close(plain);
+        kv_free(&kv);
+    }
 }
 
 static void a_list_scores_as_its_range_does(void **state) {
@@ -664,6 +696,7 @@ int main(void) {
         cmocka_unit_test(refuses_other_numbers_of_bits),
         cmocka_unit_test(scores_what_its_layout_says),
         cmocka_unit_test(a_coarse_scan_knows_the_signs_of_the_levels),
+        cmocka_unit_test(twins_agree_where_numbers_end),
         cmocka_unit_test(a_list_scores_as_its_range_does),
         cmocka_unit_test(an_upper_bit_stands_for_its_least_squares_level),
         cmocka_unit_test(three_stages_find_the_best_segments_of_a_real_head),

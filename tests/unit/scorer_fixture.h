@@ -15,6 +15,7 @@ static inline void seal_all(const radar_scorer *s, radar_kv_view *kv, int segmen
                             int threads) {
     radar_cpu cpu = cpu_with(isa, threads);
     int32_t block[64];
+    assert_true(segments <= 4 * COUNT(block));
     kv->block_bytes = s->block_bytes;
     kv->summary = s->block_bytes ? must(radar_alloc((size_t)segments / 4 * s->block_bytes)) : NULL;
     for (int i = 0; i < segments / 4; i++) block[i] = i;

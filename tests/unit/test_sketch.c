@@ -356,21 +356,21 @@ static void twins_agree_where_numbers_end(void **state) {
     static const int key_power[] = {-129, -126, 118, 124}, query_power[] = {123, 121, -118, -124};
     static const char *const isa[] = {NULL, "avx2"};
     for (int n = 0; n < COUNT(key_power); n++) {
-        radar_kv_view kv = kv_random(RADAR_F32, 64, 512, 31, ldexpf(1, key_power[n]));
+        radar_kv_view kv = kv_random(RADAR_F32, 64, 256, 31, ldexpf(1, key_power[n]));
         radar_scorer_options opt = bits_of(64, 2);
         opt.isa = "plain";
         radar_scorer *plain = scorer_with("sketch", opt);
-        seal_all(plain, &kv, 512, "plain", 1);
+        seal_all(plain, &kv, 256, "plain", 1);
         float *q = normals(3 * 64, 32, ldexpf(1, query_power[n])),
-              *want = score_range(plain, &kv, q, 3, 0, 512, "plain"),
-              *coarse = score_coarse(plain, &kv, q, 3, 0, 512);
+              *want = score_range(plain, &kv, q, 3, 0, 256, "plain"),
+              *coarse = score_coarse(plain, &kv, q, 3, 0, 256);
         for (int i = 0; i < COUNT(isa); i++) {
             opt.isa = isa[i];
             if (opt.isa && !has_isa(opt.isa)) continue;
             radar_scorer *s = scorer_with("sketch", opt);
-            float *got = score_range(s, &kv, q, 3, 0, 512, isa[i]),
-                  *rough = score_coarse(s, &kv, q, 3, 0, 512);
-            for (int k = 0; k < 3 * 512; k++) {
+            float *got = score_range(s, &kv, q, 3, 0, 256, isa[i]),
+                  *rough = score_coarse(s, &kv, q, 3, 0, 256);
+            for (int k = 0; k < 3 * 256; k++) {
                 assert_true(got[k] == want[k] || (isnan(got[k]) && isnan(want[k])));
                 assert_true(rough[k] == coarse[k] || (isnan(rough[k]) && isnan(coarse[k])));
             }

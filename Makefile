@@ -51,12 +51,15 @@ CMD_OBJ := $(CMD_SRC:%.c=$O/%.o)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$O/%)
 MPI_TESTS := $(MPI_SRC:tests/mpi/%.c=$O/mpi/%)
 BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
+SIMT_SRC := $(wildcard tests/simt/test_*.cc)
+SIMT := $(SIMT_SRC:tests/simt/%.cc=$O/simt/%)
 
-.PHONY: all programs test-programs unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
+.PHONY: all programs test-programs simt-programs unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
         check-format clean
 all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
 test-programs: $(UNIT) $(MPI_TESTS) $(BENCHES)
+simt-programs: $(SIMT)
 
 # ---- building ----
 
@@ -88,6 +91,15 @@ $O/mpi/%: $O/tests/mpi/%.o $O/libradar.a
 $O/bench/%: $O/tests/bench/%.o $O/libradar.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ $(ALL_LIBS)
+# CUDA kernels as C++ on the CPU: a mistake of theirs shall not pass for a wrong number, so always under sanitizers.
+SIMT_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all
+$O/tests/simt/%.o: tests/simt/%.cc $O/config.mk
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CXX $<")
+	$(Q)$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror $(SIMT_FLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+$O/simt/%: $O/tests/simt/%.o $O/tests/simt/simt.o $O/libradar.a
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(SIMT_FLAGS) -o $@ $^ -lcmocka $(ALL_LIBS)
 .SECONDARY:
 
 unit: $(UNIT)
@@ -107,9 +119,9 @@ demo:
 	@launch/demo.sh $(MODEL)
 test:
 	@launch/deps.sh build demo test
-	$(AGAIN) all test-programs
+	$(AGAIN) all test-programs simt-programs
 	@launch/fetch_model.sh $(MODEL)
-	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
+	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) $(SIMT) -- "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
 sanitize-unit:
 	@launch/deps.sh build demo test
 	@launch/fetch_model.sh $(MODEL)
@@ -174,4 +186,4 @@ compile_commands.json:
 clean:
 	rm -rf build/cpu* build/fuzz build/radar build/libradar.a
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC))
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d

@@ -77,6 +77,7 @@ DEV uint8_t dev_f32_to_e4m3(float f) { /* nearest, ties to even; beyond 448: 448
 DEV uint32_t dev_bits(float f) { return __float_as_uint(f); }
 DEV float dev_float(uint32_t bits) { return __uint_as_float(bits); }
 DEV float dev_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+DEV double dev_fma64(double a, double b, double c) { return __fma_rn(a, b, c); }
 /* Rounded on their own: the compiler joins no product and sum. */
 DEV float dev_mul(float a, float b) { return __fmul_rn(a, b); }
 DEV float dev_add(float a, float b) { return __fadd_rn(a, b); }

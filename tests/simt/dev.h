@@ -21,6 +21,7 @@ extern "C" {
 typedef int cudaError_t;
 typedef void *cudaStream_t;
 #define cudaSuccess 0
+#define cudaErrorInvalidValue 1
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((void)(stream), simt::launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }), cudaSuccess)
 
@@ -105,6 +106,7 @@ DEV uint8_t dev_f32_to_e4m3(float f) {
     return (uint8_t)(sign | ((e + 5) * 8 + (int)steps));
 }
 DEV float dev_fma(float a, float b, float c) { return fmaf(a, b, c); }
+DEV double dev_fma64(double a, double b, double c) { return fma(a, b, c); }
 DEV float dev_mul(float a, float b) { return a * b; }
 DEV float dev_add(float a, float b) { return a + b; }
 DEV float dev_div(float a, float b) { return a / b; }

@@ -1,0 +1,91 @@
+/* layer.h - the small operations of a layer on the device: embed, norm, add, gate (kernels/layer.h, norm.h), and what lies between
+ * the projections and the attention: norms of heads, rotary positions, append to the cache (norm.h, rope.h, kv.h).
+ *
+ * Pointers are of the device unless said otherwise, and nothing that changes from step to step is an argument: tokens, positions
+ * and slots are read from device memory, so a captured graph can be replayed.  Every function queues one kernel on `stream`
+ * (a cudaStream_t) and returns 0 or the CUDA error; what an argument cannot be is cudaErrorInvalidValue.  Nothing to do is 0.
+ * The result for one row depends on that row alone. */
+#ifndef RADAR_CUDA_LAYER_H
+#define RADAR_CUDA_LAYER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "kernels/dtype.h"
+
+/* out [n, w->cols] f32: rows token[i] of w, exactly.  w lies in host memory, its data on the device, at an even address (F32: a
+ * multiple of 4); row_bytes likewise.  Any type of weights. */
+int radar_cuda_embed(float *out, const radar_matrix *w, const int32_t *token, int n, void *stream);
+
+#define RADAR_CUDA_NORM_WIDTH 16384 /* at most */
+/* out [n, width] := RMSNorm of x [n, width].  With y: x := x + y first.  out may be x where y is NULL. */
+int radar_cuda_norm(float *out, float *x, const float *y, const float *weight, float eps, int n,
+                    int width, void *stream);
+
+int radar_cuda_add(float *x, const float *y, int64_t n, void *stream);      /* x := x + y */
+int radar_cuda_gate(float *gate, const float *up, int64_t n, void *stream); /* silu(gate) * up */
+
+/* cos_sin [M, 2, rotary / 2] f32 (rope.h) of position[m], from frequency [rotary / 2] in radians per position, all times magnitude.
+ * The product of position and frequency is not rounded before it is reduced: right to 2^-24 up to position 2^34, where the
+ * rounding to double alone would turn an angle by 2^-19. */
+int radar_cuda_angles(float *cos_sin, const double *frequency, int rotary, double magnitude,
+                      const int64_t *position, int M, void *stream);
+
+/* How the cache holds a number.  F32, F16 and BF16 are laid out as in kv.h.  FP8 is e4m3 with one scale a token, for keys and
+ * for values; a segment of 16 tokens is one run of 16 D + 32 bytes, so that one copy fetches all of it:
+ *   keys    e4m3 [D, 16], f16 scale [16]         k = scale * e4m3
+ *   values  e4m3 [16, D], f16 scale [16]
+ * scale = max_d |x| / 448 rounded up to f16: no number exceeds 448; an error is at most 2^-4 of the number (2^-10 scale for
+ * those below 2^-6 scale).  A token of zeros has scale 0; above 448 * 65504 numbers are cut. */
+typedef enum radar_cuda_kv_type {
+    RADAR_CUDA_KV_F32,
+    RADAR_CUDA_KV_F16,
+    RADAR_CUDA_KV_BF16,
+    RADAR_CUDA_KV_FP8
+} radar_cuda_kv_type;
+
+/* Of the keys of a segment, and of its values. */
+static inline size_t radar_cuda_segment_bytes(radar_cuda_kv_type type, int D) {
+    const size_t numbers = (size_t)16 * (size_t)D;
+    if (type == RADAR_CUDA_KV_F32) return 4 * numbers;
+    return type == RADAR_CUDA_KV_FP8 ? numbers + 32 : 2 * numbers;
+}
+
+/* One shard of one layer: KV head g has its segments at k + g * head_bytes and v + g * head_bytes. */
+typedef struct radar_cuda_cache {
+    radar_cuda_kv_type type;
+    void *k, *v;       /* NULL: nothing is appended */
+    size_t head_bytes; /* a multiple of 4 */
+} radar_cuda_cache;
+
+/* What the projections of M rows gave.  In this order:
+ *   q, k := RMSNorm of each head, where there is a weight
+ *   q, k := rotated by cos_sin (rope.h)
+ *   cache slot[m] := k, v, rounded to the nearest of its type; slot[m] < 0: row m belongs to another shard
+ * Bit for bit what norm, rope and append of the CPU give. */
+typedef struct radar_cuda_heads {
+    int M, H, G, D; /* H query heads, G KV heads, either may be 0; D a multiple of 16 up to 256 */
+    float *q;       /* [H, D] of row m at q + m * q_stride; read, written */
+    float *k;       /* [G, D] at k + m * kv_stride; read, written */
+    const float *v; /* [G, D] at v + m * kv_stride */
+    size_t q_stride, kv_stride;   /* numbers */
+    const float *q_norm, *k_norm; /* [D]; NULL: no norm */
+    float eps;
+    const float *cos_sin; /* [M, 2, rotary / 2] */
+    int rotary;           /* even, at most D; 0: no rotation */
+    radar_rope_style style;
+    const int32_t *slot; /* [M], distinct but for those < 0 */
+    radar_cuda_cache cache;
+} radar_cuda_heads;
+
+/* heads lies in host memory and is read before the call returns. */
+int radar_cuda_rotate_append(const radar_cuda_heads *heads, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -2,7 +2,7 @@
  *
  *   kernel          grid             block               moves, bytes
  *   embed_rows      n                256                 a stored row + 4 cols, each row
- *   norm_rows       n                width up to 1024    8 width a row (16 width with y), and the weight
+ *   norm_rows_W     n                width up to 1024    8 width a row (16 width with y), and the weight; W bounds the width
  *   add_numbers     n / 1024         256                 12 n
  *   gate_numbers    n / 1024         256                 12 n
  *   fill_angles     M                64                  4 rotary a row
@@ -12,8 +12,8 @@
  * barrier, and what would be four launches (norm of q, of k, rope, append) is one.  In prefill they are bandwidth bound: loads are
  * coalesced, 4 bytes a lane and several in flight, and need no alignment.
  *
- * Orders of summation are fixed by the width alone.  norm_rows: thread t sums x[t], x[t + threads], ... by fma, then a tree over the
- * lanes, then one over the warps.  rotate_append: the 16 lanes of norm.h and their tree.  */
+ * Orders of summation are fixed by the width alone.  norm_rows_W: thread t sums x[t], x[t + threads], ... by fma, then a tree over the
+ * lanes, then one over the warps.  rotate_append: the 16 lanes of norm.h and their tree. */
 #include "kernels/cuda/dev.h"
 
 #include "kernels/cuda/layer.h"
@@ -110,7 +110,7 @@ extern "C" int radar_cuda_embed(float *out, const radar_matrix *w, const int32_t
 
 /* ---- norm ---- */
 
-constexpr int NORM_THREADS = 1024, NORM_EACH = RADAR_CUDA_NORM_WIDTH / NORM_THREADS;
+constexpr int NORM_THREADS = 1024;
 
 DEV float sum_of_warp(float v) {
     for (int m = LANES / 2; m; m /= 2) v = dev_add(v, dev_shuffle_xor(v, m));
@@ -126,38 +126,59 @@ DEV float sum_of_block(float v) {
     return sum_of_warp(dev_lane() < blockDim.x / LANES ? part[dev_lane()] : 0.0f);
 }
 
-/* A block has one row, whose numbers stay in registers between the sum and the product.  y may be NULL; it and the weight are not
- * written, so their loads wait for no store. */
-KERNEL void __launch_bounds__(NORM_THREADS)
-    norm_rows(float *out, float *x, const float *__restrict__ y, const float *__restrict__ weight,
-              float eps, int width) {
+/* A block has one row, EACH numbers of it in the registers of a thread.  y may be NULL.  Weights are long gone from the caches when
+ * a token comes back to them, so they travel beside x, unless there are no registers for them. */
+template <int EACH>
+DEV void norm_row(float *out, float *x, const float *__restrict__ y,
+                  const float *__restrict__ weight, float eps, int width) {
+    constexpr bool early = EACH <= 8;
     const int threads = (int)blockDim.x, first = (int)threadIdx.x;
     const size_t at = (size_t)blockIdx.x * (size_t)width;
     float *const row = x + at, *const to = out + at;
-    float v[NORM_EACH], sum = 0;
-    for (int j = 0, i = first; j < NORM_EACH; j++, i += threads) {
+    float v[EACH], w[EACH], sum = 0;
+    for (int j = 0, i = first; j < EACH; j++, i += threads) {
+        if (early) w[j] = i < width ? weight[i] : 0.0f;
         v[j] = i < width ? row[i] : 0.0f;
         if (y && i < width) v[j] = dev_add(v[j], y[at + (size_t)i]);
     }
-    for (int j = 0; j < NORM_EACH; j++) sum = dev_fma(v[j], v[j], sum);
+    for (int j = 0; j < EACH; j++) sum = dev_fma(v[j], v[j], sum);
     sum = sum_of_block(sum);
     const float scale = dev_div(1.0f, dev_sqrt(dev_add(dev_div(sum, (float)width), eps)));
-    for (int j = 0, i = first; j < NORM_EACH; j++, i += threads) {
+    for (int j = 0, i = first; j < EACH; j++, i += threads) {
         if (i >= width) continue;
         if (y) row[i] = v[j];
-        to[i] = dev_mul(weight[i], dev_mul(v[j], scale));
+        to[i] = dev_mul(early ? w[j] : weight[i], dev_mul(v[j], scale));
     }
+}
+
+KERNEL void __launch_bounds__(NORM_THREADS)
+    norm_rows_4096(float *out, float *x, const float *__restrict__ y,
+                   const float *__restrict__ weight, float eps, int width) {
+    norm_row<4>(out, x, y, weight, eps, width);
+}
+KERNEL void __launch_bounds__(NORM_THREADS)
+    norm_rows_8192(float *out, float *x, const float *__restrict__ y,
+                   const float *__restrict__ weight, float eps, int width) {
+    norm_row<8>(out, x, y, weight, eps, width);
+}
+KERNEL void __launch_bounds__(NORM_THREADS)
+    norm_rows_16384(float *out, float *x, const float *__restrict__ y,
+                    const float *__restrict__ weight, float eps, int width) {
+    norm_row<16>(out, x, y, weight, eps, width);
 }
 
 extern "C" int radar_cuda_norm(float *out, float *x, const float *y, const float *weight, float eps,
                                int n, int width, void *stream) {
-    const int warps = (width + LANES - 1) / LANES, threads = warps * LANES;
     if (n < 0 || width < 1 || width > RADAR_CUDA_NORM_WIDTH || (y && out == x))
         return cudaErrorInvalidValue;
     if (n == 0) return 0;
-    return LAUNCH(norm_rows, dim3((unsigned)n),
-                  dim3((unsigned)(threads < NORM_THREADS ? threads : NORM_THREADS)), 0,
-                  (cudaStream_t)stream, out, x, y, weight, eps, width);
+    const int threads = (width + LANES - 1) / LANES * LANES;
+    const dim3 grid((unsigned)n),
+        block((unsigned)(threads < NORM_THREADS ? threads : NORM_THREADS));
+    auto *const kernel = width <= 4096   ? norm_rows_4096
+                         : width <= 8192 ? norm_rows_8192
+                                         : norm_rows_16384;
+    return LAUNCH(kernel, grid, block, 0, (cudaStream_t)stream, out, x, y, weight, eps, width);
 }
 
 /* ---- element by element ---- */
@@ -304,14 +325,6 @@ DEV uint8_t to_e4m3(float f) {
     return (uint8_t)(sign | (((size + 0x7ffffu + (size >> 20 & 1)) >> 20) - (120 << 3)));
 }
 
-/* max / 448, rounded up to f16. */
-DEV uint16_t scale_of(float max) {
-    const float s = dev_div(max, 448.0f);
-    uint16_t h = dev_f32_to_f16(s);
-    if (dev_f16_to_f32(h) < s) h++;
-    return h > 0x7bff ? 0x7bff : h;
-}
-
 /* A head in a warp's registers: lane l has x[l], x[l + 32], ...; 0 beyond D. */
 struct head {
     float x[HEAD_EACH];
@@ -380,27 +393,28 @@ DEV void rotate_head(head &h, const angles &a, radar_rope_style style, int rotar
     }
 }
 
-/* Where a token's numbers go: d at tile[at + d * step], its scale (fp8) behind the tile. */
+/* Where a token's numbers go: d at tile[at + d * step]; and its scale (FP8). */
 struct place {
     void *tile;
-    int at, step, token;
+    int at, step;
+    float *scale;
 };
 
 DEV void store_fp8(const head &h, const place &to, int D) {
-    uint8_t *const tile = static_cast<uint8_t *>(to.tile);
     float max = 0;
     for (int j = 0; j < HEAD_EACH; j++) max = fmaxf(max, fabsf(h.x[j]));
     for (int m = LANES / 2; m; m /= 2) max = fmaxf(max, dev_shuffle_xor(max, m));
-    const uint16_t stored = scale_of(max);
-    const float scale = stored ? dev_f16_to_f32(stored) : 1.0f;
+    const float scale = dev_div(fminf(max, 0x1.fffffep127f), 448.0f);
+    const float below = scale > 0 ? scale : 1.0f;
     for (int j = 0; j < HEAD_EACH; j++) {
         const int d = (int)dev_lane() + j * LANES;
-        if (d < D) tile[to.at + d * to.step] = to_e4m3(dev_div(h.x[j], scale));
+        if (d < D)
+            static_cast<uint8_t *>(to.tile)[to.at + d * to.step] = to_e4m3(dev_div(h.x[j], below));
     }
-    if (dev_lane() == 0) reinterpret_cast<uint16_t *>(tile + SEGMENT * D)[to.token] = stored;
+    if (dev_lane() == 0) *to.scale = scale;
 }
 
-DEV void store_head(const head &h, radar_cuda_kv_type type, const place &to, int D) {
+DEV void store_head(const head &h, radar_cuda_kv type, const place &to, int D) {
     for (int j = 0; j < HEAD_EACH; j++) {
         const int d = (int)dev_lane() + j * LANES, i = to.at + d * to.step;
         if (d >= D) continue;
@@ -413,16 +427,19 @@ DEV void store_head(const head &h, radar_cuda_kv_type type, const place &to, int
 }
 
 /* A key goes down a column of its tile [D, 16], a value along a row of [16, D]. */
-DEV void append_head(const head &h, const radar_cuda_heads &a, size_t segment, bool key, size_t g,
-                     int32_t slot) {
-    uint8_t *const base = static_cast<uint8_t *>(key ? a.cache.k : a.cache.v);
-    const int t = slot % SEGMENT;
-    const place to = {base + g * a.cache.head_bytes + (size_t)(slot / SEGMENT) * segment,
-                      key ? t : t * a.D, key ? SEGMENT : 1, t};
-    if (a.cache.type == RADAR_CUDA_KV_FP8)
+DEV void append_head(const head &h, const radar_cuda_heads &a, bool key, size_t g, int32_t slot) {
+    const radar_cuda_cache &c = a.cache;
+    const size_t segment = g * (size_t)c.segments + (size_t)(slot / SEGMENT);
+    const int number = c.type == RADAR_CUDA_KV_F32 ? 4 : c.type == RADAR_CUDA_KV_FP8 ? 1 : 2;
+    const int t = slot % SEGMENT, bytes = SEGMENT * a.D * number;
+    place to = {static_cast<uint8_t *>(key ? c.k : c.v) + segment * (size_t)bytes,
+                key ? t : t * a.D, key ? SEGMENT : 1, nullptr};
+    if (c.type == RADAR_CUDA_KV_FP8) {
+        to.scale = (key ? c.k_scale : c.v_scale) + segment * SEGMENT + t;
         store_fp8(h, to, a.D);
-    else
-        store_head(h, a.cache.type, to, a.D);
+    } else {
+        store_head(h, c.type, to, a.D);
+    }
 }
 
 /* Norm and rotation of the head at p, in place.  All loads come first: the kernel is one trip to memory, not four. */
@@ -442,7 +459,7 @@ DEV head turn_head(float *p, const float *weight, const radar_cuda_heads &a) {
 }
 
 /* A block is a warp: head blockIdx.y of row blockIdx.x, first those of queries, then of keys, then of values. */
-KERNEL void rotate_append(const radar_cuda_heads a, size_t segment_bytes) {
+KERNEL void rotate_append(const radar_cuda_heads a) {
     const size_t row = blockIdx.x, unit = blockIdx.y, D = (size_t)a.D;
     if (unit < (size_t)a.H) {
         turn_head(a.q + row * a.q_stride + unit * D, a.q_norm, a);
@@ -452,7 +469,7 @@ KERNEL void rotate_append(const radar_cuda_heads a, size_t segment_bytes) {
     const size_t g = unit - (size_t)a.H - (key ? 0 : (size_t)a.G), at = row * a.kv_stride + g * D;
     const int32_t slot = a.cache.k ? a.slot[row] : -1;
     const head h = key ? turn_head(a.k + at, a.k_norm, a) : load_head(a.v + at, a.D);
-    if (slot >= 0) append_head(h, a, segment_bytes, key, g, slot);
+    if (slot >= 0) append_head(h, a, key, g, slot);
 }
 
 extern "C" int radar_cuda_rotate_append(const radar_cuda_heads *heads, void *stream) {
@@ -463,5 +480,5 @@ extern "C" int radar_cuda_rotate_append(const radar_cuda_heads *heads, void *str
     if (a.rotary < 0 || a.rotary % 2 || a.rotary > a.D) return cudaErrorInvalidValue;
     if (a.M == 0 || units == 0) return 0;
     return LAUNCH(rotate_append, dim3((unsigned)a.M, (unsigned)units), dim3(LANES), 0,
-                  (cudaStream_t)stream, a, radar_cuda_segment_bytes(a.cache.type, a.D));
+                  (cudaStream_t)stream, a);
 }

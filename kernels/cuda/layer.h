@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cuda/kv.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -34,38 +36,19 @@ int radar_cuda_gate(float *gate, const float *up, int64_t n, void *stream); /* s
 int radar_cuda_angles(float *cos_sin, const double *frequency, int rotary, double magnitude,
                       const int64_t *position, int M, void *stream);
 
-/* How the cache holds a number.  F32, F16 and BF16 are laid out as in kv.h.  FP8 is e4m3 with one scale a token, for keys and
- * for values; a segment of 16 tokens is one run of 16 D + 32 bytes, so that one copy fetches all of it:
- *   keys    e4m3 [D, 16], f16 scale [16]         k = scale * e4m3
- *   values  e4m3 [16, D], f16 scale [16]
- * scale = max_d |x| / 448 rounded up to f16: no number exceeds 448; an error is at most 2^-4 of the number (2^-10 scale for
- * those below 2^-6 scale).  A token of zeros has scale 0; above 448 * 65504 numbers are cut. */
-typedef enum radar_cuda_kv_type {
-    RADAR_CUDA_KV_F32,
-    RADAR_CUDA_KV_F16,
-    RADAR_CUDA_KV_BF16,
-    RADAR_CUDA_KV_FP8
-} radar_cuda_kv_type;
-
-/* Of the keys of a segment, and of its values. */
-static inline size_t radar_cuda_segment_bytes(radar_cuda_kv_type type, int D) {
-    const size_t numbers = (size_t)16 * (size_t)D;
-    if (type == RADAR_CUDA_KV_F32) return 4 * numbers;
-    return type == RADAR_CUDA_KV_FP8 ? numbers + 32 : 2 * numbers;
-}
-
-/* One shard of one layer: KV head g has its segments at k + g * head_bytes and v + g * head_bytes. */
+/* One shard of one layer, KV head by KV head: k [G, S, D, 16], v [G, S, 16, D], and of FP8 k_scale, v_scale [G, S, 16]. */
 typedef struct radar_cuda_cache {
-    radar_cuda_kv_type type;
-    void *k, *v;       /* NULL: nothing is appended */
-    size_t head_bytes; /* a multiple of 4 */
+    radar_cuda_kv type;
+    int32_t segments; /* S */
+    void *k, *v;      /* NULL: nothing is appended */
+    float *k_scale, *v_scale;
 } radar_cuda_cache;
 
 /* What the projections of M rows gave.  In this order:
  *   q, k := RMSNorm of each head, where there is a weight
  *   q, k := rotated by cos_sin (rope.h)
  *   cache slot[m] := k, v, rounded to the nearest of its type; slot[m] < 0: row m belongs to another shard
- * Bit for bit what norm, rope and append of the CPU give. */
+ * Bit for bit what norm, rope and append of the CPU give; FP8, which they have not, as kernels/cuda/kv.h says. */
 typedef struct radar_cuda_heads {
     int M, H, G, D; /* H query heads, G KV heads, either may be 0; D a multiple of 16 up to 256 */
     float *q;       /* [H, D] of row m at q + m * q_stride; read, written */

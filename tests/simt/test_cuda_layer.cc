@@ -1,4 +1,5 @@
 /* Kernels of layer.cu: against formulas in double, and bit for bit against the CPU's operations where the header promises it. */
+#include <cfloat>
 #include <csetjmp>
 #include <cstdarg>
 #include <cstddef>
@@ -138,6 +139,7 @@ static void rows_are_normed(void **) {
         assert_true(norms(2, width, false, true, 1e15f, SCHEDULES));
         assert_true(norms(3, width, true, false, 1e-3f, SCHEDULES));
     }
+    for (int width : {4096, 4097, 8192, 8193}) assert_true(norms(1, width, true, false, 1, 2));
     assert_true(norms(1, RADAR_CUDA_NORM_WIDTH, true, false, 1, 2));
     assert_true(norms(1, RADAR_CUDA_NORM_WIDTH - 1, false, true, 1, 2));
 }
@@ -270,12 +272,18 @@ struct heads_of {
     std::vector<float> row, q_norm, k_norm, cos_sin;
     std::vector<int32_t> slot;
     std::vector<uint8_t> k, v;
+    std::vector<float> k_scale, v_scale;
 };
 
 static const int SEGMENTS = 4;
 static const float EPS = 1e-6f;
 
-static heads_of make_heads(const shape &s, radar_cuda_kv_type type) {
+static size_t tile_bytes(radar_cuda_kv type, int D) {
+    const size_t bytes[] = {2, 2, 1, 4};
+    return bytes[type] * 16 * (size_t)D;
+}
+
+static heads_of make_heads(const shape &s, radar_cuda_kv type) {
     heads_of h;
     h.row = drawn(11, (size_t)(s.M * (s.H + 2 * s.G) * s.D));
     h.q_norm = drawn(12, (size_t)s.D);
@@ -287,12 +295,13 @@ static heads_of make_heads(const shape &s, radar_cuda_kv_type type) {
         }
     for (int m = 0; m < s.M; m++)
         h.slot.push_back(m % 4 == 2 ? -1 : (m * 23 + 15) % (SEGMENTS * 16));
-    h.k.assign((size_t)s.G * SEGMENTS * radar_cuda_segment_bytes(type, s.D), 0xa5);
+    h.k.assign((size_t)(s.G * SEGMENTS) * tile_bytes(type, s.D), 0xa5);
     h.v.assign(h.k.size(), 0x5a);
+    h.k_scale = h.v_scale = guards((size_t)(s.G * SEGMENTS * 16));
     return h;
 }
 
-static radar_cuda_heads as_argument(heads_of &h, const shape &s, radar_cuda_kv_type type) {
+static radar_cuda_heads as_argument(heads_of &h, const shape &s, radar_cuda_kv type) {
     const size_t q = (size_t)(s.H * s.D), kv = (size_t)(s.G * s.D), M = (size_t)s.M;
     radar_cuda_heads a = {};
     a.M = s.M, a.H = s.H, a.G = s.G, a.D = s.D;
@@ -308,15 +317,17 @@ static radar_cuda_heads as_argument(heads_of &h, const shape &s, radar_cuda_kv_t
     a.rotary = s.rotary;
     a.style = s.style;
     a.slot = h.slot.data();
-    a.cache = {type, h.k.data(), h.v.data(),
-               (size_t)SEGMENTS * radar_cuda_segment_bytes(type, s.D)};
+    a.cache = {type, SEGMENTS, h.k.data(), h.v.data(), NULL, NULL};
+    if (type == RADAR_CUDA_KV_FP8)
+        a.cache.k_scale = h.k_scale.data(), a.cache.v_scale = h.v_scale.data();
     return a;
 }
 
 /* What the operations of the CPU make of it. */
-static void on_cpu(heads_of &h, const shape &s, radar_cuda_kv_type type) {
+static void on_cpu(heads_of &h, const shape &s, radar_cuda_kv type) {
     const radar_cuda_heads a = as_argument(h, s, type);
-    const radar_dtype stored[] = {RADAR_F32, RADAR_F16, RADAR_BF16};
+    const radar_dtype of[] = {RADAR_F16, RADAR_BF16, RADAR_Q8, RADAR_F32};
+    const size_t head_bytes = SEGMENTS * tile_bytes(type, s.D);
     for (int m = 0; m < s.M; m++) {
         float *const q = a.q + (size_t)m * a.q_stride, *const k = a.k + (size_t)m * a.kv_stride;
         const float *const angles = a.cos_sin + m * s.rotary, *v = a.v + (size_t)m * a.kv_stride;
@@ -326,9 +337,9 @@ static void on_cpu(heads_of &h, const shape &s, radar_cuda_kv_type type) {
         cpu->ops->rope(cpu, k, angles, s.style, 1, s.G, s.D, s.rotary);
         for (int g = 0; g < s.G && type != RADAR_CUDA_KV_FP8 && a.slot[m] >= 0; g++) {
             radar_kv_view kv = {};
-            kv.type = stored[type], kv.D = s.D, kv.segments = SEGMENTS;
-            kv.k = (char *)a.cache.k + (size_t)g * a.cache.head_bytes;
-            kv.v = (char *)a.cache.v + (size_t)g * a.cache.head_bytes;
+            kv.type = of[type], kv.D = s.D, kv.segments = SEGMENTS;
+            kv.k = (char *)a.cache.k + (size_t)g * head_bytes;
+            kv.v = (char *)a.cache.v + (size_t)g * head_bytes;
             cpu->ops->append(cpu, &kv, &a.slot[m], k + g * s.D, v + g * s.D, (size_t)s.D, 1);
         }
     }
@@ -354,7 +365,7 @@ static bool equal(const heads_of &a, const heads_of &b) {
 
 static void heads_become_what_the_cpu_makes_of_them(void **) {
     for (const shape &s : shapes()) {
-        for (radar_cuda_kv_type type : {RADAR_CUDA_KV_F32, RADAR_CUDA_KV_F16, RADAR_CUDA_KV_BF16}) {
+        for (radar_cuda_kv type : {RADAR_CUDA_KV_F32, RADAR_CUDA_KV_F16, RADAR_CUDA_KV_BF16}) {
             heads_of want = make_heads(s, type);
             on_cpu(want, s, type);
             assert_true(right_always(
@@ -399,8 +410,10 @@ static void heads_follow_the_formulas(void **) {
                            a.cos_sin + m * s.rotary, s);
             assert_true(relative_error(&h.row[(size_t)(i * s.D)], want, (size_t)s.D) < 3e-7);
             if (!key || a.slot[m] < 0) continue;
-            const float *k = (const float *)(h.k.data() + (size_t)g * a.cache.head_bytes),
-                        *v = (const float *)(h.v.data() + (size_t)g * a.cache.head_bytes);
+            const float *k = (const float *)(h.k.data() + (size_t)(g * SEGMENTS) *
+                                                              tile_bytes(RADAR_CUDA_KV_F32, s.D)),
+                        *v = (const float *)(h.v.data() + (size_t)(g * SEGMENTS) *
+                                                              tile_bytes(RADAR_CUDA_KV_F32, s.D));
             const int tile = a.slot[m] / 16 * 16 * s.D, t = a.slot[m] % 16;
             for (int d = 0; d < s.D; d++) {
                 assert_true(k[tile + d * 16 + t] == h.row[(size_t)(i * s.D + d)]);
@@ -432,28 +445,24 @@ static void e4m3_is_what_the_instruction_gives(void **) {
 }
 
 /* Whether one token is stored as the header says. */
-static bool stored(const float *x, const uint8_t *tile, int at, int step, int t, int D) {
-    const uint16_t scale = (uint16_t)(tile[16 * D + 2 * t] | tile[16 * D + 2 * t + 1] << 8);
-    const double s = radar_f16_to_f32(scale);
+static bool stored(const float *x, const uint8_t *tile, int at, int step, float scale, int D) {
     double max = 0;
     for (int d = 0; d < D; d++) max = std::fmax(max, std::fabs((double)x[d]));
-    if (scale < 0x7bff && (max > 448 * s * (1 + 1e-7) ||
-                           (scale && max < 448 * radar_f16_to_f32((uint16_t)(scale - 1)))))
-        return false;
+    max = std::fmin(max, (double)FLT_MAX);
+    if (!(std::fabs(scale * 448.0 - max) <= max * 0x1p-23)) return false;
     for (int d = 0; d < D; d++) {
         const uint8_t byte = tile[at + d * step];
-        const double y = s * dev_e4m3_to_f32(byte),
-                     size = std::fmin(std::fabs((double)x[d]), 448 * s);
-        if (x[d] != x[d] ? byte != 0x7f
-                         : !(std::fabs(std::fabs(y) - size) <=
-                             std::fmax(size / 16, s * 0x1p-10) * (1 + 1e-6)))
-            return false;
-        if (x[d] == x[d] && std::signbit(x[d]) != (byte >> 7)) return false;
+        const double size = std::fmin(std::fabs((double)x[d]), max);
+        const double y = std::fabs((double)scale * dev_e4m3_to_f32(byte));
+        const double allowed = std::fmax(size / 16, scale * 0x1p-10) * (1 + 1e-6);
+        if (x[d] != x[d] && byte != 0x7f) return false;
+        if (x[d] != x[d]) continue;
+        if (!(std::fabs(y - size) <= allowed) || std::signbit(x[d]) != byte >> 7) return false;
     }
     return true;
 }
 
-static void make_odd_values(heads_of &h, const radar_cuda_heads &a) {
+static void make_odd_values(const radar_cuda_heads &a) {
     float *v = const_cast<float *>(a.v);
     for (int d = 0; d < a.D; d++) {
         v[d] = d % 2 ? 0.0f : -0.0f;
@@ -462,31 +471,32 @@ static void make_odd_values(heads_of &h, const radar_cuda_heads &a) {
     }
     v[a.kv_stride + (size_t)a.D + 3] = NAN;
     v[3 * a.kv_stride + 5] = -INFINITY;
-    (void)h;
 }
 
 static void fp8_keeps_a_scale_for_each_token(void **) {
-    const radar_cuda_kv_type type = RADAR_CUDA_KV_FP8;
+    const radar_cuda_kv type = RADAR_CUDA_KV_FP8;
     for (int D : {16, 64, 80, 112, 128, 256}) {
         const shape s = {6, 2, 2, D, D, RADAR_ROPE_HALF, true, true, D == 80};
         assert_true(right_always(
             [&] {
                 heads_of got = make_heads(s, type), want = got;
                 const radar_cuda_heads a = as_argument(got, s, type);
-                make_odd_values(got, a);
-                make_odd_values(want, as_argument(want, s, type));
+                make_odd_values(a);
+                make_odd_values(as_argument(want, s, type));
                 on_cpu(want, s, type);
                 if (radar_cuda_rotate_append(&a, NULL) ||
                     !same(got.row.data(), want.row.data(), got.row.size()))
                     return false;
-                const size_t bytes = radar_cuda_segment_bytes(type, D);
                 for (int i = 0; i < s.M * s.G; i++) {
                     const int m = i / s.G, g = i % s.G, t = a.slot[m] % 16;
                     if (a.slot[m] < 0) continue;
-                    const size_t row = (size_t)m * a.kv_stride + (size_t)(g * D),
-                                 tile = (size_t)(g * SEGMENTS + a.slot[m] / 16) * bytes;
-                    if (!stored(a.k + row, &got.k[tile], t, 16, t, D)) return false;
-                    if (!stored(a.v + row, &got.v[tile], t * D, 1, t, D)) return false;
+                    const size_t row = (size_t)m * a.kv_stride + (size_t)(g * D);
+                    const size_t segment = (size_t)(g * SEGMENTS + a.slot[m] / 16),
+                                 token = segment * 16 + (size_t)t;
+                    const uint8_t *k = &got.k[segment * 16 * (size_t)D],
+                                  *v = &got.v[segment * 16 * (size_t)D];
+                    if (!stored(a.k + row, k, t, 16, got.k_scale[token], D)) return false;
+                    if (!stored(a.v + row, v, t * D, 1, got.v_scale[token], D)) return false;
                 }
                 return true;
             },
@@ -495,19 +505,20 @@ static void fp8_keeps_a_scale_for_each_token(void **) {
 }
 
 static void fp8_leaves_other_tokens_alone(void **) {
-    const radar_cuda_kv_type type = RADAR_CUDA_KV_FP8;
+    const radar_cuda_kv type = RADAR_CUDA_KV_FP8;
     const shape s = {1, 0, 2, 64, 0, RADAR_ROPE_HALF, false, false, false};
     heads_of h = make_heads(s, type);
     const radar_cuda_heads a = as_argument(h, s, type);
-    const size_t bytes = radar_cuda_segment_bytes(type, s.D);
     h.slot[0] = 37; /* segment 2, token 5 */
     assert_int_equal(radar_cuda_rotate_append(&a, NULL), 0);
     for (size_t i = 0; i < h.k.size(); i++) {
-        const bool here = i / bytes % SEGMENTS == 2;
-        const size_t at = i % bytes;
-        const bool scale = at >= 1024 && (at - 1024) / 2 == 5;
-        if (!(here && (scale || (at < 1024 && at % 16 == 5)))) assert_int_equal(h.k[i], 0xa5);
-        if (!(here && (scale || (at < 1024 && at / 64 == 5)))) assert_int_equal(h.v[i], 0x5a);
+        const bool here = i / 1024 % SEGMENTS == 2;
+        if (!here || i % 16 != 5) assert_int_equal(h.k[i], 0xa5);
+        if (!here || i % 1024 / 64 != 5) assert_int_equal(h.v[i], 0x5a);
+    }
+    for (size_t i = 0; i < h.k_scale.size(); i++) {
+        assert_true(guarded(&h.k_scale[i], 1) == (i % (SEGMENTS * 16) != 37));
+        assert_true(guarded(&h.v_scale[i], 1) == (i % (SEGMENTS * 16) != 37));
     }
 }
 

@@ -56,10 +56,10 @@ static inline float radar_cuda_log_tokens(int32_t unit) {
     return 2.7725887f + (float)__builtin_ctz((unsigned)unit) * 0.6931472f;
 }
 
-/* Blocks of a grid that `work` of them have something to do in, at most so many that the machine is full: 16 per SM of 132, over
- * `rows` of them. */
+/* Blocks of a grid for `work` of them in each of `rows`: no more than 4 for each of 132 SMs, about as many as run at once, so that
+ * what a block does before its first piece of work is done once for several. */
 static inline unsigned radar_cuda_grid(int64_t work, int64_t rows) {
-    const int64_t full = 16 * 132 / rows + 1;
+    const int64_t full = 4 * 132 / rows + 1;
     return (unsigned)(work < 1 ? 1 : work < full ? work : full);
 }
 

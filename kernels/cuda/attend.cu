@@ -380,7 +380,7 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
     q.position = valid ? a.position[query] : -1;
     q.factor =
         prepare<KV, D>(prepared, queries + (size_t)(valid ? query : 0) * D, valid, a.scale, chain);
-    dev_block_sync();
+    if (tiles == 1) dev_block_sync(); /* the chains prepared the queries together */
 
     for (int stage = 0; stage * CHAINS < mine.n; stage++) {
         dev_copy_wait<0>();

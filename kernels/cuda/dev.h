@@ -82,7 +82,7 @@ DEV uint32_t dev_e4m3x2_to_f16x2(uint16_t two) {
     uint32_t wide;
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
     asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(wide) : "h"(two));
-#else /* bits in their places, but for an exponent that is less by 8 */
+#else /* bits in their places, but for an exponent that is less by 8; NaN reads as 480 */
     const uint32_t x = (two & 0xffu) << 8 | (two & 0xff00u) << 16;
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(wide) : "r"((x & 0x80008000u) | (x & 0x7f007f00u) >> 1), "r"(0x5c005c00u));
 #endif

@@ -267,7 +267,7 @@ static bool right(const shape &s, uint64_t seed) {
 static void every_type_and_head_size_agrees_with_doubles(void **) {
     const int all_D[] = {64, 80, 96, 112, 128};
     for (radar_cuda_kv type : all_types)
-        for (int D : all_D) assert_true(right({type, D, 1, 1, 1, 4, 4, 2, 24}, (uint64_t)D));
+        for (int D : all_D) assert_true(right({type, D, 1, 1, 1, 4, 4, 2, 24}, 6 * (uint64_t)D));
 }
 
 /* rows, group, span: own lists, shared lists, heads with lists of their own, tiles that are not full. */
@@ -276,7 +276,7 @@ static void rows_heads_and_lists_in_every_arrangement(void **) {
                              {3, 7, 14}, {9, 5, 45}, {1, 1, 1}};
     for (radar_cuda_kv type : all_types)
         for (auto [rows, group, span] : shapes)
-            assert_true(right({type, 64, 2, 2, rows, group, span, 2, 12}, (uint64_t)(rows + span)));
+            assert_true(right({type, 64, 2, 1, rows, group, span, 2, 10}, (uint64_t)(rows + span)));
 }
 
 static void many_splits_of_few_items(void **) {
@@ -288,14 +288,15 @@ static void many_splits_of_few_items(void **) {
 
 static void under_every_schedule(void **) {
     for (radar_cuda_kv type : all_types) {
-        assert_true(right_always([&] { return right({type, 64, 1, 1, 1, 8, 8, 1, 30}, 2); }, 8));
-        assert_true(right_always([&] { return right({type, 64, 1, 1, 4, 8, 32, 1, 30}, 3); }, 4));
+        assert_true(right_always([&] { return right({type, 64, 1, 1, 1, 8, 8, 1, 30}, 2); }, 6));
+        assert_true(right_always([&] { return right({type, 64, 1, 1, 3, 8, 24, 1, 20}, 3); }, 3));
     }
 }
 
 static void every_barrier_is_needed(void **) {
     const shape alone = {RADAR_CUDA_KV_F16, 64, 1, 1, 1, 8, 8, 1, 40};
     const shape together = {RADAR_CUDA_KV_FP8, 64, 1, 1, 2, 8, 16, 1, 40};
+    bool found = true;
     for (const shape &s : {alone, together}) {
         const problem p = make(s, 2);
         const std::vector<float> want = run(p);
@@ -303,14 +304,18 @@ static void every_barrier_is_needed(void **) {
             const std::vector<float> got = run(p);
             return !memcmp(got.data(), want.data(), want.size() * sizeof(float));
         };
-        assert_true(idle_barriers(same, 60).empty());
+        for (int site : idle_barriers(same, 60)) {
+            fprintf(stderr, "barrier %d of %d queries is idle\n", site, p.queries);
+            found = false;
+        }
     }
+    assert_true(found);
 }
 
 /* A query's bits follow from its list and the number of splits, whoever shares its block. */
 static void bits_do_not_depend_on_neighbours(void **) {
     for (radar_cuda_kv type : all_types) {
-        problem p = make({type, 64, 1, 2, 5, 8, 40, 2, 24}, 3), alone = p;
+        problem p = make({type, 64, 1, 2, 5, 8, 40, 2, 16}, 3), alone = p;
         const std::vector<float> together = run(p);
         alone.s.span = 8, alone.lists = 5;
         alone.begin.clear(), alone.count.clear();

@@ -26,6 +26,9 @@
 /* cudaError_t; stream: cudaStream_t. */
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
+/* Dynamic shared memory beyond 48 KB has to be asked for, once; cudaError_t. */
+#define ALLOW_SHARED(kernel, bytes) \
+    cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
 
 /* ---- threads together ---- */
 
@@ -74,6 +77,17 @@ DEV uint8_t dev_f32_to_e4m3(float f) { /* nearest, ties to even; beyond 448: 448
     return (uint8_t)two;
 }
 #endif
+/* Two numbers in a word, lower first: e4m3 to f16, exact. */
+DEV uint32_t dev_e4m3x2_to_f16x2(uint16_t two) {
+    uint32_t wide;
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(wide) : "h"(two));
+#else /* bits in their places, but for an exponent that is less by 8; NaN reads as 480 */
+    const uint32_t x = (two & 0xffu) << 8 | (two & 0xff00u) << 16;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(wide) : "r"((x & 0x80008000u) | (x & 0x7f007f00u) >> 1), "r"(0x5c005c00u));
+#endif
+    return wide;
+}
 DEV uint32_t dev_bits(float f) { return __float_as_uint(f); }
 DEV float dev_float(uint32_t bits) { return __uint_as_float(bits); }
 DEV float dev_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
@@ -95,6 +109,8 @@ DEV float dev_log2(float x) {
     asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+/* Bytes of y x, 0 the lowest of x, 7 the highest of y; the hexadecimal digits of order say which, the lowest byte's last. */
+DEV uint32_t dev_bytes(uint32_t x, uint32_t y, uint32_t order) { return __byte_perm(x, y, order); }
 DEV int dev_popcount(uint32_t x) { return __popc(x); }
 DEV int dev_first(uint32_t x) { return __ffs((int)x) - 1; } /* lowest set bit; -1: none */
 

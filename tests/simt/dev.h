@@ -22,6 +22,7 @@ typedef int cudaError_t;
 typedef void *cudaStream_t;
 #define cudaSuccess 0
 #define cudaErrorInvalidValue 1
+#define ALLOW_SHARED(kernel, bytes) ((void)(kernel), (bytes) > 227 << 10 ? cudaErrorInvalidValue : cudaSuccess)
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((void)(stream), simt::launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }), cudaSuccess)
 
@@ -105,6 +106,10 @@ DEV uint8_t dev_f32_to_e4m3(float f) {
     const float steps = nearbyintf(ldexpf(f, 4 - e)); /* of 2^(e - 4); 16 steps are the next exponent's 8 */
     return (uint8_t)(sign | ((e + 5) * 8 + (int)steps));
 }
+DEV uint32_t dev_e4m3x2_to_f16x2(uint16_t two) {
+    return dev_f32_to_f16(dev_e4m3_to_f32((uint8_t)two)) |
+           (uint32_t)dev_f32_to_f16(dev_e4m3_to_f32((uint8_t)(two >> 8))) << 16;
+}
 DEV float dev_fma(float a, float b, float c) { return fmaf(a, b, c); }
 DEV double dev_fma64(double a, double b, double c) { return fma(a, b, c); }
 DEV float dev_mul(float a, float b) { return a * b; }
@@ -113,6 +118,12 @@ DEV float dev_div(float a, float b) { return a / b; }
 DEV float dev_sqrt(float a) { return sqrtf(a); }
 DEV float dev_exp2(float x) { return exp2f(x); }
 DEV float dev_log2(float x) { return log2f(x); }
+DEV uint32_t dev_bytes(uint32_t x, uint32_t y, uint32_t order) {
+    const uint64_t both = x | (uint64_t)y << 32;
+    uint32_t out = 0;
+    for (int i = 0; i < 4; i++) out |= (uint32_t)(both >> 8 * (order >> 4 * i & 7) & 0xff) << 8 * i;
+    return out;
+}
 DEV int dev_popcount(uint32_t x) { return __builtin_popcount(x); }
 DEV int dev_first(uint32_t x) { return __builtin_ffs((int)x) - 1; }
 

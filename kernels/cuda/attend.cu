@@ -1,0 +1,454 @@
+/* attend.cu - attend.h of kernels/ for a step: gather flash-decode over lists of segments, partial softmax per split.
+ *   s_i = scale q . k_i over the attended tokens i;  m = max s_i;  l = sum exp(s_i - m);  o = sum exp(s_i - m) v_i
+ *
+ * Work: a list of n items is cut into `splits` runs of 4 ceil(n / (4 splits)) items; a run has 4 chains, item i of it in chain
+ * i % 4, each an online softmax; their sum is (0 + 1) + (2 + 3).  So the bits of a query follow from its list and `splits` alone.
+ * Grid (splits, lists x groups of tiles, views); a tile is 8 queries, 4 warps, one per chain; blocks of 1, 2 or 4 tiles that share
+ * what is read: all query heads of a KV head, or rows with one list.  Two buffers of 4 segments are filled by cp.async, one ahead
+ * of the other; the warps of a block of one tile read only what they copied themselves and need no barrier of the block.
+ *
+ * Tensor cores (m16n8k16, f32 sums): the 16 rows are the 8 queries twice, once their numbers rounded to f16 (bf16), once what
+ * that left over, so that q and the weights count with 22 (16) bits and row g + row g + 8 is the result, both in one lane.
+ *   logits  [queries, tokens] = q [queries, D] k [D, tokens]      k slot {2t, 2t + 1, 2t + 8, 2t + 9} = d 16 j + t + {0, 4, 8, 12},
+ *           column g = token 2g, and in a second product token 2g + 1: two tokens of a dimension lie in one word
+ *   output  [queries, d] += weights [queries, tokens] v [tokens, d]      the slots are tokens 4t + {0, 2, 1, 3}: where the logits
+ *           came out; column g = d 16 b + 2g, and in a second product 2g + 1
+ * Lane 4 g + t: query g of the tile, its tokens 4t .. 4t + 3 of a segment.  e4m3 is widened to f16, which is exact.
+ * Weights of fp8 carry the scale of their value, in units of 2^unit, the largest power of two met so far, to stay in f16.
+ *
+ * A token that no query of the block attends is not read as a value: its row is zeros, whatever lies there.
+ * Bytes: 2 * 16 * D * bytes(type) an item, once per block; a partial of 4 (D + 4) a query and split.  Bandwidth bound: up to 4
+ * blocks of 128 threads on an SM keep 64 to 100 KB of copies under way. */
+#include "kernels/cuda/attend.h"
+
+#include "kernels/cuda/dev.h"
+#include "kernels/merge.h"
+
+namespace {
+
+constexpr int TILE = 8;   /* queries */
+constexpr int CHAINS = 4; /* warps of a tile, segments of a stage */
+constexpr int MOST_TILES = 4;
+constexpr float LOG2E = 0x1.715476p+0f;
+
+/* Where the numbers of a segment lie in its buffer.  Rows of values are spread so that the four rows one load touches lie in
+ * different banks. */
+template <radar_cuda_kv KV, int D> struct layout {
+    static constexpr int NUMBER = KV == RADAR_CUDA_KV_FP8 ? 1 : 2;
+    static constexpr int KEY_ROW = RADAR_SEGMENT * NUMBER;
+    static constexpr int PIECES = D * NUMBER / 16; /* of a row of values, 16 bytes each */
+    static constexpr bool EVEN = KV == RADAR_CUDA_KV_FP8 ? D % 64 == 0 : D % 32 == 0;
+    static constexpr int VALUE_ROW = D * NUMBER + (EVEN ? 16 * NUMBER : 0);
+    static constexpr int VALUES = D * KEY_ROW;
+    static constexpr int SCALES = VALUES + RADAR_SEGMENT * VALUE_ROW; /* of keys, then of values */
+    static constexpr int BYTES = SCALES + (KV == RADAR_CUDA_KV_FP8 ? 2 * RADAR_SEGMENT * 4 : 0);
+    static constexpr int STATE = D + 4; /* floats of a chain's result: o, m, l */
+};
+
+/* An item as the kernel sees it; no tokens: there is none. */
+struct work {
+    int32_t segment;
+    uint32_t tokens;
+    int64_t first; /* position of its first token */
+};
+
+/* What a warp knows of its query g and has summed for it. */
+template <int D> struct state {
+    float factor;     /* of logits */
+    int64_t position; /* of the query; below 0: there is none */
+    float m, l;       /* l: of the lane's own tokens */
+    uint32_t unit;    /* fp8: exponent in which o counts */
+    float o[D / 8][4];
+};
+
+DEV uint32_t seen(uint32_t tokens, int64_t first, int64_t position) {
+    const int64_t n = position - first + 1;
+    if (n <= 0) return 0;
+    return tokens & (n >= RADAR_SEGMENT ? 0xffffu : (1u << n) - 1);
+}
+
+DEV work fetch(const radar_cuda_view &view, const radar_item *list, int i, int n) {
+    if (i >= n) return {0, 0, 0};
+    const radar_item item = list[i];
+    const uint32_t s = (uint32_t)item.segment, per = (uint32_t)view.stripe_segments;
+    const int64_t stripe = (int64_t)(s / per) * view.shards + view.phase;
+    return {item.segment, item.tokens & 0xffffu, (stripe * per + s % per) * RADAR_SEGMENT};
+}
+
+/* ---- numbers ---- */
+
+/* Two words of two numbers: the first of both, the second of both, as f16 or bf16. */
+template <radar_cuda_kv KV>
+DEV void weave(uint32_t &first, uint32_t &second, const unsigned char *x, const unsigned char *y) {
+    if constexpr (KV == RADAR_CUDA_KV_FP8) {
+        const uint32_t both = dev_bytes(*reinterpret_cast<const uint16_t *>(x),
+                                        *reinterpret_cast<const uint16_t *>(y), 0x5140);
+        first = dev_e4m3x2_to_f16x2((uint16_t)both);
+        second = dev_e4m3x2_to_f16x2((uint16_t)(both >> 16));
+    } else {
+        const uint32_t u = *reinterpret_cast<const uint32_t *>(x);
+        const uint32_t v = *reinterpret_cast<const uint32_t *>(y);
+        first = dev_bytes(u, v, 0x5410);
+        second = dev_bytes(u, v, 0x7632);
+    }
+}
+
+template <radar_cuda_kv KV>
+DEV void multiply(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+    if constexpr (KV == RADAR_CUDA_KV_BF16)
+        dev_mma_bf16(d, a, b);
+    else
+        dev_mma_f16(d, a, b);
+}
+
+/* x and y, rounded, in one word; and what that left over. */
+template <radar_cuda_kv KV> DEV void cleave(uint32_t &high, uint32_t &low, float x, float y) {
+    if constexpr (KV == RADAR_CUDA_KV_BF16) {
+        const uint16_t a = dev_f32_to_bf16(x), b = dev_f32_to_bf16(y);
+        high = a | (uint32_t)b << 16;
+        low = dev_f32_to_bf16(x - dev_bf16_to_f32(a)) |
+              (uint32_t)dev_f32_to_bf16(y - dev_bf16_to_f32(b)) << 16;
+    } else {
+        const uint16_t a = dev_f32_to_f16(x), b = dev_f32_to_f16(y);
+        high = a | (uint32_t)b << 16;
+        low = dev_f32_to_f16(x - dev_f16_to_f32(a)) |
+              (uint32_t)dev_f32_to_f16(y - dev_f16_to_f32(b)) << 16;
+    }
+}
+
+/* ---- in and out ---- */
+
+/* The 32 lanes of one of `tiles` warps copy their share of a segment. */
+template <radar_cuda_kv KV, int D>
+DEV void copy(unsigned char *to, const radar_cuda_view &view, const work &w, int64_t latest,
+              int tile, int tiles) {
+    using L = layout<KV, D>;
+    const uint32_t used = seen(w.tokens, w.first, latest);
+    const int first = tile * 32 + (int)dev_lane(), step = tiles * 32;
+    const size_t at = (size_t)w.segment * (size_t)(D * L::KEY_ROW);
+    const unsigned char *k = static_cast<const unsigned char *>(view.k) + at;
+    const unsigned char *v = static_cast<const unsigned char *>(view.v) + at;
+    for (int i = first; i < D * L::KEY_ROW / 16; i += step)
+        dev_copy16(to + 16 * i, k + 16 * i, used != 0);
+    for (int i = first; i < RADAR_SEGMENT * L::PIECES; i += step) {
+        const int token = i / L::PIECES, row = token % 4 * 4 + token / 4;
+        dev_copy16(to + L::VALUES + row * L::VALUE_ROW + i % L::PIECES * 16, v + 16 * i,
+                   used >> token & 1);
+    }
+    if (KV == RADAR_CUDA_KV_FP8 && first < 8) {
+        const float *scale = first < 4 ? view.k_scale : view.v_scale;
+        dev_copy16(to + L::SCALES + 16 * first,
+                   scale + (size_t)w.segment * RADAR_SEGMENT + first % 4 * 4, used != 0);
+    }
+}
+
+/* Queries as the tensor cores take them, [D / 16][32 lanes], each times a power of two that brings it near 1, which `factor`
+ * takes back.  The chains of a tile share the work. */
+template <radar_cuda_kv KV, int D>
+DEV float prepare(uint4 *to, const float *q, bool valid, float scale, int chain) {
+    const int t = (int)dev_lane() % 4;
+    uint32_t most = 27u << 23; /* far from where powers of two end */
+    for (int d = t; d < D; d += 4) {
+        const uint32_t size = valid ? dev_bits(q[d]) & 0x7fffffffu : 0;
+        most = size > most ? size : most;
+    }
+    for (int mask = 1; mask <= 2; mask *= 2) {
+        const uint32_t other = dev_shuffle_xor(most, mask);
+        most = other > most ? other : most;
+    }
+    const uint32_t exponent = most >> 23 < 227 ? most >> 23 : 227;
+    const float down = dev_float((254 - exponent) << 23);
+    for (int j = chain; j < D / 16; j += CHAINS) {
+        float x[4];
+        for (int i = 0; i < 4; i++) x[i] = valid ? q[16 * j + 4 * i + t] * down : 0.0f;
+        uint4 a;
+        cleave<KV>(a.x, a.y, x[0], x[1]);
+        cleave<KV>(a.z, a.w, x[2], x[3]);
+        to[j * 32 + (int)dev_lane()] = a;
+    }
+    return scale * dev_float(exponent << 23);
+}
+
+/* ---- one segment ---- */
+
+/* q . k of the lane's query and its four tokens. */
+template <radar_cuda_kv KV, int D>
+DEV void logits(float s[4], const unsigned char *segment, const uint4 *q) {
+    using L = layout<KV, D>;
+    const int g = (int)dev_lane() / 4, t = (int)dev_lane() % 4;
+    const unsigned char *row = segment + t * L::KEY_ROW + 2 * g * L::NUMBER;
+    float even[4] = {}, odd[4] = {};
+    for (int j = 0; j < D / 16; j++, row += 16 * L::KEY_ROW) {
+        const uint4 x = q[j * 32 + (int)dev_lane()];
+        const uint32_t a[4] = {x.x, x.y, x.z, x.w};
+        uint32_t b[2][2];
+        weave<KV>(b[0][0], b[1][0], row, row + 4 * L::KEY_ROW);
+        weave<KV>(b[0][1], b[1][1], row + 8 * L::KEY_ROW, row + 12 * L::KEY_ROW);
+        multiply<KV>(even, a, b[0]);
+        multiply<KV>(odd, a, b[1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        s[2 * i] = even[i] + even[i + 2];
+        s[2 * i + 1] = odd[i] + odd[i + 2];
+    }
+}
+
+/* The largest of the four lanes of a query. */
+template <class T> DEV T most_of_query(T x) {
+    for (int mask = 1; mask <= 2; mask *= 2) {
+        const T other = dev_shuffle_xor(x, mask);
+        x = other > x ? other : x;
+    }
+    return x;
+}
+
+/* Logits s of tokens `mask` become weights p of their values; m, l and unit follow, and o fades. */
+template <radar_cuda_kv KV, int D>
+DEV void soften(state<D> &q, float p[4], const float s[4], uint32_t mask,
+                const float *value_scale) {
+    float top = q.m;
+    for (int i = 0; i < 4; i++) {
+        p[i] = mask >> i & 1 ? s[i] * q.factor : -INFINITY;
+        top = p[i] > top ? p[i] : top;
+    }
+    top = most_of_query(top);
+    const float base = top == -INFINITY ? 0.0f : top; /* no key yet: exp(-inf) = 0 */
+    for (int i = 0; i < 4; i++) p[i] = dev_exp2((p[i] - base) * LOG2E);
+    float fade = dev_exp2((q.m - base) * LOG2E);
+    bool fades = top > q.m;
+    q.l = q.l * fade + ((p[0] + p[2]) + (p[1] + p[3]));
+    q.m = top;
+    if constexpr (KV == RADAR_CUDA_KV_FP8) {
+        uint32_t unit = q.unit;
+        for (int i = 0; i < 4; i++) {
+            const uint32_t exponent = mask >> i & 1 ? dev_bits(value_scale[i]) >> 23 & 0xff : 0;
+            unit = exponent > unit ? exponent : unit;
+        }
+        unit = most_of_query(unit < 253 ? unit : 253);
+        const float inverse = dev_float((254 - unit) << 23);
+        for (int i = 0; i < 4; i++) p[i] = mask >> i & 1 ? p[i] * (value_scale[i] * inverse) : 0.0f;
+        fade *= unit - q.unit < 127 ? dev_float((127 - (unit - q.unit)) << 23) : 0.0f;
+        fades |= unit > q.unit;
+        q.unit = unit;
+    }
+    if (dev_ballot(fades) == 0) return; /* times 1 changes nothing */
+    for (int i = 0; i < D / 8; i++)
+        for (int c = 0; c < 4; c++) q.o[i][c] *= fade;
+}
+
+template <radar_cuda_kv KV, int D>
+DEV void add_values(state<D> &q, const unsigned char *segment, const float p[4]) {
+    using L = layout<KV, D>;
+    const int g = (int)dev_lane() / 4, t = (int)dev_lane() % 4;
+    const unsigned char *row = segment + L::VALUES + t * L::VALUE_ROW + 2 * g * L::NUMBER;
+    uint32_t a[4];
+    cleave<KV>(a[0], a[1], p[0], p[2]);
+    cleave<KV>(a[2], a[3], p[1], p[3]);
+    for (int j = 0; j < D / 16; j++, row += 16 * L::NUMBER) {
+        uint32_t b[2][2];
+        weave<KV>(b[0][0], b[1][0], row, row + 8 * L::VALUE_ROW);
+        weave<KV>(b[0][1], b[1][1], row + 4 * L::VALUE_ROW, row + 12 * L::VALUE_ROW);
+        multiply<KV>(q.o[2 * j], a, b[0]);
+        multiply<KV>(q.o[2 * j + 1], a, b[1]);
+    }
+}
+
+template <radar_cuda_kv KV, int D>
+DEV void take_in(state<D> &q, const unsigned char *segment, const work &w, const uint4 *prepared) {
+    const int t = (int)dev_lane() % 4;
+    const uint32_t mask = seen(w.tokens, w.first, q.position) >> 4 * t & 15;
+    const float *scale = reinterpret_cast<const float *>(segment + layout<KV, D>::SCALES) + 4 * t;
+    float s[4], p[4];
+    logits<KV, D>(s, segment, prepared);
+    if constexpr (KV == RADAR_CUDA_KV_FP8)
+        for (int i = 0; i < 4; i++) s[i] *= scale[i];
+    soften<KV, D>(q, p, s, mask, scale + RADAR_SEGMENT);
+    add_values<KV, D>(q, segment, p);
+}
+
+/* ---- results ---- */
+
+/* A chain's result into shared memory, layout::STATE floats a query. */
+template <radar_cuda_kv KV, int D> DEV void leave(float *chain, const state<D> &q) {
+    const int g = (int)dev_lane() / 4, t = (int)dev_lane() % 4;
+    float *to = chain + g * layout<KV, D>::STATE, l = q.l;
+    l += dev_shuffle_xor(l, 1);
+    l += dev_shuffle_xor(l, 2);
+    const float unit = KV == RADAR_CUDA_KV_FP8 ? dev_float(q.unit << 23) : 1.0f;
+    for (int j = 0; j < D / 16; j++) {
+        const float *even = q.o[2 * j], *odd = q.o[2 * j + 1];
+        float4 o = {(even[0] + even[2]) * unit, (odd[0] + odd[2]) * unit,
+                    (even[1] + even[3]) * unit, (odd[1] + odd[3]) * unit};
+        *reinterpret_cast<float4 *>(to + 16 * j + 4 * t) = o;
+    }
+    if (t == 0) {
+        to[D] = q.m;
+        to[D + 1] = l;
+    }
+}
+
+/* One warp: the four chains of a query, whose results lie `stride` floats apart, as a partial; chain NULL: no keys. */
+template <int D> DEV void write(float *partial, const float *chain, int stride) {
+    float m = -INFINITY, f[CHAINS] = {};
+    for (int c = 0; chain && c < CHAINS; c++)
+        m = chain[c * stride + D] > m ? chain[c * stride + D] : m;
+    for (int c = 0; m > -INFINITY && c < CHAINS; c++)
+        f[c] = dev_exp2((chain[c * stride + D] - m) * LOG2E);
+    for (int i = (int)dev_lane(); i < RADAR_PARTIAL(D); i += 32) {
+        float x = 0;
+        if (i == RADAR_PARTIAL_M) {
+            x = m;
+        } else if (i == RADAR_PARTIAL_MISSED_M(D)) {
+            x = -INFINITY;
+        } else if (chain && i < RADAR_PARTIAL_MISSED_M(D)) {
+            const float *y = chain + (i == RADAR_PARTIAL_L ? D + 1 : i - RADAR_PARTIAL_O);
+            x = (y[0] * f[0] + y[stride] * f[1]) + (y[2 * stride] * f[2] + y[3 * stride] * f[3]);
+        }
+        partial[i] = x;
+    }
+}
+
+/* The queries of a block are [first, end) of the KV head's. */
+struct share {
+    int first, end;
+    const radar_item *item;
+    int n;
+};
+
+DEV share share_of(const radar_cuda_attend_args &a, int tiles) {
+    const int each = tiles * TILE, groups = (a.span + each - 1) / each;
+    const int lists = (a.queries + a.span - 1) / a.span, list = (int)blockIdx.y / groups;
+    const int first = list * a.span + (int)blockIdx.y % groups * each;
+    const int last = list * a.span + a.span < a.queries ? list * a.span + a.span : a.queries;
+    const size_t at = (size_t)blockIdx.z * (size_t)lists + (size_t)list;
+    const int64_t n = a.count[at];
+    const int64_t per = (n + CHAINS * a.splits - 1) / (CHAINS * a.splits) * CHAINS;
+    const int64_t begin = per * blockIdx.x < n ? per * blockIdx.x : n;
+    const int64_t stop = begin + per < n ? begin + per : n;
+    return {first, first + each < last ? first + each : last, a.item + a.begin[at] + begin,
+            (int)(stop - begin)};
+}
+
+DEV int64_t latest_of(const int64_t *position, int n) {
+    const int lane = (int)dev_lane();
+    int64_t latest = lane < n ? position[lane] : -1;
+    for (int mask = 16; mask; mask /= 2) {
+        const int64_t other = dev_shuffle_xor(latest, mask);
+        latest = other > latest ? other : latest;
+    }
+    return latest;
+}
+
+/* tiles * 128 threads; shared_bytes of dynamic shared memory: prepared queries of the tiles, then two buffers of four
+ * segments, over which the chains leave their results in the end. */
+template <radar_cuda_kv KV, int D>
+__global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_attend_args a) {
+    using L = layout<KV, D>;
+    DYNAMIC_SHARED(unsigned char, shared);
+    const int tiles = (int)blockDim.x / (CHAINS * 32), chain = (int)dev_warp() % CHAINS;
+    const int tile = (int)dev_warp() / CHAINS, g = (int)dev_lane() / 4;
+    uint4 *const prepared = reinterpret_cast<uint4 *>(shared) + tile * (D / 16) * 32;
+    unsigned char *const buffers = shared + tiles * (D / 16) * 32 * 16;
+    const share mine = share_of(a, tiles);
+    const radar_cuda_view view = a.view[blockIdx.z];
+    const int shard = (int)blockIdx.z / a.G, head = (int)blockIdx.z % a.G;
+    const float *const queries = a.q + (size_t)head * (size_t)a.queries * D;
+    float *const partial =
+        a.partial + (((size_t)shard * (size_t)a.splits + blockIdx.x) * (size_t)a.G + (size_t)head) *
+                        (size_t)a.queries * RADAR_PARTIAL(D);
+    const int warps = tiles * CHAINS;
+
+    if (mine.n == 0) {
+        for (int i = mine.first + (int)dev_warp(); i < mine.end; i += warps)
+            write<D>(partial + (size_t)i * RADAR_PARTIAL(D), nullptr, 0);
+        return;
+    }
+
+    const int64_t latest = latest_of(a.position + mine.first, mine.end - mine.first);
+    const auto buffer = [&](int stage) {
+        return buffers + (stage % 2 * CHAINS + chain) * L::BYTES;
+    };
+    work now = fetch(view, mine.item, chain, mine.n);
+    work next = fetch(view, mine.item, chain + CHAINS, mine.n);
+    copy<KV, D>(buffer(0), view, now, latest, tile, tiles);
+    dev_copy_commit();
+
+    state<D> q = {};
+    const int query = mine.first + tile * TILE + g;
+    const bool valid = query < mine.end;
+    q.m = -INFINITY;
+    q.position = valid ? a.position[query] : -1;
+    q.factor =
+        prepare<KV, D>(prepared, queries + (size_t)(valid ? query : 0) * D, valid, a.scale, chain);
+    if (tiles == 1) dev_block_sync(); /* the chains prepared the queries together */
+
+    for (int stage = 0; stage * CHAINS < mine.n; stage++) {
+        dev_copy_wait<0>();
+        /* all have their part of this stage and are done with the one before, whose buffer is next */
+        if (tiles == 1)
+            dev_warp_sync();
+        else
+            dev_block_sync();
+        copy<KV, D>(buffer(stage + 1), view, next, latest, tile, tiles);
+        dev_copy_commit();
+        const work after = fetch(view, mine.item, (stage + 2) * CHAINS + chain, mine.n);
+        if (now.tokens) take_in<KV, D>(q, buffer(stage), now, prepared);
+        now = next;
+        next = after;
+    }
+    dev_copy_wait<0>();
+
+    dev_block_sync(); /* the buffers are free */
+    float *const results = reinterpret_cast<float *>(buffers);
+    leave<KV, D>(results + (tile * CHAINS + chain) * TILE * L::STATE, q);
+    dev_block_sync();
+    for (int i = (int)dev_warp(); i < mine.end - mine.first; i += warps)
+        write<D>(partial + (size_t)(mine.first + i) * RADAR_PARTIAL(D),
+                 results + (i / TILE * CHAINS * TILE + i % TILE) * L::STATE, TILE * L::STATE);
+}
+
+template <radar_cuda_kv KV, int D>
+int launch(const radar_cuda_attend_args &a, cudaStream_t stream) {
+    using L = layout<KV, D>;
+    const int need = (a.span + TILE - 1) / TILE, tiles = need == 1 ? 1 : need == 2 ? 2 : MOST_TILES;
+    const int groups = (need + tiles - 1) / tiles, lists = (a.queries + a.span - 1) / a.span;
+    const int buffers = 2 * CHAINS * L::BYTES, results = tiles * CHAINS * TILE * L::STATE * 4;
+    const int bytes = tiles * D * 32 + (buffers > results ? buffers : results);
+    auto *const kernel = attend<KV, D>;
+    const cudaError_t e = ALLOW_SHARED(kernel, bytes);
+    if (e != cudaSuccess) return e;
+    return LAUNCH(kernel, dim3(a.splits, lists * groups, a.shards * a.G), dim3(tiles * CHAINS * 32),
+                  bytes, stream, a);
+}
+
+template <radar_cuda_kv KV> int launch_type(const radar_cuda_attend_args &a, cudaStream_t stream) {
+    switch (a.D) {
+    case 64:
+        return launch<KV, 64>(a, stream);
+    case 80:
+        return launch<KV, 80>(a, stream);
+    case 96:
+        return launch<KV, 96>(a, stream);
+    case 112:
+        return launch<KV, 112>(a, stream);
+    case 128:
+        return launch<KV, 128>(a, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+} // namespace
+
+extern "C" int radar_cuda_attend(const radar_cuda_attend_args *a, void *stream) {
+    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+    if (a->splits < 1 || a->splits & (a->splits - 1) || a->span < 1) return cudaErrorInvalidValue;
+    switch (a->type) {
+    case RADAR_CUDA_KV_F16:
+        return launch_type<RADAR_CUDA_KV_F16>(*a, s);
+    case RADAR_CUDA_KV_BF16:
+        return launch_type<RADAR_CUDA_KV_BF16>(*a, s);
+    case RADAR_CUDA_KV_FP8:
+        return launch_type<RADAR_CUDA_KV_FP8>(*a, s);
+    }
+    return cudaErrorInvalidValue;
+}

@@ -1,0 +1,122 @@
+/* merge.cu - merge.h and the end of arrange.h: many partials of a query become one, then o / l and the attended share.
+ *   m = max(m_a, m_b);  l = l_a exp(m_a - m) + l_b exp(m_b - m);  o and the missed (m', l') alike
+ * in the binary tree ((0, 1), (2, 3)), ...: every node rounds as the CPU's does, and exp is the CPU's, so the bits are too.
+ *
+ * merge: a block per query, a thread per number of a partial.  The factors of all nodes depend on the maxima alone: two warps
+ * work them out, for (m, l, o) and for (m', l'), level by level; then each thread sums its own column of numbers through the
+ * tree, without another barrier.  Node (a, b) has its factors at b, which no other node has.
+ * Bytes: 4 (D + 4) (pieces + 1) a query.
+ * finish: a warp per query head. */
+#include "kernels/cuda/merge.h"
+
+#include "kernels/cuda/dev.h"
+#include "kernels/merge.h"
+
+namespace {
+
+constexpr int MOST_PIECES = 256;
+constexpr int FINISH_WARPS = 4;
+
+/* e^x as kernels/cpu/vmath.h has it, to the bit. */
+DEV float exp_exact(float x) {
+    if (x != x) return x;
+    x = x < -105.0f ? -105.0f : x;
+    x = x > 89.0f ? 89.0f : x;
+    const float round = 0x1.8p23f;
+    const float n = dev_add(dev_fma(x, 0x1.715476p+0f, round), -round);
+    float r = dev_fma(n, -0x1.62e43p-1f, x);
+    r = dev_fma(n, 0x1.05c61p-29f, r);
+    float q = dev_fma(0x1.6a2352p-10f, r, 0x1.123a6cp-7f);
+    q = dev_fma(q, r, 0x1.5558f4p-5f);
+    q = dev_fma(q, r, 0x1.55549p-3f);
+    q = dev_fma(q, r, 0x1.fffffcp-2f);
+    const float p = dev_add(1.0f, dev_fma(q, dev_mul(r, r), r));
+    /* times 2^n in two steps, of which only the last can round */
+    const int half = (int)n >> 1, rest = (int)n - half;
+    return dev_mul(dev_mul(p, dev_float((uint32_t)(half + 127) << 23)),
+                   dev_float((uint32_t)(rest + 127) << 23));
+}
+
+/* One warp: top [pieces] are maxima and become those of subtrees; a node's factors go to fa and fb at its right piece. */
+DEV void weigh_nodes(float *top, float *fa, float *fb, const float *m, size_t stride, int pieces) {
+    for (int p = (int)dev_lane(); p < pieces; p += 32) top[p] = m[(size_t)p * stride];
+    for (int half = 1; half < pieces; half *= 2) {
+        dev_warp_sync(); /* the level below is done */
+        for (int k = (int)dev_lane(); k < pieces / (2 * half); k += 32) {
+            const int a = 2 * half * k, b = a + half;
+            const float both = top[a] > top[b] ? top[a] : top[b];
+            const bool none = both == -INFINITY; /* then a stays as it is */
+            fa[b] = none ? 1.0f : exp_exact(top[a] - both);
+            fb[b] = none ? 0.0f : exp_exact(top[b] - both);
+            top[a] = both;
+        }
+    }
+}
+
+/* Grid n, block D + 4 threads rounded up to whole warps, two at least; dynamic shared memory (D + 10) pieces floats. */
+__global__ void __launch_bounds__(288)
+    merge_tree(float *out, const float *piece, size_t stride, int pieces, int D) {
+    DYNAMIC_SHARED(float, shared);
+    const int size = RADAR_PARTIAL(D), mine = (int)threadIdx.x;
+    float *const column = shared + 6 * pieces + mine;
+    const float *const from = piece + (size_t)blockIdx.x * (size_t)size;
+    if (mine < size)
+        for (int p = 0; p < pieces; p++) column[p * size] = from[(size_t)p * stride + (size_t)mine];
+    if (dev_warp() < 2) {
+        float *const of = shared + 3 * pieces * (int)dev_warp();
+        weigh_nodes(of, of + pieces, of + 2 * pieces,
+                    from + (dev_warp() == 0 ? RADAR_PARTIAL_M : RADAR_PARTIAL_MISSED_M(D)), stride,
+                    pieces);
+    }
+    dev_block_sync(); /* factors of both are there; and out may be where the pieces were */
+    if (mine >= size) return;
+    const float *const of = shared + (mine < RADAR_PARTIAL_MISSED_M(D) ? 0 : 3 * pieces);
+    const float *const fa = of + pieces, *const fb = of + 2 * pieces;
+    for (int half = 1; half < pieces; half *= 2)
+        for (int b = half; b < pieces; b += 2 * half) {
+            float *const x = column + (b - half) * size;
+            *x = dev_add(dev_mul(*x, fa[b]), dev_mul(column[b * size], fb[b]));
+        }
+    const bool maximum = mine == RADAR_PARTIAL_M || mine == RADAR_PARTIAL_MISSED_M(D);
+    out[(size_t)blockIdx.x * (size_t)size + (size_t)mine] = maximum ? of[0] : column[0];
+}
+
+/* A warp of the grid per (row, head). */
+__global__ void __launch_bounds__(FINISH_WARPS * 32)
+    finish_heads(float *out, float *coverage, const float *partial, int M, int G, int group,
+                 int D) {
+    const int64_t to = (int64_t)blockIdx.x * FINISH_WARPS + dev_warp(), H = (int64_t)G * group;
+    if (to >= M * H) return;
+    const int64_t m = to / H, h = to % H;
+    const float *const from =
+        partial + (size_t)((h / group * M + m) * group + h % group) * (size_t)RADAR_PARTIAL(D);
+    const float l = from[RADAR_PARTIAL_L], missed = from[RADAR_PARTIAL_MISSED_L(D)];
+    for (int d = (int)dev_lane(); d < D; d += 32)
+        out[(size_t)to * (size_t)D + (size_t)d] = dev_div(from[RADAR_PARTIAL_O + d], l);
+    if (dev_lane() > 0) return;
+    const float weight = exp_exact(from[RADAR_PARTIAL_MISSED_M(D)] - from[RADAR_PARTIAL_M]);
+    coverage[to] = missed == 0 ? 1.0f : dev_div(1.0f, 1.0f + dev_div(dev_mul(weight, missed), l));
+}
+
+} // namespace
+
+extern "C" int radar_cuda_merge(float *out, const float *piece, size_t stride, int pieces,
+                                int64_t n, int D, void *stream) {
+    const int size = RADAR_PARTIAL(D), bytes = (size + 6) * pieces * (int)sizeof(float);
+    if (pieces < 1 || pieces > MOST_PIECES || pieces & (pieces - 1) || D < 1 || D > 256)
+        return cudaErrorInvalidValue;
+    if (n == 0) return cudaSuccess;
+    const cudaError_t e = ALLOW_SHARED(merge_tree, bytes);
+    if (e != cudaSuccess) return e;
+    return LAUNCH(merge_tree, dim3((unsigned)n), dim3(size > 64 ? (size + 31) / 32 * 32 : 64),
+                  bytes, static_cast<cudaStream_t>(stream), out, piece, stride, pieces, D);
+}
+
+extern "C" int radar_cuda_finish(float *out, float *coverage, const float *partial, int M, int G,
+                                 int group, int D, void *stream) {
+    const int64_t warps = (int64_t)M * G * group;
+    if (warps == 0) return cudaSuccess;
+    return LAUNCH(finish_heads, dim3((unsigned)((warps + FINISH_WARPS - 1) / FINISH_WARPS)),
+                  dim3(FINISH_WARPS * 32), 0, static_cast<cudaStream_t>(stream), out, coverage,
+                  partial, M, G, group, D);
+}

@@ -1,0 +1,328 @@
+/* Sampling on the device against runtime/sampler.c: the same token, and the same complaint. */
+#include <csetjmp>
+#include <cstdarg>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+extern "C" {
+#include <cmocka.h>
+#include "runtime/sampler.h"
+}
+
+#include "tests/simt/dev.h"
+#include "tests/simt/fixture.h"
+
+#include "kernels/cuda/sample.cu"
+
+namespace {
+
+uint64_t random_state;
+
+uint64_t bits() { return radar_random(99, 7, random_state++); }
+int below(int n) { return (int)(bits() % (uint64_t)n); }
+template <class T, int N> T one_of(const T (&list)[N]) { return list[below(N)]; }
+
+/* Which launch of a call runs under simt::opt as it is; -1: all. */
+int watched = -1;
+
+radar_cuda_token sample(const radar_cuda_sampler &opt, int64_t position,
+                        const std::vector<float> &logit, unsigned threads) {
+    /* Freed exactly at its end, and full of what a call before may have left. */
+    std::unique_ptr<char, void (*)(void *)> memory((char *)malloc(radar_cuda_sample_scratch()),
+                                                   free);
+    memset(memory.get(), 0xa5, radar_cuda_sample_scratch());
+    const sampling a = plan(&opt, &position, logit.data(), (int)logit.size(), memory.get());
+    const simt::options wanted = simt::opt;
+    radar_cuda_token out = {-2, -2};
+    int met = 0;
+    for (int n = 0; n < launches(a); n++) {
+        simt::opt = watched < 0 || n == watched ? wanted : simt::options();
+        assert_int_equal(launch(a, n, &out, threads, nullptr), 0);
+        if (n == watched) met = simt::sites;
+    }
+    simt::opt = wanted;
+    if (watched >= 0) simt::sites = met;
+    return out;
+}
+
+/* ---- the sampler of the runtime, to which NaN is an error ---- */
+
+radar_cuda_token reference(const radar_cuda_sampler &opt, int64_t position,
+                           std::vector<float> logit) {
+    const radar_sampler_options o = {opt.temperature, opt.top_k, opt.top_p, opt.min_p, opt.seed};
+    const int vocab = (int)logit.size();
+    std::vector<uint64_t> memory(radar_sampler_scratch(vocab) / 8 + 1);
+    radar_cuda_token want = {-1, -1};
+    for (int i = 0; i < vocab; i++) {
+        if (logit[(size_t)i] == logit[(size_t)i]) continue;
+        if (want.nan < 0) want.nan = i;
+        logit[(size_t)i] = -INFINITY;
+    }
+    radar_error err = {};
+    radar_sample(&want.token, &o, position, logit.data(), vocab, memory.data(), &err);
+    return want;
+}
+
+/* Whether sums that end on a border let both tokens be right: in long double, u lies within `slack` of the border between them,
+ * or what top-p keeps hangs on as little. */
+struct candidate {
+    long double logit;
+    int id;
+};
+long double sum_of(const std::vector<candidate> &c, size_t n, long double temperature) {
+    long double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += c[i].logit == c[0].logit ? 1 : expl((c[i].logit - c[0].logit) / temperature);
+    return sum;
+}
+bool is_near_tie(const radar_cuda_sampler &o, int64_t position, const std::vector<float> &logit,
+                 int x, int y) {
+    std::vector<candidate> c;
+    for (size_t i = 0; i < logit.size(); i++)
+        c.push_back({logit[i] == logit[i] ? logit[i] : -INFINITY, (int)i});
+    std::sort(c.begin(), c.end(), [](const candidate &a, const candidate &b) {
+        return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+    });
+    size_t n = o.top_k > 0 && (size_t)o.top_k < c.size() ? (size_t)o.top_k : c.size();
+    const long double slack = (long double)c.size() * 0x1p-43L;
+    if (o.top_p < 1) {
+        const long double bound = (long double)o.top_p * sum_of(c, n, 1);
+        size_t kept = 1;
+        while (kept < n && sum_of(c, kept, 1) < bound) kept++;
+        if (fabsl(sum_of(c, kept, 1) - bound) <= slack ||
+            fabsl(sum_of(c, kept - 1, 1) - bound) <= slack)
+            return true;
+        n = kept;
+    }
+    if (o.min_p > 0) {
+        size_t kept = 1;
+        while (kept < n && c[kept].logit >= c[0].logit + (long double)log(o.min_p)) kept++;
+        n = kept;
+    }
+    const long double u =
+        (long double)radar_random_uniform(o.seed, RADAR_STREAM_SAMPLER, (uint64_t)position);
+    size_t i = 0;
+    while (i < n && c[i].id != x && c[i].id != y) i++;
+    if (i + 1 >= n || (c[i + 1].id != x && c[i + 1].id != y)) return false;
+    return fabsl(sum_of(c, i + 1, (long double)o.temperature) -
+                 u * sum_of(c, n, (long double)o.temperature)) <= slack;
+}
+
+int near_ties;
+
+bool agrees(const radar_cuda_sampler &opt, int64_t position, const std::vector<float> &logit,
+            unsigned threads) {
+    const radar_cuda_token want = reference(opt, position, logit),
+                           got = sample(opt, position, logit, threads);
+    if (got.nan != want.nan) return false;
+    if (got.token == want.token) return true;
+    if (got.token < 0 || want.token < 0) return false;
+    near_ties++;
+    return is_near_tie(opt, position, logit, got.token, want.token);
+}
+
+void must_agree(const radar_cuda_sampler &opt, int64_t position, const std::vector<float> &logit,
+                unsigned threads) {
+    if (agrees(opt, position, logit, threads)) return;
+    const radar_cuda_token want = reference(opt, position, logit),
+                           got = sample(opt, position, logit, threads);
+    fail_msg("vocab %zu, temperature %g, top-k %d, top-p %g, min-p %g, seed %llu, position %lld: "
+             "token %d, "
+             "not %d; NaN at %d, not %d",
+             logit.size(), opt.temperature, opt.top_k, opt.top_p, opt.min_p,
+             (unsigned long long)opt.seed, (long long)position, got.token, want.token, got.nan,
+             want.nan);
+}
+
+/* ---- cases ---- */
+
+/* Normal numbers; in some cases few different ones, or some that are infinite or none. */
+std::vector<float> some_logits(int vocab) {
+    static const float spreads[] = {0, 0.001f, 1, 3, 3, 30, 1e37f};
+    std::vector<float> logit((size_t)vocab);
+    const float spread = one_of(spreads), offset = (float)below(3) * 20 - 20;
+    const int coarse = below(3) == 0, minus = below(4) == 0, plus = below(12) == 0,
+              nan = below(8) == 0;
+    for (float &x : logit) {
+        x = spread * draw(3, random_state++) + offset;
+        if (coarse) x = roundf(x);
+        if (minus && below(3) == 0) x = -INFINITY;
+        if (plus && below(40) == 0) x = INFINITY;
+        if (nan && below(20) == 0) x = below(2) ? NAN : -NAN;
+        if (below(50) == 0) x = below(2) ? 0.0f : -0.0f;
+    }
+    return logit;
+}
+
+radar_cuda_sampler some_options(int vocab) {
+    static const double temperatures[] = {0, 1e-300, 0.1, 0.7, 1, 1, 2.5, 1e300},
+                        shares[] = {0, 1e-6, 0.3, 0.9, 0.95, 0.999999, 1, 1, 1},
+                        least[] = {0, 0, 0, 0.001, 0.05, 0.5, 1};
+    const int ks[] = {0, 0, 1, 2, 3, 40, vocab - 1, vocab, 10 * vocab};
+    radar_cuda_sampler o = {};
+    o.temperature = one_of(temperatures);
+    o.top_k = one_of(ks);
+    o.top_p = one_of(shares);
+    o.min_p = one_of(least);
+    o.seed = bits();
+    return o;
+}
+
+void random_cases_agree(void **) {
+    static const int vocabs[] = {1, 2, 3, 31, 33, 64, 100, 257, 500, 1000};
+    near_ties = 0;
+    for (int i = 0; i < 2500; i++) {
+        const int vocab = one_of(vocabs);
+        const std::vector<float> logit = some_logits(vocab);
+        must_agree(some_options(vocab), (int64_t)(bits() >> below(64)), logit, i % 8 ? 32 : 64);
+    }
+    print_message("near ties: %d of 2500\n", near_ties);
+}
+
+void several_blocks_agree(void **) {
+    static const int vocabs[] = {1023, 1024, 1025, 2048, 2049, 5000};
+    for (int i = 0; i < 150; i++) {
+        const int vocab = one_of(vocabs);
+        const std::vector<float> logit = some_logits(vocab);
+        must_agree(some_options(vocab), i, logit, 32u << i % 3);
+    }
+}
+
+/* As launched: 256 threads. */
+void the_launch_agrees(void **) {
+    for (int i = 0; i < 12; i++) {
+        const std::vector<float> logit = some_logits(1500);
+        const radar_cuda_sampler o = some_options(1500);
+        const int64_t position = i;
+        std::vector<char> memory(radar_cuda_sample_scratch());
+        radar_cuda_token out = {-2, -2};
+        assert_int_equal(
+            radar_cuda_sample(&out, &o, &position, logit.data(), 1500, memory.data(), nullptr), 0);
+        const radar_cuda_token want = reference(o, position, logit);
+        assert_int_equal(out.token, want.token);
+        assert_int_equal(out.nan, want.nan);
+    }
+}
+
+void a_large_vocabulary_agrees(void **) {
+    std::vector<float> logit(262144);
+    for (size_t i = 0; i < logit.size(); i++) logit[i] = 3 * draw(5, i);
+    must_agree({1, 0, 0.95, 0.0001, 3}, 11, logit, 32);
+    must_agree({2, 0, 1, 0, 4}, 12, logit, 32);
+    for (float &x : logit) x = -7; /* the largest sum, of equal keys */
+    must_agree({1, 0, 1, 0, 8}, 13, logit, 32);
+}
+
+void sizes_out_of_range_are_refused(void **) {
+    const radar_cuda_sampler o = {0, 0, 1, 0, 1};
+    assert_int_equal(radar_cuda_sample(nullptr, &o, nullptr, nullptr, 0, nullptr, nullptr), 1);
+    assert_int_equal(radar_cuda_sample(nullptr, &o, nullptr, nullptr, RADAR_CUDA_SAMPLE_VOCAB + 1,
+                                       nullptr, nullptr),
+                     1);
+}
+
+/* ---- edges ---- */
+
+void equal_logits_go_by_id(void **) {
+    std::vector<float> logit(1100);
+    for (size_t i = 0; i < logit.size(); i++) logit[i] = i % 3 == 1 ? 2.0f : 1.0f;
+    assert_int_equal(sample({0, 0, 1, 0, 1}, 0, logit, 64).token, 1);
+    bool seen[3] = {};
+    for (int position = 0; position < 30; position++) { /* three of 367 equal ones */
+        const int token = sample({1, 3, 1, 0, 1}, position, logit, 32).token;
+        assert_true(token == 1 || token == 4 || token == 7);
+        seen[token / 3] = true;
+    }
+    assert_true(seen[0] && seen[1] && seen[2]);
+    for (int n = 1; n <= 12; n++) /* shares that end between equal tokens: k of n equal ones */
+        for (int k = 1; k <= n; k++)
+            must_agree({1, 0, (double)k / n, 0, 1}, n * k, std::vector<float>((size_t)n, 5.0f), 32);
+}
+
+void the_ends_of_the_numbers(void **) {
+    const float inf = INFINITY;
+    const std::vector<std::vector<float>> cases = {{-inf, -inf},
+                                                   {NAN, -NAN},
+                                                   {NAN, -inf, NAN},
+                                                   {inf, 3, inf, -inf, 3.4e38f},
+                                                   {-1, -0.0f, 0.0f},
+                                                   {NAN, -3.4e38f},
+                                                   {inf},
+                                                   {-inf},
+                                                   {NAN},
+                                                   {-0.0f},
+                                                   {-inf, 1, -inf, NAN},
+                                                   {1e-45f, 0, -1e-45f},
+                                                   {inf, NAN, inf},
+                                                   {3.4e38f, -3.4e38f, 0}};
+    const radar_cuda_sampler options[] = {
+        {0, 0, 1, 0, 1},      {1, 0, 1, 0, 1},       {1, 1, 1, 0, 2},
+        {1, 2, 0.5, 0.5, 3},  {1e300, 0, 0.9, 1, 4}, {1e300, 0, 1, 0, 5},
+        {1e-300, 0, 1, 0, 6}, {0.5, 0, 0, 0, 7},     {1, 0, 1, 5e-324, 8}};
+    for (const auto &logit : cases)
+        for (const auto &o : options)
+            for (int position = 0; position < 3; position++) must_agree(o, position, logit, 32);
+}
+
+/* Draws follow u: the token of each u, among four of known weight. */
+void draws_follow_their_number(void **) {
+    const std::vector<float> logit = {logf(1), logf(4), logf(2), logf(3)};
+    int seen[4] = {};
+    for (int position = 0; position < 300; position++) {
+        const double u = radar_random_uniform(21, RADAR_STREAM_SAMPLER, (uint64_t)position) * 10;
+        const int token = sample({1, 0, 1, 0, 21}, position, logit, 32).token;
+        assert_int_equal(token, u < 4 ? 1 : u < 7 ? 3 : u < 9 ? 2 : 0);
+        seen[token]++;
+    }
+    for (int i = 0; i < 4; i++) assert_true(seen[i] > 10);
+}
+
+/* ---- schedules and barriers ---- */
+
+/* Ties across two blocks, all stages, several draws. */
+bool a_call_is_right() {
+    static const std::vector<float> logit = [] {
+        std::vector<float> x(1400);
+        for (size_t i = 0; i < x.size(); i++)
+            x[i] = roundf(2 * draw(8, i)) / 2 + (float)(i % 2) * 1e-3f;
+        x[77] = NAN;
+        return x;
+    }();
+    return agrees({1.5, 900, 0.98, 0.0005, 17}, 5, logit, 64);
+}
+
+void any_schedule_agrees(void **) { assert_true(right_always(a_call_is_right, 12)); }
+
+void every_barrier_is_needed(void **) {
+    for (int n = 0; n < 12; n++) {
+        watched = n;
+        const std::vector<int> idle = idle_barriers(a_call_is_right, 60);
+        watched = -1;
+        for (int site : idle) print_message("launch %d: barrier %d is idle\n", n, site);
+        assert_true(idle.empty());
+    }
+}
+
+} // namespace
+
+int main() {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_cases_agree),
+        cmocka_unit_test(several_blocks_agree),
+        cmocka_unit_test(the_launch_agrees),
+        cmocka_unit_test(a_large_vocabulary_agrees),
+        cmocka_unit_test(sizes_out_of_range_are_refused),
+        cmocka_unit_test(equal_logits_go_by_id),
+        cmocka_unit_test(the_ends_of_the_numbers),
+        cmocka_unit_test(draws_follow_their_number),
+        cmocka_unit_test(any_schedule_agrees),
+        cmocka_unit_test(every_barrier_is_needed),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}

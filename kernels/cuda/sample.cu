@@ -63,7 +63,7 @@ struct sampling {
     const float *logit;
     const int64_t *position;
     int vocab, top_k;
-    double temperature, top_p, log_min_p;
+    double cold, top_p, log_min_p; /* cold: 1 / temperature */
     uint64_t seed;
     int stages, stage[STAGES];
 };
@@ -90,7 +90,7 @@ DEV fixed weight(const sampling &a, int stage, uint32_t key, uint32_t top) {
     if (stage == RANK) return 1;
     if (key == top) return (fixed)ONE; /* also when both are +infinity */
     const double below = (double)logit_of(key) - (double)logit_of(top);
-    return (fixed)(exp(below / (stage == DRAW ? a.temperature : 1.0)) * ONE + 0.5);
+    return (fixed)(exp(below * (stage == DRAW ? a.cold : 1.0)) * ONE + 0.5);
 }
 
 DEV bool reaches_min_p(const sampling &a, uint32_t key, uint32_t top) {
@@ -308,11 +308,11 @@ static sampling plan(const radar_cuda_sampler *opt, const int64_t *position, con
     a.position = position;
     a.vocab = vocab;
     a.top_k = opt->top_k;
-    a.temperature = opt->temperature;
     a.top_p = opt->top_p;
     a.log_min_p = opt->min_p > 0 ? std::log(opt->min_p) : -DBL_MAX; /* below every finite logit */
     a.seed = opt->seed;
     if (opt->temperature == 0) return a;
+    a.cold = 1 / opt->temperature; /* a product's rounding is below the unit of a weight */
     if (opt->top_k > 0 && opt->top_k < vocab) a.stage[a.stages++] = RANK;
     if (opt->top_p < 1) a.stage[a.stages++] = NUCLEUS;
     a.stage[a.stages++] = DRAW;

@@ -220,7 +220,7 @@ DEV fixed weight_here(const sampling &a, const step &now, int pass, uint32_t key
 
 } // namespace
 
-/* ---- kernels: a power of two of threads from 32 to 1024 ---- */
+/* ---- kernels: a power of two of threads, 32 to THREADS ---- */
 
 KERNEL void __launch_bounds__(THREADS) radar_sample_largest(sampling a) {
     const int begin = (int)blockIdx.x * TILE;

@@ -6,6 +6,7 @@
 # make report          the experiments of the Radar paper and of its reviewers: build/paper/report.html, in under 25 minutes
 # make check-report    the page of radar report in headless Chromium, on a phone and a desk
 # make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
+# make cuda-check      registers, spills and shared memory of every CUDA kernel, where nvcc is; NVCC=nvcc
 # make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
 # make install         PREFIX=/usr/local DESTDIR=: radar, libradar.a, radar.h, radar.pc
 # make format          clang-format in place;   make check-format   only look
@@ -28,7 +29,7 @@ O := build/$(VARIANT)
 MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # What the machine offers is probed once per variant, by compiling; the file is kept.  Goals that only start others do without.
-STARTERS := demo test report check-long check-report peers bench bench-long soak sanitize-unit deps model format check-format clean compile_commands.json
+STARTERS := demo test report check-long check-report peers bench bench-long soak sanitize-unit cuda-check deps model format check-format clean compile_commands.json
 ifneq ($(filter-out $(STARTERS),$(or $(MAKECMDGOALS),all)),)
 include $O/config.mk
 endif
@@ -54,7 +55,7 @@ BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 SIMT_SRC := $(wildcard tests/simt/test_*.cc)
 SIMT := $(SIMT_SRC:tests/simt/%.cc=$O/simt/%)
 
-.PHONY: all programs test-programs simt-programs unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
+.PHONY: all programs test-programs simt-programs cuda-check unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
         check-format clean
 all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
@@ -104,6 +105,8 @@ $O/simt/%: $O/tests/simt/%.o $O/tests/simt/simt.o $O/libradar.a
 
 unit: $(UNIT)
 	@tests/run_all.sh $(UNIT)
+cuda-check:
+	@tests/simt/nvcc_gate.py $O/cuda
 
 # ---- what a person types: each does the set-up it needs, then builds in a make of its own that sees it ----
 

@@ -4,19 +4,11 @@
 #define RADAR_CUDA_ATTEND_H
 
 #include "kernels/backend.h"
+#include "kernels/cuda/kv.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* How keys and values lie in the cache, D dimensions:
- *   F16, BF16   k [S, D, 16]   v [S, 16, D]   uint16_t
- *   FP8         k [S, D, 16]   v [S, 16, D]   e4m3, times k_scale [S, 16] and v_scale [S, 16] f32 of the token */
-typedef enum radar_cuda_kv {
-    RADAR_CUDA_KV_F16,
-    RADAR_CUDA_KV_BF16,
-    RADAR_CUDA_KV_FP8
-} radar_cuda_kv;
 
 /* One KV head of one shard and layer; k and v 16-byte aligned, scales too. */
 typedef struct radar_cuda_view {

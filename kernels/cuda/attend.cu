@@ -449,6 +449,8 @@ extern "C" int radar_cuda_attend(const radar_cuda_attend_args *a, void *stream) 
         return launch_type<RADAR_CUDA_KV_BF16>(*a, s);
     case RADAR_CUDA_KV_FP8:
         return launch_type<RADAR_CUDA_KV_FP8>(*a, s);
+    case RADAR_CUDA_KV_F32: /* tensor cores would round it */
+        break;
     }
     return cudaErrorInvalidValue;
 }

@@ -19,7 +19,7 @@ typedef struct radar_cuda_view {
 } radar_cuda_view;
 
 typedef struct radar_cuda_attend_args {
-    radar_cuda_kv type;
+    radar_cuda_kv type;          /* not F32 */
     int D;                       /* 64, 80, 96, 112 or 128 */
     int shards, G;               /* this rank's shards; KV heads */
     const radar_cuda_view *view; /* [shards, G] */

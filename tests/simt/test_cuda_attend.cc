@@ -71,6 +71,9 @@ static float store(radar_cuda_kv type, buffer<uint8_t> &to, size_t i, float x, f
         return dev_bf16_to_f32(half[i]);
     case RADAR_CUDA_KV_FP8:
         to.data()[i] = dev_f32_to_e4m3(x / scale);
+        break;
+    case RADAR_CUDA_KV_F32:
+        fail_msg("attend has no f32 cache");
     }
     return dev_e4m3_to_f32(to.data()[i]) * scale;
 }

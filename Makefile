@@ -22,7 +22,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 600
 Q := $(if $(filter 1,$(V)),,@)
-export DEPS V UNIT_SECONDS
+export DEPS V UNIT_SECONDS JOBS
 
 VARIANT := cpu$(if $(filter-out gcc,$(notdir $(CC))),-$(notdir $(CC)))$(if $(SAN),-san)
 O := build/$(VARIANT)
@@ -124,11 +124,11 @@ test:
 	@launch/deps.sh build demo test
 	$(AGAIN) all test-programs simt-programs
 	@launch/fetch_model.sh $(MODEL)
-	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) $(SIMT) -- "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
+	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/simt/run.sh $(SIMT)" "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
 sanitize-unit:
 	@launch/deps.sh build demo test
 	@launch/fetch_model.sh $(MODEL)
-	$(AGAIN) UNIT_SECONDS=900 SAN=address,undefined unit
+	$(AGAIN) UNIT_SECONDS=1500 JOBS=$(shell nproc) SAN=address,undefined unit
 report:
 	@launch/deps.sh build demo test
 	$(AGAIN) all

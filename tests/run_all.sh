@@ -1,5 +1,6 @@
 #!/bin/bash
 # run_all.sh UNIT_PROGRAM... [-- "TAP_SCRIPT ARGUMENTS"...]: runs them all, then prints `N passed, N failed`; fails when anything did.
+# JOBS (1): how many unit programs run at once; their reports come in the order given.
 # A program that dies, hangs, says nothing or ends with an error without naming a failed test counts as one more failure.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -8,13 +9,19 @@ scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 
 # cmocka writes "[  PASSED  ] 3 test(s)." per group and ends with the number of failures.
-count() { sed -n "s/^\[  $1 *\] \([0-9]*\) test(s).*/\1/p" "$scratch/log" | awk '{ n += $1 } END { print n + 0 }'; }
-begun() { sed -n 's/^\[==========\] Running \([0-9]*\) test(s).*/\1/p' "$scratch/log" | awk '{ n += $1 } END { print n + 0 }'; }
+count() { sed -n "s/^\[  $1 *\] \([0-9]*\) test(s).*/\1/p" "$log" | awk '{ n += $1 } END { print n + 0 }'; }
+begun() { sed -n 's/^\[==========\] Running \([0-9]*\) test(s).*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }'; }
 
+# Its output and its status, by its name.
 run_unit() {
-    local status ok bad skip
-    timeout "${UNIT_SECONDS:-300}" "$1" >"$scratch/log" 2>&1
-    status=$?
+    timeout "${UNIT_SECONDS:-300}" "$1" >"$scratch/$(basename "$1").log" 2>&1
+    echo $? >"$scratch/$(basename "$1").status"
+}
+
+report_unit() {
+    local status ok bad skip log
+    log=$scratch/$(basename "$1").log
+    status=$(cat "$scratch/$(basename "$1").status")
     ok=$(count PASSED) bad=$(count FAILED) skip=$(count SKIPPED)
     # Tests that were announced and have no result: the program died in them.
     if [ "$((ok + bad + skip))" -ne "$(begun)" ] || [ "$(begun)" = 0 ] || { [ "$status" -ne 0 ] && [ "$bad" = 0 ]; }; then
@@ -23,13 +30,26 @@ run_unit() {
     fi
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
     echo "$(basename "$1"): $ok passed, $bad failed$([ "$skip" = 0 ] || echo ", $skip skipped")"
-    [ "$bad" = 0 ] || grep -v '^\[ RUN\|^\[       OK' "$scratch/log" | tail -n 60
+    [ "$bad" = 0 ] || grep -v '^\[ RUN\|^\[       OK' "$log" | tail -n 60
 }
 
+units=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    run_unit "$1"
+    units+=("$1")
     shift
 done
+running=0
+for unit in "${units[@]}"; do
+    if [ "${JOBS:-1}" -gt 1 ]; then
+        if [ "$running" -ge "$JOBS" ]; then wait -n; else running=$((running + 1)); fi
+        run_unit "$unit" &
+        continue
+    fi
+    run_unit "$unit"
+    report_unit "$unit"
+done
+wait
+if [ "${JOBS:-1}" -gt 1 ]; then for unit in "${units[@]}"; do report_unit "$unit"; done; fi
 
 if [ $# -gt 1 ]; then
     shift

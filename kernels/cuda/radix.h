@@ -88,6 +88,11 @@ DEV radix_state radix_choose(radix_state s, const uint32_t *count, int keep) {
     return s;
 }
 
+/* [a warp] For the block, after a barrier. */
+DEV void radix_leave(radix_state *shared, const radix_state &s) {
+    if (dev_lane() == 0) *shared = s;
+}
+
 /* [a block] Adds to count[256] in shared memory. */
 template <class Keys>
 DEV void radix_count(const Keys &keys, const radix_state &s, uint32_t *count) {
@@ -99,20 +104,22 @@ DEV void radix_count(const Keys &keys, const radix_state &s, uint32_t *count) {
 }
 
 /* [a block] From where on keys are the `keep` best.  Its first barrier is also for what the keys have in shared memory.
- * Every warp chooses the digit for itself, and three counts take turns: one barrier a digit.  What is cleared while one digit is
- * counted was last read before the barrier of the digit before. */
+ * Two counts take turns: while one warp chooses, the others have nothing to do but to clear the one that comes next. */
 template <class Keys> DEV uint64_t radix_floor(const Keys &keys, radix_state s, int keep) {
-    SHARED(uint32_t, counts, 3 * RADIX_DIGITS);
+    SHARED(uint32_t, counts, 2 * RADIX_DIGITS);
+    SHARED(radix_state, chosen, 1);
     for (unsigned i = threadIdx.x; i < RADIX_DIGITS; i += blockDim.x) counts[i] = 0;
     dev_block_sync();
-    for (int turn = 0; !radix_done(s, keep); turn = (turn + 1) % 3) {
+    for (int turn = 0; !radix_done(s, keep); turn ^= 1) {
         uint32_t *const count = counts + turn * RADIX_DIGITS, *const next =
                                                                   counts +
-                                                                  (turn + 1) % 3 * RADIX_DIGITS;
-        for (unsigned i = threadIdx.x; i < RADIX_DIGITS; i += blockDim.x) next[i] = 0;
+                                                                  (turn ^ 1) * RADIX_DIGITS;
         radix_count(keys, s, count);
         dev_block_sync();
-        s = radix_choose(s, count, keep);
+        for (unsigned i = threadIdx.x; i < RADIX_DIGITS; i += blockDim.x) next[i] = 0;
+        if (dev_warp() == 0) radix_leave(chosen, radix_choose(s, count, keep));
+        dev_block_sync();
+        s = *chosen;
     }
     return s.floor;
 }

@@ -165,12 +165,17 @@ DEV bool topk_few(const radix_state &s, int keep) {
     return (int64_t)s.above + s.level <= 2 * (int64_t)keep + PIECE;
 }
 
-/* [a warp] What the first `digits` counts say, as far as anybody counted. */
+/* [a block] What the first `digits` counts of a list say, as far as anybody counted, for `keep` of `most` keys. */
 DEV radix_state topk_known(const uint32_t *counts, int digits, int keep, int most) {
-    radix_state s = radix_start(most);
-    for (int i = 0; i < digits && !topk_few(s, keep); i++)
-        s = radix_choose(s, counts + i * RADIX_DIGITS, keep);
-    return s;
+    SHARED(radix_state, known, 1);
+    if (dev_warp() == 0) {
+        radix_state s = radix_start(most);
+        for (int i = 0; i < digits && !topk_few(s, keep); i++)
+            s = radix_choose(s, counts + i * RADIX_DIGITS, keep);
+        radix_leave(known, s);
+    }
+    dev_block_sync();
+    return *known;
 }
 
 /* Grid [lists, pieces], PIECE_THREADS threads.  Counts digit 0, 1, ..., MANY_DIGITS - 1, one launch each. */

@@ -95,17 +95,13 @@ static call make_call(const setting &s) {
     return c;
 }
 
-/* Twice, because the scratch is used again. */
 static bool right(call &c) {
-    bool right = true;
-    for (int i = 0; i < 2 && right; i++) {
-        std::fill(c.key.begin(), c.key.end(), 0x5555555555555555u);
-        assert_int_equal(radar_cuda_topk(&c.job, nullptr), 0);
-        right = c.key == c.want;
-    }
-    return right;
+    std::fill(c.key.begin(), c.key.end(), 0x5555555555555555u);
+    assert_int_equal(radar_cuda_topk(&c.job, nullptr), 0);
+    return c.key == c.want;
 }
 
+/* More than once, because the scratch is used again. */
 static void check(const setting &s, int schedules) {
     call c = make_call(s);
     assert_true(right_always([&] { return right(c); }, schedules));
@@ -117,35 +113,28 @@ static const radar_layout FOUR = {8, 64, 4}; /* two shards each */
 
 static void short_lists_take_the_best(void **) {
     for (int kind = 0; kind < SCORE_KINDS; kind++)
-        for (int keep : {1, 33, 100})
-            check({FOUR, 1, {{4, 1400, 1410, 1, keep}}, 2, 1, 100, 0, (score_kind)kind}, 2);
+        check({FOUR, 1, {{4, 1400, 1410, 1, kind % 2 ? 33 : 100}}, 1, 1, 100, 0, (score_kind)kind},
+              2);
+    check({FOUR, 1, {{4, 1400, 1410, 1, 1}}, 2, 1, 1, 0, FEW}, 2);
 }
 
 static void rows_differ(void **) { /* units, budgets, lengths; one attends to everything */
     const std::vector<test_row> rows = {{4, 4, 5, 1, 8},       {4, 1000, 1003, 1, 17},
                                         {8, 1200, 1203, 4, 9}, {0, 300, 303, 1, 0},
                                         {4, 8, 11, 2, 30},     {16, 880, 901, 16, 30}};
-    for (int rank = 0; rank < 2; rank++) check({{4, 256, 2}, rank, rows, 3, 1, 31, 0, FEW}, 2);
+    for (int rank = 0; rank < 2; rank++) check({{4, 256, 2}, rank, rows, 1, 1, 31, 0, FEW}, 2);
 }
 
 static void ranks_of_unequal_shards(void **) {
     for (int rank = 0; rank < 3; rank++)
-        check({{8, 192, 3}, rank, {{4, 2000, 2002, 1, 40}}, 1, 1, 40, 0, NORMAL}, 1);
-    check({{1, 64, 1}, 0, {{4, 500, 502, 1, 40}}, 1, 1, 40, 0, NORMAL}, 1);
-    check({{64, 64, 1}, 0, {{4, 1500, 1502, 1, 40}}, 1, 1, 40, 0, FEW}, 1);
+        check({{8, 192, 3}, rank, {{4, 2000, 2002, 1, 40}}, 1, 1, 40, 0, NORMAL}, 2);
+    check({{1, 64, 1}, 0, {{4, 500, 502, 1, 40}}, 1, 1, 40, 0, NORMAL}, 2);
+    check({{64, 64, 1}, 0, {{4, 1500, 1502, 1, 40}}, 1, 1, 40, 0, FEW}, 2);
 }
 
 static void a_list_per_shard(void **) {
-    for (int kind : {NORMAL, FEW, SPECIAL})
-        check({{8, 64, 2},
-               1,
-               {{4, 900, 903, 1, 25}, {4, 90, 93, 1, 25}},
-               2,
-               4,
-               25,
-               0,
-               (score_kind)kind},
-              2);
+    const std::vector<test_row> rows = {{4, 900, 903, 1, 25}, {4, 90, 93, 1, 25}};
+    check({{8, 64, 2}, 1, rows, 1, 4, 25, 0, FEW}, 2);
 }
 
 static void all_of_too_few(void **) {
@@ -162,17 +151,16 @@ static setting long_setting(score_kind kind, int keep) {
 }
 
 static void long_lists_take_the_best(void **) {
-    for (int kind = 0; kind < SCORE_KINDS; kind++) check(long_setting((score_kind)kind, 100), 1);
-    check(long_setting(NORMAL, 4096), 1);
+    for (score_kind kind : {EQUAL, SPECIAL, NO_NUMBER, NEAR}) check(long_setting(kind, 100), 2);
+    check(long_setting(NORMAL, 4096), 2);
     check(long_setting(NORMAL, 1), 2);
-    check(long_setting(FEW, 5000), 1);
 }
 
 static void short_lists_in_long_rows(void **) {
     const std::vector<test_row> rows = {
         {4, 4, 5, 1, 8}, {4, 2000, 2003, 1, 17}, {0, 300, 303, 1, 0}, {8, 12000, 12003, 2, 200}};
-    check({{4, 256, 2}, 0, rows, 2, 1, 200, 40000, NEAR}, 1);
-    check({{4, 256, 2}, 0, rows, 1, 2, 200, 40000, NORMAL}, 1);
+    check({{4, 256, 2}, 0, rows, 1, 1, 200, 40000, NEAR}, 2);
+    check({{4, 256, 2}, 0, {rows[1]}, 2, 2, 200, 40000, NORMAL}, 2);
 }
 
 /* How many scores the launches count, digit by digit. */
@@ -191,9 +179,9 @@ static std::vector<int> counted(score_kind kind) {
 }
 
 static void few_that_are_left_are_counted_no_more(void **) {
-    const int n = 8996;
     const std::vector<int> same = counted(NEAR), apart = counted(NORMAL);
-    assert_true(same[0] == n && same[1] == n && same[2] == n && same[3] > n / 3 && same[3] < n);
+    const int n = same[0];
+    assert_true(n > 8000 && same[1] == n && same[2] == n && same[3] > n / 3 && same[3] < n);
     assert_true(apart[0] == n && apart[2] == 0 && apart[3] == 0);
 }
 
@@ -221,12 +209,16 @@ static void every_barrier_of_a_short_list_is_needed(void **) {
 }
 
 static void every_barrier_of_a_long_list_is_needed(void **) {
-    for (int only : {1, 4, 5}) {
-        call c = make_call(long_setting(SPECIAL, 100));
-        const topk_scratch s = topk_lay_out(c.scratch.data(), 1, c.job.scores);
+    for (int only : {MANY_DIGITS - 1, MANY_DIGITS, MANY_DIGITS + 1}) {
+        setting few_pieces = long_setting(NEAR, 100);
+        few_pieces.scores = 0;
+        call c = make_call(few_pieces);
+        std::vector<uint64_t> scratch(100000);
+        const topk_scratch s = topk_lay_out(scratch.data(), 1, c.job.scores);
         const auto stages = long_stages(c, s);
         auto run = [&] {
             return run_apart([&] {
+                std::fill(c.key.begin(), c.key.end(), 0x5555555555555555u);
                 run_stages(stages, only);
                 return c.key == c.want;
             });

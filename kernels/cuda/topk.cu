@@ -3,7 +3,7 @@
  *
  * Short rows of scores (as the caller's room says, lengths are known on the device alone): one block of 32 warps per list reads
  * its scores once per digit, 4 or 5 times, and twice to write the best in their order; all but the first time from L1 or L2.
- * Long ones: grid [lists, pieces], in four steps between which only sums of integers pass:
+ * Long ones: grid [lists, pieces], in three steps between which only sums of integers pass:
  *   count (four times)  histograms of the pieces in shared memory, added up in global memory; who comes later works out the
  *                       digits from them, each block for itself, and does nothing where few enough are left already
  *   sift                a piece's keys from there on, in their order, to its own part of the scratch
@@ -15,8 +15,7 @@
 #include "kernels/cuda/dev.h"
 #include "kernels/cuda/radix.h"
 
-#define SHORT \
-    32768 /* scores that one block reads about as fast as six launches follow each other */
+#define SHORT 32768 /* an estimate: one block reads them about as fast as six launches follow */
 #define SHORT_THREADS 1024
 #define PIECE 4096 /* scores at least */
 #define PIECES 64  /* at most: chunks of radix_emit() */

@@ -151,7 +151,8 @@ static setting long_setting(score_kind kind, int keep) {
 }
 
 static void long_lists_take_the_best(void **) {
-    for (score_kind kind : {EQUAL, SPECIAL, NO_NUMBER, NEAR}) check(long_setting(kind, 100), 2);
+    for (score_kind kind : {EQUAL, SPECIAL, NO_NUMBER, NEAR})
+        check(long_setting(kind, 100), kind == NEAR ? 2 : 1);
     check(long_setting(NORMAL, 4096), 2);
     check(long_setting(NORMAL, 1), 2);
 }
@@ -215,14 +216,19 @@ static void every_barrier_of_a_long_list_is_needed(void **) {
         call c = make_call(few_pieces);
         std::vector<uint64_t> scratch(100000);
         const topk_scratch s = topk_lay_out(scratch.data(), 1, c.job.scores);
-        const auto stages = long_stages(c, s);
+        auto stages = long_stages(c, s);
+        for (int i = 0; i < only; i++) stages[(size_t)i]();
+        stages.erase(stages.begin(), stages.begin() + only);
+        const std::vector<uint64_t> before = scratch;
         auto run = [&] {
             return run_apart([&] {
+                std::copy(before.begin(), before.end(), scratch.begin());
                 std::fill(c.key.begin(), c.key.end(), 0x5555555555555555u);
-                run_stages(stages, only);
+                run_stages(stages, 0);
                 return c.key == c.want;
             });
         };
+        assert_true(run());
         assert_true(idle_barriers(run, 20).empty());
     }
 }

@@ -21,6 +21,7 @@ extern "C" {
 typedef int cudaError_t;
 typedef void *cudaStream_t;
 #define cudaSuccess 0
+#define cudaErrorInvalidValue 1
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((void)(stream), simt::launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }), cudaSuccess)
 
@@ -111,11 +112,20 @@ DEV float dev_div(float a, float b) { return a / b; }
 DEV float dev_sqrt(float a) { return sqrtf(a); }
 DEV float dev_exp2(float x) { return exp2f(x); }
 DEV float dev_log2(float x) { return log2f(x); }
+DEV int32_t dev_round(float f) {
+    return f >= -0x1p31f && f < 0x1p31f ? (int32_t)rintf(f) : INT32_MIN;
+}
 DEV int dev_popcount(uint32_t x) { return __builtin_popcount(x); }
 DEV int dev_first(uint32_t x) { return __builtin_ffs((int)x) - 1; }
 
 /* ---- memory ---- */
 
+DEV uint2 dev_stream8(const void *p) {
+    uint2 v;
+    if ((uintptr_t)p % 8) simt::die("simt: a load of 8 bytes, not aligned");
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 DEV uint4 dev_stream16(const void *p) {
     uint4 v;
     if ((uintptr_t)p % 16) simt::die("simt: a load of 16 bytes, not aligned");

@@ -124,10 +124,12 @@ DEV void fetch_rest(fetched<KIND> &f, const turn &w, const radar_cuda_sketch &x,
 /* ---- queries ---- */
 
 template <class KIND> struct queries {
-    uint32_t hq[KIND::mmas][2];   /* second factors of the products */
-    float q[QUERIES][KIND::mmas]; /* of the lane's dimensions */
-    float gain[2], reach[2];      /* queries 2 t, 2 t + 1 */
-    int32_t centre[2];            /* what the sums of their products begin with */
+    uint32_t hq[KIND::mmas][2];                      /* second factors of the products */
+    float q[KIND::listed ? 1 : QUERIES][KIND::mmas]; /* of the lane's dimensions */
+    const float *shared; /* the same of all dimensions: a list needs registers for four means */
+    float gain[2];       /* queries 2 t, 2 t + 1 */
+    int32_t centre[2];   /* what the sums of their products begin with */
+    float reach;         /* query 2 t + g % 2 */
 };
 
 /* First of four dimensions that lane t has in half h of product m. */
@@ -137,14 +139,20 @@ template <class KIND> DEV int dims_of(int m, int h, int t) {
     return 32 * t + 4 * (2 * m + h);
 }
 
-/* q of dimensions d .. of query j; zeros where there is none. */
+/* q / sqrt D of dimension d of query j; 0 where there is none. */
+DEV float q_at(const radar_cuda_sketch &x, const char *prepared, int n, int j, int d) {
+    if (j >= n || d >= x.Dp) return 0;
+    return ((const float *)(prepared + (size_t)j * x.query_bytes + 32 + x.Dq))[d];
+}
+
+/* All threads: q of the tile, [QUERIES, 32 MMAS]. */
 template <int MMAS>
-DEV void load_q(float q[MMAS], const radar_cuda_sketch &x, const char *prepared, int n, int j) {
-    const int d = MMAS * (int)dev_lane();
-    const bool there = j < n && d < x.Dp;
-    const float *from = (const float *)(prepared + (size_t)j * x.query_bytes + 32 + x.Dq) + d;
-#pragma unroll
-    for (int i = 0; i < MMAS; i++) q[i] = there ? from[i] : 0.0f;
+DEV const float *share_queries(const radar_cuda_sketch &x, const char *prepared, int n) {
+    SHARED(float, q, QUERIES * 32 * MMAS);
+    for (int i = (int)threadIdx.x; i < QUERIES * 32 * MMAS; i += THREADS)
+        q[i] = q_at(x, prepared, n, i / (32 * MMAS), i % (32 * MMAS));
+    dev_block_sync();
+    return q;
 }
 
 template <class KIND>
@@ -163,15 +171,18 @@ DEV void load_queries(queries<KIND> &q, const radar_cuda_sketch &x, const char *
         }
     }
 #pragma unroll
-    for (int j = 0; j < QUERIES; j++) load_q<KIND::mmas>(q.q[j], x, prepared, n, j);
+    for (int j = 0; j < (KIND::listed ? 0 : QUERIES); j++)
+#pragma unroll
+        for (int i = 0; i < KIND::mmas; i++)
+            q.q[j][i] = q_at(x, prepared, n, j, KIND::mmas * (int)dev_lane() + i);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int j = 2 * t + i;
         const float *head =
             (const float *)(prepared + (size_t)j * x.query_bytes) + (KIND::bits < x.bits ? 3 : 0);
         q.gain[i] = j < n ? head[0] : 0.0f;
-        q.reach[i] = j < n ? head[2] : 0.0f;
         q.centre[i] = j < n ? -KIND::times / 2 * ((1 << KIND::bits) - 1) * (int32_t)head[1] : 0;
+        if (i == g % 2) q.reach = j < n ? head[2] : 0.0f;
     }
 }
 
@@ -236,9 +247,11 @@ template <class KIND> DEV float dot_mean(const queries<KIND> &q, uint32_t mu) {
     for (int i = 0; i < KIND::mmas; i++) m[i] = (float)(int8_t)(mu >> i * 8);
 #pragma unroll
     for (int j = 0; j < QUERIES; j++) {
+        const float *own =
+            KIND::listed ? q.shared + (32 * j + (int)dev_lane()) * KIND::mmas : q.q[j];
         sum[j] = 0;
 #pragma unroll
-        for (int i = 0; i < KIND::mmas; i++) sum[j] = dev_fma(q.q[j][i], m[i], sum[j]);
+        for (int i = 0; i < KIND::mmas; i++) sum[j] = dev_fma(own[i], m[i], sum[j]);
     }
     fold<8>(sum, 2);
     fold<4>(sum, 1);
@@ -249,18 +262,19 @@ template <class KIND> DEV float dot_mean(const queries<KIND> &q, uint32_t mu) {
 
 DEV float larger(float a, float b) { return a > b ? a : b; }
 
-/* Takes the maxima of a segment away from the y of queries 2 t + i whose bit i of far is set; returns, for those, the one of
- * query 2 t + g % 2. */
+/* Takes the maxima of a segment away from the y of those queries that may be far; returns, for them, the one of query 2 t + g % 2.
+ * far: bit 4 (j % 2) + j / 2 is of query j. */
 DEV float take_maxima(float y[4], unsigned far) {
+    const int lane = (int)dev_lane();
     float mine = 0;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         float m = larger(y[i], y[2 + i]);
         for (int mask = 4; mask < 32; mask *= 2) m = larger(m, dev_shuffle_xor(m, mask));
-        if (!(far >> i & 1)) continue;
+        if (!(far >> (4 * i + lane % 4) & 1)) continue;
         y[i] = larger(y[i] - m, -REACH);
         y[2 + i] = larger(y[2 + i] - m, -REACH);
-        if ((int)dev_lane() / 4 % 2 == i) mine = m;
+        if (lane / 4 % 2 == i) mine = m;
     }
     return mine;
 }
@@ -288,19 +302,17 @@ template <class KIND>
 DEV float score_turn(fetched<KIND> &f, const turn &next, const queries<KIND> &q,
                      const radar_cuda_sketch &x, const places &at, uint32_t table) {
     const int lane = (int)dev_lane();
-    const float unit = (1.0f / KIND::times) * f.step_scale, mu_scale = f.mu_scale;
+    const float unit = (1.0f / KIND::times) * f.step_scale;
     const float even = step_of(f.step & 255, table) * unit;
     const float odd = step_of(f.step >> 8, table) * unit;
-    /* of the lane's unit and queries 2 t, 2 t + 1 */
-    const unsigned far = (q.reach[0] * f.step_scale <= REACH ? 0u : 1u) |
-                         (q.reach[1] * f.step_scale <= REACH ? 0u : 2u);
-    const bool some_far = dev_ballot(far != 0) != 0;
+    const unsigned far = dev_ballot(!(q.reach * f.step_scale <= REACH));
     float base = 0, sum[2 * SLOTS], m = 0;
 #pragma unroll
     for (int i = 0; i < KIND::means; i++) {
         const float b = dot_mean<KIND>(q, f.mu[i]);
         if (KIND::means == 1 || i == lane / 8) base = b;
     }
+    base *= f.mu_scale;
     fetch_rest<KIND>(f, next, x, at);
 #pragma unroll
     for (int s = 0; s < SLOTS; s++) {
@@ -313,8 +325,8 @@ DEV float score_turn(fetched<KIND> &f, const turn &next, const queries<KIND> &q,
 #pragma unroll
         for (int i = 0; i < 4; i++)
             y[i] = dev_mul(dev_mul((float)dot[i], step[i / 2]), q.gain[i % 2]);
-        if (some_far) {
-            const float most = take_maxima(y, dev_shuffle(far, 8 * s + lane % 4));
+        if (far) {
+            const float most = take_maxima(y, far >> 8 * s);
             if (s == lane / 8) m = most;
         }
 #pragma unroll
@@ -324,7 +336,7 @@ DEV float score_turn(fetched<KIND> &f, const turn &next, const queries<KIND> &q,
     fold<8>(sum, 16);
     fold<4>(sum, 8);
     fold<2>(sum, 4);
-    return dev_fma(base, mu_scale, LN2 * (m + dev_log2(sum[0])));
+    return base + LN2 * (m + dev_log2(sum[0]));
 }
 
 /* The lane's unit in turn i: of a range the blocks from that of its first on, of a list four at a time.  Past the end: the last. */
@@ -340,28 +352,30 @@ template <class KIND> DEV int32_t unit_at(const radar_score_task &t, int32_t i, 
 template <class KIND>
 DEV void scan_queries(const radar_cuda_sketch &x, const radar_score_task &t, int32_t i,
                       int32_t stride, int first, int n) {
+    const char *prepared = (const char *)t.query + (size_t)first * x.query_bytes;
     const int32_t turns = KIND::listed ? (t.n_listed + SLOTS - 1) / SLOTS
                           : t.segment_end <= t.segment_begin
                               ? 0
                               : (t.segment_end - 1) / SLOTS - t.segment_begin / SLOTS + 1;
-    if (i >= turns) return;
     queries<KIND> q;
-    load_queries<KIND>(q, x, (const char *)t.query + (size_t)first * x.query_bytes, n);
+    q.shared = KIND::listed ? share_queries<KIND::mmas>(x, prepared, n) : nullptr;
+    if (i >= turns) return;
+    load_queries<KIND>(q, x, prepared, n);
     const places at = places_of<KIND>(x);
     const uint32_t table = step_table(x.step);
     const int j = 2 * ((int)dev_lane() % 4) + (int)dev_lane() / 4 % 2, slot = (int)dev_lane() / 8;
     float *score = t.score + (size_t)(first + j) * t.score_stride;
     turn next = {(const char *)t.kv.summary, x.block_bytes, unit_at<KIND>(t, i, turns)};
+    /* a list is read a turn before its blocks */
+    int32_t ahead = KIND::listed ? unit_at<KIND>(t, i + stride, turns) : 0;
     fetched<KIND> f;
     fetch_rest<KIND>(f, next, x, at);
 #pragma unroll
     for (int s = 0; s < SLOTS; s++) fetch_codes<KIND>(f, next, x, at, s);
-    int32_t later =
-        unit_at<KIND>(t, i + stride, turns); /* a list is read a turn before its blocks */
     for (; i < turns; i += stride) {
         const int32_t unit = next.unit;
-        next.unit = later;
-        later = unit_at<KIND>(t, i + 2 * stride, turns);
+        next.unit = KIND::listed ? ahead : unit_at<KIND>(t, i + stride, turns);
+        if (KIND::listed) ahead = unit_at<KIND>(t, i + 2 * stride, turns);
         const float s = score_turn<KIND>(f, next, q, x, at, table);
         const bool wanted = KIND::listed ? SLOTS * i + slot < t.n_listed
                                          : unit >= t.segment_begin && unit < t.segment_end;
@@ -373,7 +387,7 @@ DEV void scan_queries(const radar_cuda_sketch &x, const radar_score_task &t, int
 template <class KIND>
 __global__ void __launch_bounds__(THREADS, 2)
     sketch_scan(radar_cuda_sketch x, const radar_score_task *task, int tiles) {
-    const radar_score_task &t = task[blockIdx.y];
+    const radar_score_task t = task[blockIdx.y];
     const int first = (int)(blockIdx.x % (unsigned)tiles) * QUERIES;
     const int n = t.n_query - first < QUERIES ? t.n_query - first : QUERIES;
     const int32_t warps = THREADS / 32;

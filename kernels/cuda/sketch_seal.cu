@@ -158,6 +158,9 @@ template <int N> DEV void rotate_tokens(float *z, int D) {
     }
 }
 
+/* Dimension i of a thread, which may be past the last. */
+DEV int dim_of(int i) { return (int)threadIdx.x + i * THREADS; }
+
 /* What a thread knows of its dimensions. */
 struct centre {
     float mean[2], scale; /* scale: of mu */
@@ -170,7 +173,10 @@ DEV centre find_centre(const radar_cuda_sketch &x, const image &to, const uint16
     SHARED(float, most, WARPS);
     centre c = {{0, 0}, 0, {0, 0}};
     float max = 0;
-    for (int i = 0, d = (int)threadIdx.x; d < x.D; i++, d += THREADS) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int d = dim_of(i);
+        if (d >= x.D) continue;
         c.mean[i] = mean_of<BF16>(k + d * RADAR_SEGMENT, x.D);
         max = radar_larger(max, c.mean[i]);
     }
@@ -180,15 +186,21 @@ DEV centre find_centre(const radar_cuda_sketch &x, const image &to, const uint16
     for (int i = 0; i < WARPS; i++) max = radar_larger(max, most[i]);
     if (!radar_rounds(max)) return c;
     c.scale = dev_div(max, 127.0f);
-    for (int i = 0, d = (int)threadIdx.x; d < x.D; i++, d += THREADS)
-        to.mu[d] = c.mu[i] = radar_round_one(c.mean[i], max, 127.0f);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        c.mu[i] = radar_round_one(c.mean[i], max, 127.0f);
+        if (dim_of(i) < x.D) to.mu[dim_of(i)] = c.mu[i];
+    }
     return c;
 }
 
 /* z of 32 tokens, whose first segment's keys begin at k, before the rotation. */
 template <bool BF16>
 DEV void load_centred(float *z, const radar_cuda_sketch &x, const uint16_t *k, const centre &c) {
-    for (int i = 0, d = (int)threadIdx.x; d < x.D; i++, d += THREADS) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int d = dim_of(i);
+        if (d >= x.D) continue;
         const float mu = dev_mul(c.scale, (float)c.mu[i]), norm = x.norm[d];
         for (int s = 0; s < TOKENS / RADAR_SEGMENT; s++) {
             float key[RADAR_SEGMENT];

@@ -230,7 +230,14 @@ static void any_schedule_will_do(void **) {
     const auto want = on_device(whole, false), listed = on_device(some, true);
     assert_true(right_always([&] { return on_device(whole, false, 2) == want; }, 3));
     assert_true(right_always([&] { return on_device(some, true) == listed; }, 3));
-    assert_true(idle_barriers([&] { return on_device(some, true) == listed; }, 1).empty());
+}
+
+static void no_barrier_is_idle(void **) {
+    const sketch s(64, 2);
+    const cache c(s, 1);
+    const scan some(c, 3, 0, UNITS, {8, 30});
+    const auto want = on_device(some, true);
+    assert_true(idle_barriers([&] { return on_device(some, true) == want; }, 20).empty());
 }
 
 int main() {
@@ -244,6 +251,7 @@ int main() {
         cmocka_unit_test(tasks_side_by_side),
         cmocka_unit_test(a_query_without_numbers_has_no_score),
         cmocka_unit_test(any_schedule_will_do),
+        cmocka_unit_test(no_barrier_is_idle),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

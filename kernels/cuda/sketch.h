@@ -1,5 +1,6 @@
 /* sketch.h - the scorer `sketch` on the device: blocks, prepared queries and scores as in kernels/cpu/sketch.h.
- * All pointers are of the device; every launch is asynchronous on `stream` (cudaStream_t) and returns 0 or the CUDA error. */
+ * All pointers are of the device, k and queries aligned to 16 bytes, summaries to 8; every launch is asynchronous on `stream`
+ * (cudaStream_t) and returns 0 or the CUDA error. */
 #ifndef RADAR_CUDA_SKETCH_H
 #define RADAR_CUDA_SKETCH_H
 
@@ -32,9 +33,9 @@ int radar_cuda_sketch_seal(const radar_cuda_sketch *x, void *summary, size_t sum
 int radar_cuda_sketch_query(const radar_cuda_sketch *x, void *prepared, const float *q,
                             size_t q_stride, int n, void *stream);
 
-/* Scores n tasks of at most max_query queries; D up to 128.  task: on the device, as are its pointers; of unit 1, and alike in having a list
- * (`listed`) and in being coarse.  ctas: blocks of 256 threads that the device holds at once, twice its multiprocessors: what
- * the work is spread over, which changes no bit of a score. */
+/* Scores n tasks of at most max_query queries; D up to 128.  task: on the device, as are its pointers; of unit 1, and alike in
+ * having a list (`listed`) and in being coarse.  ctas: blocks of 256 threads that the device holds at once, twice its
+ * multiprocessors: what the work is spread over, which changes no bit of a score. */
 int radar_cuda_sketch_scan(const radar_cuda_sketch *x, const radar_score_task *task, int n,
                            int max_query, bool listed, bool coarse, int ctas, void *stream);
 

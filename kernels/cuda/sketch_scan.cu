@@ -13,7 +13,8 @@
  *   q . mu    lane l has dimensions D' l ..., D' = 2 or 4; f32
  * What is left of a block per query is folded so that lane l = 4 g + t ends with one score: segment g / 2, query 2 t + g % 2.
  * As soon as a segment's codes are used, those of the warp's next block are asked for into the same registers: each warp always
- * has a block under way, 16 warps a multiprocessor 36 KB (D = 128, 2 bits), with no shared memory and no barrier.
+ * has a block under way, 16 warps a multiprocessor 36 KB (D = 128, 2 bits), and none waits for another.  Only for lists, whose four
+ * units have a mean each, q lies in shared memory: registers are few.
  * Bytes: block_bytes a block (D = 128, 2 bits: 2248), coarse 256 W + 72 + Dp, and 16 n_query of scores. */
 #include "kernels/cuda/sketch.h"
 

@@ -7,7 +7,7 @@
  *   rotate      a warp takes every fourth token, its lanes the dimensions
  *   steps       a warp per candidate, a lane per token
  *   codes       warp j makes byte j of every dword, which has dimensions 4 s + j; a lane per token
- * The block is put together in shared memory and written once.  Reads 128 D bytes three times (the second and third from L1), writes
+ * The block is put together in shared memory and written once.  Reads 128 D bytes twice (the second time from L1), writes
  * block_bytes.  Bound by the steps: four candidates times 64 D terms of some 8 operations. */
 #include "kernels/cuda/sketch.h"
 

@@ -111,11 +111,20 @@ DEV float dev_log2(float x) {
 }
 /* Bytes of y x, 0 the lowest of x, 7 the highest of y; the hexadecimal digits of order say which, the lowest byte's last. */
 DEV uint32_t dev_bytes(uint32_t x, uint32_t y, uint32_t order) { return __byte_perm(x, y, order); }
+/* The integer nearest to f, ties to even; far beyond its range: the least one. */
+DEV int32_t dev_round(float f) {
+    return f >= -0x1p31f && f < 0x1p31f ? __float2int_rn(f) : INT32_MIN;
+}
 DEV int dev_popcount(uint32_t x) { return __popc(x); }
 DEV int dev_first(uint32_t x) { return __ffs((int)x) - 1; } /* lowest set bit; -1: none */
 
 /* ---- loads that are used once ---- */
 
+DEV uint2 dev_stream8(const void *p) {
+    uint2 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+    return v;
+}
 DEV uint4 dev_stream16(const void *p) {
     uint4 v;
     asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"

@@ -124,11 +124,20 @@ DEV uint32_t dev_bytes(uint32_t x, uint32_t y, uint32_t order) {
     for (int i = 0; i < 4; i++) out |= (uint32_t)(both >> 8 * (order >> 4 * i & 7) & 0xff) << 8 * i;
     return out;
 }
+DEV int32_t dev_round(float f) {
+    return f >= -0x1p31f && f < 0x1p31f ? (int32_t)rintf(f) : INT32_MIN;
+}
 DEV int dev_popcount(uint32_t x) { return __builtin_popcount(x); }
 DEV int dev_first(uint32_t x) { return __builtin_ffs((int)x) - 1; }
 
 /* ---- memory ---- */
 
+DEV uint2 dev_stream8(const void *p) {
+    uint2 v;
+    if ((uintptr_t)p % 8) simt::die("simt: a load of 8 bytes, not aligned");
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 DEV uint4 dev_stream16(const void *p) {
     uint4 v;
     if ((uintptr_t)p % 16) simt::die("simt: a load of 16 bytes, not aligned");

@@ -36,6 +36,12 @@ template <int BITS, int MMAS, bool ROUGH, bool LISTED> struct scan_kind {
     static constexpr int loads = BITS == 4 ? MMAS : 1;     /* a plane, segment and lane */
     static constexpr int times = BITS == 2 ? 4 : 2;        /* what the products are multiples of */
     static constexpr int means = LISTED ? SLOTS : 1;
+    /* of a multiprocessor; the compiler for sm_80 would spill the longest kinds at 128 registers: there half the warps run */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    static constexpr int blocks = MMAS == 4 && (BITS == 4 || (BITS == 2 && LISTED)) ? 1 : 2;
+#else
+    static constexpr int blocks = 2;
+#endif
 };
 
 /* Bytes from the start of a block to what a lane reads of it. */
@@ -386,7 +392,7 @@ DEV void scan_queries(const radar_cuda_sketch &x, const radar_score_task &t, int
 
 /* Grid: query tiles times blocks of threads, tasks.  8 warps, each on its own. */
 template <class KIND>
-__global__ void __launch_bounds__(THREADS, 2)
+__global__ void __launch_bounds__(THREADS, KIND::blocks)
     sketch_scan(radar_cuda_sketch x, const radar_score_task *task, int tiles) {
     const radar_score_task t = task[blockIdx.y];
     const int first = (int)(blockIdx.x % (unsigned)tiles) * QUERIES;

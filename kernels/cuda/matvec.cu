@@ -5,7 +5,8 @@
  * (by column; int8: one fma per block and minimum); lanes are summed in the tree of lane numbers' bits, 16 first.  So an output has
  * one order of sums, whatever else the warp computes.
  *
- *   task    4 neighbouring rows of one job (Q8_0: 2), times all rows of x, by one warp; a step of it is 32 units of each row
+ *   task    4 neighbouring rows of one job (2 of Q8_0 and where many rows of x meet blocks), times all rows of x, by one warp; one row
+ *           where M = 1 and there is a warp for every row; a step of it is 32 units of each row
  *   grid    one block per multiprocessor, 16 warps; tasks are dealt block by block, so that each has the same number, or one more
  *   ring    each warp has its own stages of shared memory, a step each, and copies ahead into them by 16-byte asynchronous copies
  *   x       rounded by each block into shared memory, once; where it does not fit, in tiles of columns, once per round of tasks
@@ -17,17 +18,19 @@
  * x lies in planes of 16 bytes (bf16: 8) per unit, so that the lanes' reads lie together; they serve all rows of the task.
  *
  * Bytes in flight: 4.3 TB/s for 0.7 us are 23 KB per multiprocessor.  16 warps with 3 stages, of which 2 are under way while the
- * third is multiplied: bf16, f16, e4m3 2048 bytes a stage: 64 KB; Q8_0 2176: 68 KB; Q4_0 2304: 72 KB; Q4_1 2560: 80 KB.
- * A matrix of few rows gives a multiprocessor few tasks: up to 4 of them share the same ring in 12 stages each, so that 2 warps
- * (1k rows) still have 44 to 50 KB under way.  The ring takes 101 to 126 KB, x of 14336 columns 16 KB a row as int8, 28 KB as bf16,
- * 56 KB as f32: 8 rows fit on H200 (227 KB) up to 10k columns as int8; beyond it is tiles, and x is read again per round.
- * Instructions, M = 1, Q4_0: about 240 of a warp per step of 2304 bytes, 60 cycles; memory takes 115. */
+ * third is multiplied: bf16, f16, e4m3 2048 bytes a stage: 64 KB; Q8_0 2176: 68 KB; Q4_0 2304: 72 KB; Q4_1 2560: 80 KB; tasks of 2
+ * rows of Q4_*: half.  4096 rows give a multiprocessor 8 tasks, with half of that.  Tasks of one row have 12 stages (Q8_0: 6) in the
+ * same ring: all of a row of 4096 columns of Q4_*, 5.5 KB of other rows, is under way at once.  They read x for each row (9 shared
+ * accesses of a warp beside 15 for the row's own bytes), which bandwidth still allows.
+ * The ring takes 101 to 126 KB, x of 14336 columns 18 KB a row as int8, 28 KB as bf16, 56 KB as f32: 8 rows of int8 fit on H200
+ * (227 KB) up to 10k columns and more; beyond it is tiles, and x is read again per round.
+ * Instructions, M = 1, Q4_0: about 240 of a warp per step of 2304 bytes, 60 cycles; memory takes 115.  M = 8 is bound by the integer
+ * products and the reads of x, not by memory. */
 #include "kernels/cuda/matvec.h"
 
 #include "kernels/cuda/dev.h"
 
-static constexpr int LANES = 32, WARPS = 16, THREADS = 512, RING_STAGES = 48, JOBS = 16;
-static constexpr int FEW_WARPS = 4; /* that copy weights where a block has no more tasks */
+static constexpr int LANES = 32, WARPS = 16, THREADS = 512, JOBS = 16;
 
 DEV int least(int a, int b) { return a < b ? a : b; }
 
@@ -319,9 +322,8 @@ struct plan {
     const float *x;
     size_t x_stride;
     int M, x_columns;
-    int tile,
-        tiles; /* units of x in shared memory at a time; with several tiles all jobs have the same columns */
-    int working, stages; /* warps that have tasks, and of each in the ring */
+    /* Units of x in shared memory at a time, a multiple of 32; with several tiles all jobs have the same columns. */
+    int tile, tiles;
 };
 
 /* The rows of a task; where there are fewer the last one is repeated. */
@@ -352,10 +354,12 @@ DEV const uint8_t *row_at(const plan &p, const rows &t, int r) {
 
 /* ---- the ring of a warp ---- */
 
-/* A row's bytes of a step, in the aligned words that cover them. */
-template <class U> constexpr int slot_bytes = U::BYTES *LANES + 16;
-template <class U, int R> constexpr int stage_bytes = slot_bytes<U> *R;
-template <class U, int R> constexpr int ring_bytes = RING_STAGES *(stage_bytes<U, R>);
+/* A row's bytes of a step, in the aligned words that cover them; of all rows of a task; of all warps.  Tasks of fewer rows than
+ * ROWS have as many more stages. */
+template <class U> constexpr int slot_bytes = int(U::BYTES) * LANES + 16;
+template <class U, int R> constexpr int stage_bytes = int(slot_bytes<U>) * R;
+template <int ROWS, int R> constexpr int stages = 3 * ROWS / R;
+template <class U, int ROWS> constexpr int ring_bytes = WARPS * 3 * int(stage_bytes<U, ROWS>);
 
 struct feed { /* what is copied next */
     int task, step, stage;
@@ -378,17 +382,17 @@ DEV void copy_step(uint8_t *stage, const plan &p, const rows &t, int step) {
 }
 
 /* A step of this warp's tasks, or, after the last, nothing; a group of its own in any case. */
-template <class U, int R> DEV void copy_next(feed &f, const plan &p, uint8_t *ring) {
+template <class U, int R, int STAGES> DEV void copy_next(feed &f, const plan &p, uint8_t *ring) {
     if (f.task < p.tasks) {
         copy_step<U, R>(ring + f.stage * stage_bytes<U, R>, p, f.t, f.step);
         if (++f.step * LANES >= units_of<U>(p, f.t)) {
             f.step = 0;
-            f.task += (int)gridDim.x * p.working;
+            f.task += (int)gridDim.x * WARPS;
             if (f.task < p.tasks) f.t = rows_of<R>(p, f.task);
         }
     }
     dev_copy_commit();
-    if (++f.stage == p.stages) f.stage = 0;
+    if (++f.stage == STAGES) f.stage = 0;
 }
 
 /* ---- the kernel ---- */
@@ -487,18 +491,16 @@ template <int M, int R> DEV void store(const plan &p, int task, float (&sum)[M *
 
 /* grid: any number of blocks; block: 16 warps; dynamic shared memory: ring_bytes, then a tile of x.
  * All warps go through all rounds of tasks, as they stage x together. */
-template <class U, class X, int M>
+template <class U, class X, int M, int R>
 __global__ void __launch_bounds__(THREADS, 1) multiply_rows(const plan p) {
-    constexpr int R = rows_each<U, X, M>;
+    constexpr int ROWS = rows_each<U, X, M>, STAGES = stages<ROWS, R>;
     DYNAMIC_SHARED(uint8_t, shared);
-    const int warp = (int)dev_warp();
-    const int each = (int)gridDim.x * p.working;
-    const int mine = warp < p.working ? (int)(blockIdx.x + gridDim.x * warp) : p.tasks;
-    uint8_t *const x = shared + ring_bytes<U, R>;
-    uint8_t *const ring = shared + warp * p.stages * stage_bytes<U, R>;
+    const int each = (int)gridDim.x * WARPS, mine = (int)(blockIdx.x + gridDim.x * dev_warp());
+    uint8_t *const x = shared + ring_bytes<U, ROWS>;
+    uint8_t *const ring = shared + (int)dev_warp() * STAGES * stage_bytes<U, R>;
     feed f = {mine, 0, 0, {}};
     if (f.task < p.tasks) f.t = rows_of<R>(p, f.task);
-    for (int i = 0; i < p.stages - 1; i++) copy_next<U, R>(f, p, ring);
+    for (int i = 0; i < STAGES - 1; i++) copy_next<U, R, STAGES>(f, p, ring);
     for (int base = 0; base < p.tasks; base += each) {
         const bool busy = base + mine < p.tasks;
         rows t = {};
@@ -515,13 +517,9 @@ __global__ void __launch_bounds__(THREADS, 1) multiply_rows(const plan p) {
             const int end = tile + 1 < p.tiles ? begin + p.tile / LANES
                                                : (units_of<U>(p, t) + LANES - 1) / LANES;
             for (int step = begin; step < end || step == 0; step++) {
-                if (p.stages == RING_STAGES / WARPS)
-                    dev_copy_wait<RING_STAGES / WARPS - 2>();
-                else
-                    dev_copy_wait<RING_STAGES / FEW_WARPS - 2>();
+                dev_copy_wait<STAGES - 2>();
                 dev_warp_sync(); /* this stage is there, and that of the step before has been read */
-                copy_next<U, R>(f, p,
-                                ring); /* after which this step's stage is the next to be filled */
+                copy_next<U, R, STAGES>(f, p, ring); /* the next to be filled is now this step's */
                 multiply_step<U, X, M, R>(sum, ring + f.stage * stage_bytes<U, R>, p, t, step, x,
                                           p.job[t.job].x_unit + (step - begin) * LANES);
             }
@@ -533,16 +531,18 @@ __global__ void __launch_bounds__(THREADS, 1) multiply_rows(const plan p) {
 
 /* ---- launching ---- */
 
+typedef int launch_function(const plan &p, unsigned grid, size_t shared, cudaStream_t stream);
+
 /* A type, a precision and a number of rows of x, as the launcher sees them. */
 struct product {
     int columns, bytes, rows, alignment; /* of a unit; of a task */
     size_t ring, x_unit;
-    int (*launch)(const plan &p, unsigned grid, size_t shared, cudaStream_t stream);
+    launch_function *launch, *launch_single; /* the latter: tasks of one row; NULL: there is none */
 };
 
-template <class U, class X, int M>
+template <class U, class X, int M, int R>
 static int launch_for(const plan &p, unsigned grid, size_t shared, cudaStream_t stream) {
-    void (*const kernel)(const plan) = multiply_rows<U, X, M>;
+    void (*const kernel)(const plan) = multiply_rows<U, X, M, R>;
     const cudaError_t allowed = dev_allow_shared(kernel, shared);
     if (allowed != cudaSuccess) return (int)allowed;
     return (int)LAUNCH(kernel, dim3(grid), dim3(THREADS), shared, stream, p);
@@ -553,13 +553,16 @@ static int kernel_rows(int M) { return M <= 2 ? M : M <= 4 ? 4 : 8; }
 
 template <class U, class X, int M> static product make_for(int alignment) {
     constexpr int R = rows_each<U, X, M>;
-    return {U::COLUMNS,
-            U::BYTES,
-            R,
-            alignment,
-            (size_t)ring_bytes<U, R>,
-            (size_t)M * unit_bytes<U, X>,
-            launch_for<U, X, M>};
+    product k = {U::COLUMNS,
+                 U::BYTES,
+                 R,
+                 alignment,
+                 (size_t)ring_bytes<U, R>,
+                 (size_t)M * unit_bytes<U, X>,
+                 launch_for<U, X, M, R>,
+                 nullptr};
+    if constexpr (M == 1) k.launch_single = launch_for<U, X, M, 1>;
+    return k;
 }
 template <class U, class X> static product make(int alignment, int M) {
     switch (kernel_rows(M)) {
@@ -656,16 +659,29 @@ static void add_job(plan *p, const product &k, const radar_matvec_job *job, rang
                            j.out,
                            j.out_stride,
                            (int)(j.row_end - j.row_begin),
-                           p->tasks,
+                           0,
                            (int)(j.col_end - j.col_begin),
                            (int)((j.x_begin - all.begin) / k.columns)};
-    p->tasks += (int)((j.row_end - j.row_begin + k.rows - 1) / k.rows);
+}
+
+/* Cuts the jobs into tasks.  Where there is a warp for every row, tasks of one row: fewer would leave warps without any. */
+static launch_function *cut(plan *p, const product &k, int multiprocessors) {
+    int64_t rows = 0;
+    for (int i = 0; i < p->n_jobs; i++) rows += p->job[i].rows;
+    const bool single = k.launch_single && rows <= (int64_t)multiprocessors * WARPS;
+    const int each = single ? 1 : k.rows;
+    for (int i = 0; i < p->n_jobs; i++) {
+        p->job[i].first = p->tasks;
+        p->tasks += (p->job[i].rows + each - 1) / each;
+    }
+    return single ? k.launch_single : k.launch;
 }
 
 /* The rest of the plan, and the launch. */
 static int run(plan *p, const product &k, range all, int64_t fit, const radar_matvec_device *device,
                cudaStream_t stream) {
     const int64_t units = units_in(k, all);
+    launch_function *const launch = cut(p, k, device->multiprocessors);
     if (p->tasks == 0) return cudaSuccess;
     p->x += all.begin;
     p->x_columns = (int)(all.end - all.begin);
@@ -673,9 +689,7 @@ static int run(plan *p, const product &k, range all, int64_t fit, const radar_ma
     if (units && p->tile == 0) return cudaErrorInvalidValue;
     p->tiles = units ? (int)((units + p->tile - 1) / p->tile) : 1;
     const int blocks = p->tasks < device->multiprocessors ? p->tasks : device->multiprocessors;
-    p->working = p->tasks <= FEW_WARPS * blocks ? FEW_WARPS : WARPS;
-    p->stages = RING_STAGES / p->working;
-    return k.launch(*p, (unsigned)blocks, k.ring + k.x_unit * (size_t)p->tile, stream);
+    return launch(*p, (unsigned)blocks, k.ring + k.x_unit * (size_t)p->tile, stream);
 }
 
 extern "C" int radar_cuda_matvec(const radar_matvec_job *job, int n_jobs, const float *x,

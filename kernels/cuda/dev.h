@@ -88,6 +88,11 @@ DEV uint32_t dev_e4m3x2_to_f16x2(uint16_t two) {
 #endif
     return wide;
 }
+DEV void dev_e4m3x2_to_f32(uint16_t two, float out[2]) {
+    const uint32_t halves = dev_e4m3x2_to_f16x2(two);
+    out[0] = dev_f16_to_f32((uint16_t)halves);
+    out[1] = dev_f16_to_f32((uint16_t)(halves >> 16));
+}
 DEV uint32_t dev_bits(float f) { return __float_as_uint(f); }
 DEV float dev_float(uint32_t bits) { return __uint_as_float(bits); }
 DEV float dev_fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }

@@ -110,6 +110,10 @@ DEV uint32_t dev_e4m3x2_to_f16x2(uint16_t two) {
     return dev_f32_to_f16(dev_e4m3_to_f32((uint8_t)two)) |
            (uint32_t)dev_f32_to_f16(dev_e4m3_to_f32((uint8_t)(two >> 8))) << 16;
 }
+DEV void dev_e4m3x2_to_f32(uint16_t two, float out[2]) {
+    out[0] = dev_e4m3_to_f32((uint8_t)two);
+    out[1] = dev_e4m3_to_f32((uint8_t)(two >> 8));
+}
 DEV float dev_fma(float a, float b, float c) { return fmaf(a, b, c); }
 DEV double dev_fma64(double a, double b, double c) { return fma(a, b, c); }
 DEV float dev_mul(float a, float b) { return a * b; }

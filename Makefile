@@ -178,7 +178,7 @@ install: all
 	  'Cflags: -I$(PREFIX)/include $(MPI_CFLAGS)' 'Libs: -L$(PREFIX)/lib -lradar $(ALL_LIBS)' \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/radar.pc
 
-FORMATTED = $(shell find runtime kernels parallel launch tests -name '*.[ch]')
+FORMATTED = $(shell find runtime kernels parallel launch tests -regex '.*\.\(c\|h\|cu\|cc\)')
 CLANG_FORMAT ?= $(or $(shell command -v clang-format-14),clang-format)
 format:
 	$(CLANG_FORMAT) -i $(FORMATTED)

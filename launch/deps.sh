@@ -25,6 +25,7 @@ probe_build() {
     lacks libxxhash-dev pkg-config --exists libxxhash
 }
 probe_test() {
+    lacks g++ command -v g++
     lacks libcmocka-dev pkg-config --exists cmocka
     lacks perl perl -MTAP::Harness -e 1
     lacks python3 command -v python3

@@ -22,9 +22,11 @@ typedef int cudaError_t;
 typedef void *cudaStream_t;
 #define cudaSuccess 0
 #define cudaErrorInvalidValue 1
-#define ALLOW_SHARED(kernel, bytes) ((void)(kernel), (bytes) > 227 << 10 ? cudaErrorInvalidValue : cudaSuccess)
+#define ALLOW_SHARED(kernel, bytes) \
+    ((void)(kernel), (bytes) > 227 << 10 ? cudaErrorInvalidValue : cudaSuccess)
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), simt::launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }), cudaSuccess)
+    ((void)(stream), simt::launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }), \
+     cudaSuccess)
 
 /* ---- threads together ---- */
 
@@ -32,9 +34,11 @@ typedef void *cudaStream_t;
 #define dev_warp_sync() ((void)simt::exchange(SIMT_SITE, DEV_ALL, 0, -1))
 #define dev_block_count(flag) simt::barrier_sum(SIMT_SITE, (flag) ? 1 : 0)
 #define dev_shuffle(value, lane) simt_move(SIMT_SITE, (value), (int)(lane) % 32)
-#define dev_shuffle_xor(value, mask) simt_move(SIMT_SITE, (value), (int)(dev_lane() ^ (unsigned)(mask)))
+#define dev_shuffle_xor(value, mask) \
+    simt_move(SIMT_SITE, (value), (int)(dev_lane() ^ (unsigned)(mask)))
 #define dev_shuffle_up(value, n) \
-    simt_move(SIMT_SITE, (value), (int)(dev_lane() >= (unsigned)(n) ? dev_lane() - (unsigned)(n) : dev_lane()))
+    simt_move(SIMT_SITE, (value), \
+              (int)(dev_lane() >= (unsigned)(n) ? dev_lane() - (unsigned)(n) : dev_lane()))
 #define dev_ballot(flag) simt_ballot(SIMT_SITE, (flag))
 
 static inline unsigned dev_lane() { return simt::lane(); }
@@ -91,8 +95,8 @@ DEV uint16_t dev_f32_to_bf16(float f) { return radar_f32_to_bf16(f); }
 DEV float dev_e4m3_to_f32(uint8_t b) {
     const int e = b >> 3 & 15, m = b & 7;
     const float size = e == 15 && m == 7 ? NAN
-                       : e ? ldexpf((float)(8 + m), e - 10)
-                           : ldexpf((float)m, -9);
+                       : e               ? ldexpf((float)(8 + m), e - 10)
+                                         : ldexpf((float)m, -9);
     return b & 0x80 ? -size : size;
 }
 DEV uint8_t dev_f32_to_e4m3(float f) {
@@ -103,7 +107,8 @@ DEV uint8_t dev_f32_to_e4m3(float f) {
     int e = 0;
     frexpf(f, &e);
     if (f == 0 || e < -5) e = -5; /* subnormals share the least exponent */
-    const float steps = nearbyintf(ldexpf(f, 4 - e)); /* of 2^(e - 4); 16 steps are the next exponent's 8 */
+    const float steps =
+        nearbyintf(ldexpf(f, 4 - e)); /* of 2^(e - 4); 16 steps are the next exponent's 8 */
     return (uint8_t)(sign | ((e + 5) * 8 + (int)steps));
 }
 DEV uint32_t dev_e4m3x2_to_f16x2(uint16_t two) {
@@ -157,7 +162,8 @@ template <int N> static inline void dev_copy_wait() { simt::copy_wait(N); }
 /* ---- tensor cores: a warp's registers meet, each lane computes its own four results in f64, rounded once ---- */
 
 /* Registers of all lanes: [registers][32]. */
-template <int N> static inline void simt_collect(const void *site, const uint32_t *mine, uint32_t (*all)[32]) {
+template <int N>
+static inline void simt_collect(const void *site, const uint32_t *mine, uint32_t (*all)[32]) {
     for (int i = 0; i < N; i += 2) {
         uint64_t both[32], value = mine[i] | (uint64_t)(i + 1 < N ? mine[i + 1] : 0) << 32;
         simt::gather(site, DEV_ALL, value, both);
@@ -170,15 +176,16 @@ template <int N> static inline void simt_collect(const void *site, const uint32_
 /* Elements of `size` bits of a row, or a column: k of `row`; per register 32 / size of them, t holds them in turn. */
 static inline uint32_t simt_a(uint32_t (*a)[32], int row, int k, int size) {
     const int each = 32 / size, half = k / (4 * each), t = k % (4 * each) / each;
-    return a[2 * half + row / 8][row % 8 * 4 + t] >> (k % each * size) & (size == 16 ? 0xffff : 0xff);
+    return a[2 * half + row / 8][row % 8 * 4 + t] >> (k % each * size) &
+           (size == 16 ? 0xffff : 0xff);
 }
 static inline uint32_t simt_b(uint32_t (*b)[32], int column, int k, int size) {
     const int each = 32 / size, half = k / (4 * each), t = k % (4 * each) / each;
     return b[half][column * 4 + t] >> (k % each * size) & (size == 16 ? 0xffff : 0xff);
 }
 template <class Number, class T>
-static inline void simt_mma(const void *site, T d[4], const uint32_t a[4], const uint32_t b[2], int K, int size,
-                            Number number_a, Number number_b) {
+static inline void simt_mma(const void *site, T d[4], const uint32_t a[4], const uint32_t b[2],
+                            int K, int size, Number number_a, Number number_b) {
     uint32_t all_a[4][32], all_b[2][32];
     simt_collect<4>(site, a, all_a);
     simt_collect<2>(site, b, all_b);

@@ -248,7 +248,7 @@ void launch(dim3 grid, dim3 shape, size_t dynamic_bytes, const std::function<voi
     const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
     if (blocks == 0 || shape.x * shape.y * shape.z == 0 || shape.x * shape.y * shape.z > 1024)
         die("simt: launch of %llu blocks of %u threads", (unsigned long long)blocks,
-             shape.x * shape.y * shape.z);
+            shape.x * shape.y * shape.z);
     if (dynamic_bytes > 227 << 10) die("simt: %zu bytes of shared memory", dynamic_bytes);
     state = opt.seed;
     body = &kernel;

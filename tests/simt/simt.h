@@ -39,8 +39,9 @@ extern thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace simt {
 
 struct options {
-    uint64_t seed = 1;    /* of the order of blocks and fibers; 0: ascending */
-    int drop_barrier = 0; /* n: the n-th barrier site of the kernel that is met does nothing (mutation check) */
+    uint64_t seed = 1; /* of the order of blocks and fibers; 0: ascending */
+    int drop_barrier =
+        0; /* n: the n-th barrier site of the kernel that is met does nothing (mutation check) */
 };
 extern options opt;
 /* Barrier sites that the latest launch met. */
@@ -49,10 +50,10 @@ extern int sites;
 void launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()> &kernel);
 
 /* [fiber] All below. */
-void barrier(const void *site);                        /* of the block */
-void named_barrier(const void *site, int id, int n);   /* of n threads of it */
-int barrier_sum(const void *site, int value);          /* of the block, and the sum of the values */
-void *shared(const void *site, size_t bytes);          /* the same memory for all threads of a block */
+void barrier(const void *site);                      /* of the block */
+void named_barrier(const void *site, int id, int n); /* of n threads of it */
+int barrier_sum(const void *site, int value);        /* of the block, and the sum of the values */
+void *shared(const void *site, size_t bytes); /* the same memory for all threads of a block */
 void *dynamic();
 /* Threads of `mask` meet; each leaves 8 bytes and takes those of lane `from` (-1: none; a lane outside the mask: its own). */
 uint64_t exchange(const void *site, unsigned mask, uint64_t value, int from);

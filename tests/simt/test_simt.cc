@@ -166,7 +166,8 @@ static void tensor_cores_multiply(void **) {
             double want = 1;
             int32_t whole = 7;
             for (int k = 0; k < 16; k++)
-                want += (double)dev_bf16_to_f32(a[row * 16 + k]) * dev_bf16_to_f32(b[k * 8 + column]);
+                want +=
+                    (double)dev_bf16_to_f32(a[row * 16 + k]) * dev_bf16_to_f32(b[k * 8 + column]);
             for (int k = 0; k < 32; k++) whole += u[row * 32 + k] * s[k * 8 + column];
             assert_true(d[row * 8 + column] == (float)want);
             assert_int_equal(n[row * 8 + column], whole);

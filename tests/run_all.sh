@@ -39,6 +39,8 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     shift
 done
 running=0
+# Threads that spin while they wait would take the cores from the programs beside them.
+[ "${JOBS:-1}" -eq 1 ] || export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 for unit in "${units[@]}"; do
     if [ "${JOBS:-1}" -gt 1 ]; then
         if [ "$running" -ge "$JOBS" ]; then wait -n; else running=$((running + 1)); fi

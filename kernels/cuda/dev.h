@@ -44,7 +44,6 @@ DEV unsigned dev_lane() { return threadIdx.x % 32; }
 DEV unsigned dev_warp() { return threadIdx.x / 32; }
 
 template <class T> DEV T dev_atomic_add(T *p, T v) { return atomicAdd(p, v); }
-template <class T> DEV T dev_atomic_max(T *p, T v) { return atomicMax(p, v); }
 template <class T> DEV T dev_atomic_or(T *p, T v) { return atomicOr(p, v); }
 
 /* ---- numbers ---- */
@@ -186,22 +185,9 @@ DEV void dev_mma_u8s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2]) {
         : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-DEV void dev_mma_s8s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2]) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-/* Four signed, or unsigned times signed, bytes: c + a . b. */
+/* Four signed bytes: c + a . b. */
 DEV int32_t dev_dot4(uint32_t a, uint32_t b, int32_t c) {
     return __dp4a((int32_t)a, (int32_t)b, c);
-}
-DEV int32_t dev_dot4_us(uint32_t a, uint32_t b, int32_t c) {
-    int32_t d;
-    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-    return d;
 }
 
 #endif

@@ -9,33 +9,13 @@
  * finish: a warp per query head. */
 #include "kernels/cuda/merge.h"
 
-#include "kernels/cuda/dev.h"
+#include "kernels/cuda/vmath.h"
 #include "kernels/merge.h"
 
 namespace {
 
 constexpr int MOST_PIECES = 256;
 constexpr int FINISH_WARPS = 4;
-
-/* e^x as kernels/cpu/vmath.h has it, to the bit. */
-DEV float exp_exact(float x) {
-    if (x != x) return x;
-    x = x < -105.0f ? -105.0f : x;
-    x = x > 89.0f ? 89.0f : x;
-    const float round = 0x1.8p23f;
-    const float n = dev_add(dev_fma(x, 0x1.715476p+0f, round), -round);
-    float r = dev_fma(n, -0x1.62e43p-1f, x);
-    r = dev_fma(n, 0x1.05c61p-29f, r);
-    float q = dev_fma(0x1.6a2352p-10f, r, 0x1.123a6cp-7f);
-    q = dev_fma(q, r, 0x1.5558f4p-5f);
-    q = dev_fma(q, r, 0x1.55549p-3f);
-    q = dev_fma(q, r, 0x1.fffffcp-2f);
-    const float p = dev_add(1.0f, dev_fma(q, dev_mul(r, r), r));
-    /* times 2^n in two steps, of which only the last can round */
-    const int half = (int)n >> 1, rest = (int)n - half;
-    return dev_mul(dev_mul(p, dev_float((uint32_t)(half + 127) << 23)),
-                   dev_float((uint32_t)(rest + 127) << 23));
-}
 
 /* One warp: top [pieces] are maxima and become those of subtrees; a node's factors go to fa and fb at its right piece. */
 DEV void weigh_nodes(float *top, float *fa, float *fb, const float *m, size_t stride, int pieces) {
@@ -46,8 +26,8 @@ DEV void weigh_nodes(float *top, float *fa, float *fb, const float *m, size_t st
             const int a = 2 * half * k, b = a + half;
             const float both = top[a] > top[b] ? top[a] : top[b];
             const bool none = both == -INFINITY; /* then a stays as it is */
-            fa[b] = none ? 1.0f : exp_exact(top[a] - both);
-            fb[b] = none ? 0.0f : exp_exact(top[b] - both);
+            fa[b] = none ? 1.0f : exp_as_cpu(top[a] - both);
+            fb[b] = none ? 0.0f : exp_as_cpu(top[b] - both);
             top[a] = both;
         }
     }
@@ -94,7 +74,7 @@ __global__ void __launch_bounds__(FINISH_WARPS * 32)
     for (int d = (int)dev_lane(); d < D; d += 32)
         out[(size_t)to * (size_t)D + (size_t)d] = dev_div(from[RADAR_PARTIAL_O + d], l);
     if (dev_lane() > 0) return;
-    const float weight = exp_exact(from[RADAR_PARTIAL_MISSED_M(D)] - from[RADAR_PARTIAL_M]);
+    const float weight = exp_as_cpu(from[RADAR_PARTIAL_MISSED_M(D)] - from[RADAR_PARTIAL_M]);
     coverage[to] = missed == 0 ? 1.0f : dev_div(1.0f, 1.0f + dev_div(dev_mul(weight, missed), l));
 }
 

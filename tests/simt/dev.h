@@ -65,11 +65,6 @@ template <class T> static inline T dev_atomic_add(T *p, T v) {
     *p = before + v;
     return before;
 }
-template <class T> static inline T dev_atomic_max(T *p, T v) {
-    T before = *p;
-    if (v > before) *p = v;
-    return before;
-}
 template <class T> static inline T dev_atomic_or(T *p, T v) {
     T before = *p;
     *p = before | v;
@@ -205,14 +200,9 @@ static inline float simt_u8(uint32_t x) { return (float)(uint8_t)x; }
 #define dev_mma_bf16(d, a, b) simt_mma(SIMT_SITE, (d), (a), (b), 16, 16, simt_bf16, simt_bf16)
 #define dev_mma_f16(d, a, b) simt_mma(SIMT_SITE, (d), (a), (b), 16, 16, simt_f16, simt_f16)
 #define dev_mma_u8s8(d, a, b) simt_mma(SIMT_SITE, (d), (a), (b), 32, 8, simt_u8, simt_s8)
-#define dev_mma_s8s8(d, a, b) simt_mma(SIMT_SITE, (d), (a), (b), 32, 8, simt_s8, simt_s8)
 
 DEV int32_t dev_dot4(uint32_t a, uint32_t b, int32_t c) {
     for (int i = 0; i < 4; i++) c += (int8_t)(a >> 8 * i) * (int8_t)(b >> 8 * i);
-    return c;
-}
-DEV int32_t dev_dot4_us(uint32_t a, uint32_t b, int32_t c) {
-    for (int i = 0; i < 4; i++) c += (uint8_t)(a >> 8 * i) * (int8_t)(b >> 8 * i);
     return c;
 }
 

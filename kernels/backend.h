@@ -4,9 +4,13 @@
  *   T tokens   S segments   K chosen segments   H query heads   G KV heads   D head size   M rows of one forward pass
  *   P ranks    N shards     W model width
  *
- * Contract of every operation: it runs on the backend's threads and returns when its results can be read by the next
- * operation; it does not allocate; its result for one row does not depend on the rows beside it, on the number of
- * threads or on how the work was cut into jobs and tasks: bit for bit on one instruction set.
+ * Memory: what alloc gives is the device's - tensors, the cache, scratch - and only operations look into it.  Everything else that
+ * an operation is given is the host's - tasks, jobs, positions, slots, tokens, blocks - and is read before the call returns.
+ * "device" and "host" stand beside the pointers that one could take for the other.
+ *
+ * Contract of every operation: it is queued, behind those before it; the host finds its results after fetch and wait.  (The
+ * CPU does all of it at once.)  It does not allocate; its result for one row does not depend on the rows beside it, on the number
+ * of threads or on how the work was cut into jobs and tasks: bit for bit on one instruction set.
  * One header per operation has its formula; here is only the table. */
 #ifndef RADAR_BACKEND_H
 #define RADAR_BACKEND_H
@@ -15,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/choose.h"
 #include "kernels/dtype.h"
 #include "kernels/kv.h"
 #include "kernels/scorer.h"
@@ -61,14 +66,22 @@ typedef struct radar_item {
         tokens; /* bit i: token i of the segment is attended; causality is added by the kernel */
 } radar_item;
 
+/* A list of items, ascending. */
+typedef struct radar_items {
+    const radar_item *item;
+    int n;                /* of them; with count: at most */
+    bool on_device;       /* item */
+    const int64_t *begin; /* device, NULL: 0; the list begins with item[*begin] */
+    const int32_t *count; /* device, NULL: n */
+} radar_items;
+
 typedef struct radar_attend_task {
     radar_kv_view kv;
     int n_query;
     const float *q; /* query j at q + j * q_stride, [D] */
     size_t q_stride;
     const int64_t *position; /* [n_query] tokens after this absolute position are not attended */
-    const radar_item *item;  /* [n_items] ascending segments */
-    int n_items;
+    radar_items items;
     float *partial; /* partial j at partial + j * partial_stride: {m, l, o[D]} as in merge.h */
     size_t partial_stride;
     /* per slot of the shard, or NULL: all 1.  How much a token counts in the denominator and in the numerator. */
@@ -82,8 +95,7 @@ typedef struct radar_weigh_task {
     const float *q; /* query j at q + j * q_stride, [D] */
     size_t q_stride;
     const int64_t *position; /* [n_query] */
-    const radar_item *item;  /* [n_items] ascending segments */
-    int n_items;
+    radar_items items;
     const float *root; /* merged partial of query j at root + j * root_stride: its {m, l} */
     size_t root_stride;
     float *weight; /* [slots of the shard]; no two tasks of a call share one */
@@ -100,14 +112,14 @@ typedef struct radar_score_task {
     float *score; /* score[j * score_stride + (unit - segment_begin)] log-mass, natural log units */
     size_t score_stride;
     /* sketch, q8top and exact: NULL, or units of the range, in any order: they alone are scored */
-    const int32_t *list;
-    int32_t n_listed;
+    const int32_t *list;     /* device */
+    const int32_t *n_listed; /* device: one number */
     bool coarse; /* sketch of 2 bits: the upper plane alone is read */
 } radar_score_task;
 
 /* How many units a task scores, number i of them, and where query j's score of a unit goes. */
 static inline int32_t radar_score_count(const radar_score_task *t) {
-    return t->list ? t->n_listed : t->segment_end - t->segment_begin;
+    return t->list ? *t->n_listed : t->segment_end - t->segment_begin;
 }
 static inline int32_t radar_score_unit(const radar_score_task *t, int32_t i) {
     return t->list ? t->list[i] : t->segment_begin + i;
@@ -116,16 +128,36 @@ static inline float *radar_score_of(const radar_score_task *t, int j, int32_t un
     return t->score + (size_t)j * t->score_stride + (size_t)(unit - t->segment_begin);
 }
 
-/* What selection left out, of one query head in one shard; see missed.h. */
+/* What selection left out, of query heads that attend to one list of one shard; see missed.h. */
 typedef struct radar_missed_task {
-    float *
-        score; /* [n] scores of units segment_begin ...; the chosen ones are overwritten with -inf */
+    int n_query;
+    float *score; /* query j: [n] scores of units segment_begin ... at score + j * score_stride; the chosen ones become -inf */
+    size_t score_stride;
     int n;
     int32_t unit, segment_begin; /* as in the score task */
-    const radar_item *item; /* [n_items] what is attended; those outside the range are ignored */
-    int n_items;
-    float *missed; /* {m', l'} of merge.h */
+    radar_items items;           /* what is attended; those outside the range are ignored */
+    float *missed;               /* query j: {m', l'} of merge.h at missed + j * missed_stride */
+    size_t missed_stride;
 } radar_missed_task;
+
+/* What lies between the projections and the cache: norms of heads (norm.h), where there is a weight, and rotation (rope.h). */
+typedef struct radar_rotate_job {
+    float *q, *k; /* [M, H, D], [M, G, D], in place */
+    int M, H, G, D;
+    const float *q_norm, *k_norm; /* host or device as the model's weights; [D]; NULL: no norm */
+    float eps;
+    const float *cos_sin; /* device [M, 2, rotary / 2] */
+    radar_rope_style style;
+    int rotary;
+} radar_rotate_job;
+
+/* A rectangle of numbers that moves, from one place of the device to another. */
+typedef struct radar_copy {
+    float *to;
+    const float *from;
+    size_t to_stride, from_stride; /* numbers from row to row */
+    int64_t rows, width;
+} radar_copy;
 
 struct radar_backend {
     const struct radar_backend_ops *ops;
@@ -137,9 +169,15 @@ typedef struct radar_backend_ops {
     void (*close)(radar_backend *be);
     const char *(*describe)(const radar_backend *be); /* e.g. "cpu avx512 vnni bf16, 2 threads" */
 
-    /* device memory, zeroed; and copies between it and the host (the CPU backend: plain memory) */
+    /* Device memory, zeroed; NULL: there is not so much.  At once, not queued; what is released is not in use. */
     void *(*alloc)(radar_backend *be, size_t bytes);
     void (*release)(radar_backend *be, void *memory);
+    void (*clear)(radar_backend *be, void *memory, size_t bytes); /* device := zeros */
+    void (*upload)(radar_backend *be, void *device, const void *host, size_t bytes);
+    /* The host has the numbers after wait.  Until then `host` is not touched by anyone else. */
+    void (*fetch)(radar_backend *be, void *host, const void *device, size_t bytes);
+    /* [this rank] Until all that is queued is done.  The first failure since the last wait: RADAR_ERR_PEER where the device is lost. */
+    radar_status (*wait)(radar_backend *be, radar_error *err);
 
     void (*embed)(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
                   int n); /* layer.h */
@@ -150,31 +188,41 @@ typedef struct radar_backend_ops {
     void (*pack)(radar_backend *be, void *memory, radar_matrix *w, const radar_region *part);
     void (*matmul)(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x,
                    size_t x_stride, int M); /* matmul.h */
-    void (*rope)(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style, int M,
-                 int heads, int D, int rotary); /* rope.h */
+    /* rope.h: cos and sin of positions, [n, 2, rotary / 2] */
+    void (*angles)(radar_backend *be, float *cos_sin, const double *frequency, int rotary,
+                   double magnitude, const int64_t *position, int n);
+    void (*rotate)(radar_backend *be, const radar_rotate_job *job); /* norm.h, then rope.h */
     void (*gate)(radar_backend *be, float *gate, const float *up,
                  int64_t n); /* layer.h: gate := silu(gate) * up */
     void (*add)(radar_backend *be, float *x, const float *y, int64_t n); /* layer.h: x := x + y */
-    int64_t (*odd)(radar_backend *be, const float *x, int64_t n, int width); /* layer.h */
-    void (*append)(radar_backend *be, const radar_kv_view *kv, const int32_t *slot, const float *k,
-                   const float *v, size_t stride, int n); /* kv.h */
+    /* layer.h: *row, device := the first of n rows that has a number that is not finite, or -1 */
+    void (*odd)(radar_backend *be, int64_t *row, const float *x, int64_t n, int width);
+    /* kv.h: all `heads` of one shard and layer; kv [heads], head h of a row begins h * D behind k and v */
+    void (*append)(radar_backend *be, const radar_kv_view *kv, int heads, const int32_t *slot,
+                   const float *k, const float *v, size_t stride, int n);
     void (*restore)(radar_backend *be, const radar_kv_view *kv, int32_t begin,
                     int32_t end); /* kv.h */
-    void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                 const int32_t *block, int n); /* scorer.h */
+    /* scorer.h: n consecutive blocks from `block` on of all `heads`, kv [heads] */
+    void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, int heads,
+                 int32_t block, int n);
     /* scorer.h: summaries [begin, end) of segments of unit >= 2, each merged from two of unit / 2 */
-    void (*unite)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
+    void (*unite)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, int heads,
                   int32_t unit, int32_t begin, int32_t end);
     void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                   size_t q_stride, int n); /* scorer.h */
     void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,
                   int n_tasks);                                          /* scorer.h */
-    void (*topk)(radar_backend *be, radar_topk_task *task, int n_tasks); /* topk.h */
+    void (*topk)(radar_backend *be, const radar_topk_task *task, int n_tasks); /* topk.h */
+    void (*choose)(radar_backend *be, const radar_choose_job *job);            /* choose.h */
     void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks,
                    float scale); /* attend.h */
     void (*weigh)(radar_backend *be, const radar_weigh_task *task, int n_tasks,
                   float scale);                                                    /* weigh.h */
-    void (*merge)(radar_backend *be, float *a, const float *b, int64_t n, int D);  /* merge.h */
+    /* merge.h: a power of two of pieces of n partials, in the tree ((0, 1), (2, 3)), into the first; the others are left in any
+     * state */
+    void (*merge)(radar_backend *be, float *const *piece, int pieces, int64_t n, int D);
+    void (*sum)(radar_backend *be, float *const *piece, int pieces,
+                int64_t n); /* layer.h: the same tree, of vectors [n] */
     void (*missed)(radar_backend *be, const radar_missed_task *task, int n_tasks); /* missed.h */
     void (*arrange)(radar_backend *be, float *out, const float *q, int M, int G, int group,
                     int D); /* arrange.h */
@@ -182,6 +230,7 @@ typedef struct radar_backend_ops {
                  const int32_t *row, int n); /* arrange.h */
     void (*finish)(radar_backend *be, float *out, float *coverage, const float *partial, int M,
                    int G, int group, int D);                               /* arrange.h */
+    void (*copy)(radar_backend *be, const radar_copy *copy, int n);        /* no two overlap */
     void (*touch)(radar_backend *be, void *memory, size_t bytes);          /* read.h */
     uint64_t (*read)(radar_backend *be, const void *memory, size_t bytes); /* read.h */
 } radar_backend_ops;

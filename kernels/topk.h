@@ -32,13 +32,14 @@ typedef enum radar_pick {
     RADAR_PICK_LAST
 } radar_pick;
 
-/* Scores of storage segments segment_begin, segment_begin + 1, ... of one shard; with a list of n of them, theirs alone. */
+/* Scores of storage segments segment_begin, segment_begin + 1, ... of one shard; with a list of *n_listed of them, theirs alone. */
 typedef struct radar_topk_range {
-    const float *score; /* of segment s at score[s - segment_begin] */
-    int n;
+    const float *score; /* device; of segment s at score[s - segment_begin] */
+    int n;              /* of the range, or with a list: of it at most */
     int32_t segment_begin;
-    int32_t phase;       /* of the shard, as in radar_kv_view */
-    const int32_t *list; /* NULL, or [n] */
+    int32_t phase;           /* of the shard, as in radar_kv_view */
+    const int32_t *list;     /* device, NULL, or [n] */
+    const int32_t *n_listed; /* device */
 } radar_topk_range;
 
 typedef struct radar_topk_task {
@@ -51,8 +52,15 @@ typedef struct radar_topk_task {
     uint64_t
         seed; /* RANDOM: the segment's bits are radar_random(seed, RADAR_STREAM_PICK, segment) */
     int keep;
-    uint64_t *key; /* scratch, as many as there are scores; out: the best keys, in any order */
-    int n_kept;    /* out: min(keep, scores without NaN) */
+    uint64_t *scratch; /* device, as many as there are scores */
+    /* Out, device: the n = min(keep, scores without NaN) best, in any order; each NULL: not wanted */
+    uint64_t *key;    /* [keep] n keys, then zeros; may be scratch */
+    int32_t *segment; /* [keep] what radar_topk_segment() gives of them; the rest is left in any state */
+    int32_t *n_kept;  /* n */
 } radar_topk_task;
+
+static inline int radar_topk_range_count(const radar_topk_range *r) {
+    return r->list ? *r->n_listed : r->n;
+}
 
 #endif

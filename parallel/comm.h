@@ -1,4 +1,10 @@
-/* comm.h - the exchanges between ranks: one table, several carriers (self: one rank; mpi: host memory through MPI).
+/* comm.h - the exchanges between ranks: one table, several carriers.
+ *   self    one rank                                                                                          any memory
+ *   mpi     host memory through MPI
+ *   local   ranks of one process, threads of it                                                  host or device memory
+ *   staged  device memory through host memory and MPI                             the host waits at every exchange
+ *   nccl    device memory, queued behind what the device does             the host does not wait; part of a CUDA graph
+ * What a carrier of device memory is asked to gather is queued on the device (radar_device), as operations are.
  *
  * All gathers are in place and variable: every rank knows every rank's number of bytes from the layout, writes its piece at its own
  * place of the buffer, and finds all pieces there afterwards.  Every exchange has a name, and is counted and timed.
@@ -35,6 +41,31 @@ typedef struct radar_exchange_stats {
 
 typedef struct radar_comm radar_comm;
 
+/* A rectangle of numbers that moves, from one place of memory to another. */
+typedef struct radar_move {
+    float *to;
+    const float *from;
+    size_t to_stride, from_stride; /* numbers from row to row */
+    int64_t rows, width;
+} radar_move;
+
+/* The device whose memory a carrier works on, as the runtime hands it over. */
+typedef struct radar_device {
+    void *user;
+    /* Queue: calls of a library on the device's stream, and work of the host between what is queued before and behind it; data
+     * is copied. */
+    void (*call)(void *user, const char *what, int (*work)(void *data, void *stream),
+                 const void *data, size_t bytes);
+    void (*host)(void *user, radar_status (*work)(void *data, radar_error *err), const void *data,
+                 size_t bytes);
+    void (*move)(void *user, const radar_move *move, int n); /* queued; no two overlap */
+    /* Within work of the host: at once; 0 or an error. */
+    int (*read)(void *user, void *host, const void *device, size_t bytes);
+    int (*write)(void *user, void *device, const void *host, size_t bytes);
+    void *(*alloc)(void *user, size_t bytes); /* device memory, zeroed */
+    void (*release)(void *user, void *memory);
+} radar_device;
+
 /* What a carrier offers.  Called through the functions below, which count, time and name. */
 typedef struct radar_comm_ops {
     const char *name;
@@ -46,12 +77,16 @@ typedef struct radar_comm_ops {
     /* the worst status and the rank that has it (lowest of several) */
     radar_status (*worst)(radar_comm *c, radar_status *status, int *rank, radar_error *err);
     void (*close)(radar_comm *c);
+    /* Memory that gathers work on; NULL: any memory of the device (or of the host) will do.  [all ranks] in the same order. */
+    void *(*alloc)(radar_comm *c, size_t bytes);
+    void (*release)(radar_comm *c, void *memory);
 } radar_comm_ops;
 
 struct radar_comm {
     const radar_comm_ops *ops;
     int rank, size;       /* size <= RADAR_MAX_RANKS */
     size_t message_bytes; /* a carrier cuts what is longer; the same on all ranks */
+    const radar_device *device; /* whose memory gathers work on; NULL: the host's.  Setup, broadcast and worst are the host's always */
     radar_exchange_stats stats[RADAR_X_COUNT];
 };
 
@@ -59,6 +94,18 @@ struct radar_comm {
 radar_status radar_comm_self(radar_comm **out, radar_error *err);
 /* [all ranks] Duplicates *mpi_comm (an MPI_Comm), sets MPI_ERRORS_RETURN on the duplicate.  MPI must be initialised (FUNNELED or more). */
 radar_status radar_comm_mpi(radar_comm **out, const void *mpi_comm, radar_error *err);
+/* Carriers of device memory stand on one of host memory, `base`, which stays the caller's and carries set-up, broadcast and worst.
+ * device outlives them. */
+/* [all ranks] Bytes go through pinned host memory and base's gather. */
+radar_status radar_comm_staged(radar_comm **out, radar_comm *base, const radar_device *device,
+                               radar_error *err);
+/* [all ranks] RADAR_ERR_CONFIG where a rank has no NCCL, or another version of it, or shares its GPU (`gpu`: its bus id) with
+ * another rank and has no NCCL that can; the same on all. */
+radar_status radar_comm_nccl(radar_comm **out, radar_comm *base, const radar_device *device,
+                             const char *gpu, radar_error *err);
+/* [this process] n ranks of one process into out[n]; each is then used and closed by its own thread.  device: NULL, or [n]. */
+radar_status radar_comm_local(radar_comm **out, int n, const radar_device *const *device,
+                              radar_error *err);
 /* [all ranks] NULL is fine */
 void radar_comm_close(radar_comm *c);
 

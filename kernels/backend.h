@@ -75,6 +75,15 @@ typedef struct radar_items {
     const int32_t *count; /* device, NULL: n */
 } radar_items;
 
+/* For backends whose device memory is the host's: the list as it is now. */
+static inline radar_items radar_items_now(radar_items list) {
+    if (list.begin) list.item += *list.begin;
+    if (list.count) list.n = *list.count;
+    list.begin = NULL;
+    list.count = NULL;
+    return list;
+}
+
 typedef struct radar_attend_task {
     radar_kv_view kv;
     int n_query;
@@ -114,7 +123,7 @@ typedef struct radar_score_task {
     /* sketch, q8top and exact: NULL, or units of the range, in any order: they alone are scored */
     const int32_t *list;     /* device */
     const int32_t *n_listed; /* device: one number */
-    bool coarse; /* sketch of 2 bits: the upper plane alone is read */
+    bool coarse;             /* sketch of 2 bits: the upper plane alone is read */
 } radar_score_task;
 
 /* How many units a task scores, number i of them, and where query j's score of a unit goes. */
@@ -131,7 +140,8 @@ static inline float *radar_score_of(const radar_score_task *t, int j, int32_t un
 /* What selection left out, of query heads that attend to one list of one shard; see missed.h. */
 typedef struct radar_missed_task {
     int n_query;
-    float *score; /* query j: [n] scores of units segment_begin ... at score + j * score_stride; the chosen ones become -inf */
+    float *
+        score; /* query j: [n] scores of units segment_begin ... at score + j * score_stride; the chosen ones become -inf */
     size_t score_stride;
     int n;
     int32_t unit, segment_begin; /* as in the score task */
@@ -211,13 +221,13 @@ typedef struct radar_backend_ops {
     void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                   size_t q_stride, int n); /* scorer.h */
     void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,
-                  int n_tasks);                                          /* scorer.h */
+                  int n_tasks);                                                /* scorer.h */
     void (*topk)(radar_backend *be, const radar_topk_task *task, int n_tasks); /* topk.h */
     void (*choose)(radar_backend *be, const radar_choose_job *job);            /* choose.h */
     void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks,
                    float scale); /* attend.h */
     void (*weigh)(radar_backend *be, const radar_weigh_task *task, int n_tasks,
-                  float scale);                                                    /* weigh.h */
+                  float scale); /* weigh.h */
     /* merge.h: a power of two of pieces of n partials, in the tree ((0, 1), (2, 3)), into the first; the others are left in any
      * state */
     void (*merge)(radar_backend *be, float *const *piece, int pieces, int64_t n, int D);

@@ -17,9 +17,11 @@ struct radar_item;
 
 /* What one row may choose. */
 typedef struct radar_choose_row {
-    int32_t keep;  /* units, per query head */
-    int32_t unit;  /* segments of 16 tokens that are chosen as one: a power of two; alike in a group */
-    int32_t group; /* ascending, each at most one more than that of the row before */
+    int32_t keep; /* units, per query head */
+    int32_t
+        unit; /* segments of 16 tokens that are chosen as one: a power of two; alike in a group */
+    int32_t group;  /* ascending, each at most one more than that of the row before */
+    int32_t weight; /* what an item of the group counts in `listed`; alike in a group */
 } radar_choose_row;
 
 /* Candidates of a group in an own shard are storage segments [begin, end), what follows them [end, stop). */
@@ -35,17 +37,20 @@ typedef struct radar_choose_shards {
 } radar_choose_shards;
 
 typedef struct radar_choose_job {
-    const uint64_t *packet; /* device [ranks, rows, heads, room] keys of topk.h */
+    const uint64_t *packet;        /* device [ranks, rows, heads, room] keys of topk.h */
     const radar_choose_row *row;   /* host [rows] */
     const radar_choose_part *part; /* host [groups, shards.n] */
     int32_t ranks, rows, groups, heads, heads_per_list;
-    int32_t room;    /* keys of a list of a rank */
-    int32_t words;   /* 32 units of a shard each: as many as the longest own shard needs */
-    uint32_t *bits;  /* device scratch [tasks, words], zero before the first call and after each */
+    int32_t room;     /* keys of a list of a rank */
+    int32_t words;    /* 32 units of a shard each: as many as the longest own shard needs */
+    uint32_t *bits;   /* device scratch [tasks, words], zero before the first call and after each */
     uint64_t *merged; /* device scratch [ranks, room] */
     struct radar_item *item; /* device, out: all lists, one behind the other */
-    int64_t *begin; /* device, out [tasks + 1]: where a task's items begin in item; the last: how many there are */
-    int32_t *count;         /* device, out [tasks] */
+    int64_t *
+        begin; /* device, out [tasks + 1]: where a task's items begin in item; the last: how many there are */
+    int32_t *count; /* device, out [tasks] */
+    int64_t *
+        listed; /* device: items of all tasks are added to it, each its weight; NULL: nobody wants to know */
     radar_choose_shards shards;
 } radar_choose_job;
 

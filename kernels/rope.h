@@ -6,4 +6,9 @@
 #ifndef RADAR_ROPE_H
 #define RADAR_ROPE_H
 #include "kernels/backend.h"
+
+/* cos_sin [2, rotary / 2], host: of one position, from angles in double, rounded once; all times magnitude.  frequency
+ * [rotary / 2] in radians per position. */
+void radar_rope_angles(float *cos_sin, const double *frequency, int rotary, double magnitude,
+                       int64_t position);
 #endif

@@ -54,9 +54,10 @@ typedef struct radar_topk_task {
     int keep;
     uint64_t *scratch; /* device, as many as there are scores */
     /* Out, device: the n = min(keep, scores without NaN) best, in any order; each NULL: not wanted */
-    uint64_t *key;    /* [keep] n keys, then zeros; may be scratch */
-    int32_t *segment; /* [keep] what radar_topk_segment() gives of them; the rest is left in any state */
-    int32_t *n_kept;  /* n */
+    uint64_t *key; /* [keep] n keys, then zeros; may be scratch */
+    int32_t *
+        segment; /* [keep] what radar_topk_segment() gives of them; the rest is left in any state */
+    int32_t *n_kept; /* n */
 } radar_topk_task;
 
 static inline int radar_topk_range_count(const radar_topk_range *r) {

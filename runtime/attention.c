@@ -87,21 +87,18 @@ int64_t radar_attention_most_scores(const radar_attention *a, const radar_kvcach
     return most;
 }
 
-void radar_attention_longest_lists(const radar_attention *a, const radar_kvcache *kv, int heads,
-                                   int64_t *listed, int64_t *dense) {
-    int64_t peak[RADAR_MOST_UNITS];
+int64_t radar_attention_longest_list(const radar_attention *a, const radar_kvcache *kv, int heads) {
+    int64_t peak[RADAR_MOST_UNITS], listed = 0;
     int n = radar_attention_peaks(a, kv->context, peak);
-    *listed = *dense = 0;
     for (int p = 0; p < n; p++) {
         int64_t unit = radar_attention_unit(a, peak[p]), keep = radar_attention_keep(a, peak[p]);
         /* sinks, window, an open block, and what is sealed beside the first and the last whole unit */
         int64_t always = radar_ceil_div(a->sinks, RADAR_SEGMENT) + 2 * (unit - 1) +
                          (a->window + RADAR_BLOCK) / RADAR_SEGMENT + 2;
         int64_t chosen = a->select_local ? 3 * keep / 2 + kv->layout.shards : keep;
-        int64_t below = radar_min64(peak[p] + 1, radar_attention_dense_limit(a, kv, peak[p]));
-        *listed = radar_max64(*listed, always + chosen * unit * heads);
-        *dense = radar_max64(*dense, below / RADAR_SEGMENT + 1);
+        listed = radar_max64(listed, always + chosen * unit * heads);
     }
+    return listed;
 }
 
 /* ---- options ---- */

@@ -30,10 +30,8 @@ int64_t radar_attention_most_keep(const radar_attention *a, int64_t context);
 
 /* The most units of own shard i that one row scores. */
 int64_t radar_attention_most_scores(const radar_attention *a, const radar_kvcache *kv, int i);
-/* The most segments of 16 tokens of the whole context that one list of `heads` query heads has, and that a row below the
- * break-even, which attends to everything, has. */
-void radar_attention_longest_lists(const radar_attention *a, const radar_kvcache *kv, int heads,
-                                   int64_t *listed, int64_t *dense);
+/* The most segments of 16 tokens of the whole context that one list of `heads` query heads has. */
+int64_t radar_attention_longest_list(const radar_attention *a, const radar_kvcache *kv, int heads);
 
 /* Candidates of a row at `position`: global segments [begin, end) of 16 tokens, both at multiples of the unit; begin == end: none.
  * What is sealed and in no whole unit is no candidate. */

@@ -21,23 +21,29 @@
 
 /* Device memory of one forward pass of up to `rows` rows; made once, sized by the model and the layout. */
 typedef struct radar_workspace {
-    int rows;       /* M at most */
+    int rows;      /* M at most */
+    int pass_rows; /* M of the pass */
     int block_rows; /* rows whose pieces (attention partials, FFN partial sums) travel in one exchange */
-    int logit_rows;                     /* rows of logits computed at once */
-    float *x, *normed;                  /* [M, W] */
-    float *q, *k, *v;                   /* [M, H D] [M, G D] [M, G D] */
-    float *arranged;                    /* [G, block_rows, group, D] */
-    float *attended;                    /* [M, H D] */
-    float *projected;                   /* [M, W] */
-    float *gate, *up;                   /* [M, own inner columns] */
-    float *pieces;                      /* [N, block_rows, max(H PARTIAL(D), W)] */
-    float *coverage;                    /* [block_rows, H] */
-    float *cos_sin;                     /* [M, 2, rotary / 2] */
-    void *packet;                       /* of exchanges of rows */
-    float *logits;                      /* [logit_rows, vocab] */
+    int logit_rows;    /* rows of logits computed at once */
+    float *x, *normed; /* [M, W] */
+    float *q, *k, *v;  /* [M, H D] [M, G D] [M, G D] */
+    float *arranged;   /* [G, block_rows, group, D] */
+    float *attended;   /* [M, H D] */
+    float *projected;  /* [M, W] */
+    float *gate, *up;  /* [M, own inner columns] */
+    float *pieces;     /* [N, block_rows, max(H PARTIAL(D), W)] */
+    float *coverage;   /* [layers, M, H] */
+    int64_t
+        *odd; /* [layers + 1] first row that is not finite after a layer, and of the logits; -1 */
+    float *cos_sin; /* [M, 2, rotary / 2] */
+    void *packet;   /* of exchanges of rows */
+    float *logits;  /* [logit_rows, vocab] */
+    /* of the host */
     int32_t *token;                     /* [M] */
     int64_t *position, *query_position; /* [M] and [block_rows, group] */
     int32_t *slot;                      /* [M] */
+    float *seen_coverage, *seen_logits; /* what was there at the end of the last pass */
+    int64_t *seen_odd;
 } radar_workspace;
 
 struct radar_engine {
@@ -55,10 +61,12 @@ struct radar_engine {
     void *
         packed; /* own part of the weights, in the order of the kernels; NULL: they are read as stored */
     size_t packed_bytes, packed_end; /* of all of it, and of what is filled */
-    int64_t inner_block;             /* columns at which every layer's down may be cut */
-    int64_t inner_begin, inner_end;  /* own columns of down */
-    int64_t step;                    /* forward passes so far: ranks out of order are noticed */
-    bool stop;                       /* the progress callback asked for it */
+    float *vectors;                 /* device: norms and biases of the model, one after the other */
+    size_t vector_end;              /* numbers of them that are there */
+    int64_t inner_block;            /* columns at which every layer's down may be cut */
+    int64_t inner_begin, inner_end; /* own columns of down */
+    int64_t step;                   /* forward passes so far: ranks out of order are noticed */
+    bool stop;                      /* the progress callback asked for it */
     radar_error err;
 };
 
@@ -76,7 +84,7 @@ struct radar_session {
     radar_probe *probe; /* NULL: nobody observes */
     int policy_rows;    /* rows of one pass under the session's own attention */
     int prefill_rows; /* rows of one select of sparse prefill: whole blocks where they fit an exchange; 0: dense */
-    int32_t *blocks; /* scratch of sealing */
+    int64_t *listed; /* device [2]: what counts and prefilled point to */
     radar_sampler_options sampler;
     void *sampler_scratch;
     float *logits; /* [vocab] of the last position, or what the last token was drawn from */
@@ -100,15 +108,21 @@ typedef struct radar_batch {
         *counts; /* where the pass is counted; NULL: prefill, not part of a session's figures */
 } radar_batch;
 
-/* [all ranks] One pass of the model over the rows of all batches together (at most ws.rows): keys and values are appended,
+/* [all ranks] Queues one pass of the model over the rows of all batches together (at most ws.rows): keys and values are appended,
  * the last hidden states are left in ws.x [M, W]. */
 radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batches);
 /* [all ranks] What the plan lists for n rows, attended, folded and merged over all shards into the root of the tree: ws.pieces
  * begins with it. */
 radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n);
-/* [all ranks] Logits of rows [first, first + n) of the last pass, n <= ws.logit_rows, into ws.logits [n, vocab]. */
+/* [all ranks] Queues the logits of rows [first, first + n) of the last pass, n <= ws.logit_rows. */
 radar_status radar_head(radar_engine *e, int first, int n);
+/* [this rank] Waits; then what the pass did is counted, and checked: RADAR_ERR_DATA on all ranks where numbers are not finite. */
+radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_batches);
+/* [this rank] Waits; then ws.seen_logits has what radar_head was asked for, checked likewise. */
+radar_status radar_await_head(radar_engine *e, int first);
 
+/* [this rank] Zeros, for s->counts or s->prefilled. */
+void radar_session_count_anew(radar_session *s, radar_counts *counts);
 /* [this rank] What every call on a session begins with: an unusable one is refused. */
 radar_status radar_session_begin(radar_session *s);
 

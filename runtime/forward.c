@@ -56,29 +56,32 @@ static radar_status multiply_rows(radar_engine *e, radar_exchange x, const produ
 
 static void rotate(radar_engine *e, const radar_layer *layer, int M) {
     const radar_model_config *c = &e->model->config;
-    const radar_backend_ops *ops = e->be->ops;
-    radar_workspace *ws = &e->ws;
-    if (layer->q_norm)
-        ops->norm(e->be, ws->q, ws->q, layer->q_norm, c->norm_eps, (int64_t)M * c->n_heads,
-                  c->head_dim);
-    if (layer->k_norm)
-        ops->norm(e->be, ws->k, ws->k, layer->k_norm, c->norm_eps, (int64_t)M * c->n_kv_heads,
-                  c->head_dim);
-    ops->rope(e->be, ws->q, ws->cos_sin, c->rope_style, M, c->n_heads, c->head_dim, c->rotary);
-    ops->rope(e->be, ws->k, ws->cos_sin, c->rope_style, M, c->n_kv_heads, c->head_dim, c->rotary);
+    const radar_rotate_job job = {.q = e->ws.q,
+                                  .k = e->ws.k,
+                                  .M = M,
+                                  .H = c->n_heads,
+                                  .G = c->n_kv_heads,
+                                  .D = c->head_dim,
+                                  .q_norm = layer->q_norm,
+                                  .k_norm = layer->k_norm,
+                                  .eps = c->norm_eps,
+                                  .cos_sin = e->ws.cos_sin,
+                                  .style = c->rope_style,
+                                  .rotary = c->rotary};
+    e->be->ops->rotate(e->be, &job);
 }
 
 static void fill_positions(radar_engine *e, const radar_batch *batch, int n_batches) {
-    const radar_model_config *c = &e->model->config;
-    int row = 0;
-    for (int b = 0; b < n_batches; b++) {
-        for (int i = 0; i < batch[b].n; i++, row++) {
-            float *angle = e->ws.cos_sin + (size_t)row * (size_t)c->rotary;
-            e->ws.token[row] = batch[b].token[i];
-            e->ws.position[row] = batch[b].position + i;
-            radar_rope_angles(angle, batch[b].s->rope.frequency, c->rotary,
-                              batch[b].s->rope.magnitude, e->ws.position[row]);
+    const int rotary = e->model->config.rotary;
+    radar_workspace *ws = &e->ws;
+    for (int b = 0, row = 0; b < n_batches; row += batch[b++].n) {
+        const radar_rope *rope = &batch[b].s->rope;
+        for (int i = 0; i < batch[b].n; i++) {
+            ws->token[row + i] = batch[b].token[i];
+            ws->position[row + i] = batch[b].position + i;
         }
+        e->be->ops->angles(e->be, ws->cos_sin + (size_t)row * (size_t)rotary, rope->frequency,
+                           rotary, rope->magnitude, ws->position + row, batch[b].n);
     }
 }
 
@@ -90,35 +93,33 @@ typedef struct tree_user {
     int64_t items; /* partials, or sums, in one piece */
 } tree_user;
 
-static void merge_partials(void *user, int a, int b) {
-    const tree_user *t = user;
-    float *pieces = t->e->ws.pieces;
-    t->e->be->ops->merge(t->e->be, pieces + (size_t)a * t->floats, pieces + (size_t)b * t->floats,
-                         t->items, t->e->model->config.head_dim);
+static void list_pieces(const tree_user *t, float *piece[RADAR_MAX_SHARDS], int first, int count,
+                        int apart) {
+    for (int i = 0; i < count; i++)
+        piece[i] = t->e->ws.pieces + (size_t)(first + i * apart) * t->floats;
 }
 
-static void add_pieces(void *user, int a, int b) {
+static void merge_partials(void *user, int first, int count, int apart) {
     const tree_user *t = user;
-    float *pieces = t->e->ws.pieces;
-    t->e->be->ops->add(t->e->be, pieces + (size_t)a * t->floats, pieces + (size_t)b * t->floats,
-                       t->items);
+    float *piece[RADAR_MAX_SHARDS];
+    list_pieces(t, piece, first, count, apart);
+    t->e->be->ops->merge(t->e->be, piece, count, t->items, t->e->model->config.head_dim);
+}
+
+static void add_pieces(void *user, int first, int count, int apart) {
+    const tree_user *t = user;
+    float *piece[RADAR_MAX_SHARDS];
+    list_pieces(t, piece, first, count, apart);
+    t->e->be->ops->sum(t->e->be, piece, count, t->items);
 }
 
 /* Merges the pieces of all shards, of this rank and then of all, into piece 0. */
-static radar_status merge_tree(radar_engine *e, radar_exchange x, void (*merge)(void *, int, int),
-                               size_t floats, int64_t items) {
+static radar_status merge_tree(radar_engine *e, radar_exchange x, radar_merge merge, size_t floats,
+                               int64_t items) {
     tree_user user = {e, floats, items};
     radar_tree_of_rank(&e->layout, e->comm->rank, merge, &user);
     return radar_exchange_subtrees(e->comm, &e->layout, x, e->ws.pieces, floats, merge, &user,
                                    &e->err);
-}
-
-static void count_coverage(radar_counts *counts, const float *coverage, int n) {
-    for (int i = 0; i < n; i++) {
-        counts->coverage_sum += (double)coverage[i];
-        if (counts->coverages++ == 0 || coverage[i] < counts->coverage_min)
-            counts->coverage_min = (double)coverage[i];
-    }
 }
 
 radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n) {
@@ -127,10 +128,15 @@ radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n) {
     int64_t partials = (int64_t)n * c->n_heads;
     ops->attend(e->be, plan->task, plan->n_tasks, 1.0f / sqrtf((float)c->head_dim));
     for (int i = 0; i < plan->n_folds; i++)
-        ops->merge(e->be, plan->fold[i].into, plan->fold[i].from, plan->fold[i].n, c->head_dim);
+        ops->merge(e->be, (float *[]){plan->fold[i].into, plan->fold[i].from}, 2, plan->fold[i].n,
+                   c->head_dim);
     if (plan->n_missed) ops->missed(e->be, plan->missed, plan->n_missed);
     return merge_tree(e, RADAR_X3_PARTIALS, merge_partials,
                       (size_t)partials * (size_t)RADAR_PARTIAL(c->head_dim), partials);
+}
+
+static radar_counts *counts_of(const radar_batch *batch) {
+    return batch->counts ? batch->counts : &batch->s->prefilled;
 }
 
 /* Attention of rows [first, first + n) of a batch; they are rows ws_row ... of the workspace. */
@@ -148,7 +154,9 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
                  c->head_dim);
     s->plan.n_tasks = s->plan.n_missed = s->plan.n_folds = 0;
     s->plan.n_items = 0;
-    radar_counts *counts = batch->counts ? batch->counts : &s->prefilled;
+    radar_counts *counts = counts_of(batch);
+    float *coverage = ws->coverage +
+                      ((size_t)layer * (size_t)ws->pass_rows + (size_t)ws_row) * (size_t)c->n_heads;
     radar_select select = {.comm = e->comm,
                            .kv = &s->kv,
                            .attention = &s->attention,
@@ -172,12 +180,11 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
     RADAR_TRY(st, radar_attend_plan(e, &s->plan, n), fail);
     if (s->policy_state && (batch->policy == s->own_policy || batch->counts == NULL))
         RADAR_TRY(st, s->own_policy->attended(&select), fail);
-    ops->finish(e->be, ws->attended + (size_t)ws_row * row, ws->coverage, ws->pieces, n,
-                c->n_kv_heads, group, c->head_dim);
-    count_coverage(counts, ws->coverage, n * c->n_heads);
+    ops->finish(e->be, ws->attended + (size_t)ws_row * row, coverage, ws->pieces, n, c->n_kv_heads,
+                group, c->head_dim);
     counts->rows += (int64_t)n * c->n_kv_heads;
     if (s->probe && batch->counts)
-        st = radar_probe_rows(s->probe, &select, ws->attended + (size_t)ws_row * row, ws->coverage);
+        st = radar_probe_rows(s->probe, &select, ws->attended + (size_t)ws_row * row, coverage);
 fail:
     return st;
 }
@@ -205,7 +212,7 @@ static radar_status attend_batch(radar_engine *e, int layer, const radar_batch *
                          e->ws.slot);
     if (s->attention.scorer) {
         int64_t t = batch->position + batch->n;
-        radar_kvcache_seal(&s->kv, s->attention.scorer, layer, t, s->attention.window, s->blocks);
+        radar_kvcache_seal(&s->kv, s->attention.scorer, layer, t, s->attention.window);
     }
     for (int first = 0, n; first < batch->n; first += n) {
         n = rows_at_once(e, batch, first);
@@ -301,31 +308,24 @@ static radar_status ffn_half(radar_engine *e, int index, int M) {
 
 /* ---- the pass ---- */
 
-/* Rows x [n, width] of the pass, `first` being the pass's row of x[0]: the same on every rank, and so is the verdict. */
-static radar_status check_numbers(radar_engine *e, const float *x, int first, int n, int width,
-                                  const char *where, int layer) {
-    int64_t odd = e->be->ops->odd(e->be, x, n, width);
-    if (odd < 0) return RADAR_OK;
-    char place[32] = "";
-    if (layer >= 0) snprintf(place, sizeof place, " %d", layer);
-    return radar_fail(&e->err, RADAR_ERR_DATA,
-                      "position %lld: values that are not finite after %s%s; the model's weights "
-                      "are damaged or not what its family expects",
-                      (long long)e->ws.position[first + odd], where, place);
-}
-
 radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batches) {
+    const int layers = e->model->config.n_layers;
+    radar_workspace *ws = &e->ws;
     int M = 0;
     radar_status st = RADAR_OK;
     for (int b = 0; b < n_batches; b++) M += batch[b].n;
+    ws->pass_rows = M;
     fill_positions(e, batch, n_batches);
-    e->be->ops->embed(e->be, e->ws.x, &e->model->embedding, e->ws.token, M);
-    for (int layer = 0; layer < e->model->config.n_layers; layer++) {
+    e->be->ops->embed(e->be, ws->x, &e->model->embedding, ws->token, M);
+    for (int layer = 0; layer < layers; layer++) {
         RADAR_TRY(st, attention_half(e, layer, batch, n_batches, M), fail);
         RADAR_TRY(st, ffn_half(e, layer, M), fail);
-        RADAR_TRY(st, check_numbers(e, e->ws.x, 0, M, e->model->config.width, "layer", layer),
-                  fail);
+        e->be->ops->odd(e->be, ws->odd + layer, ws->x, M, e->model->config.width);
     }
+    e->be->ops->fetch(e->be, ws->seen_odd, ws->odd, (size_t)layers * sizeof *ws->odd);
+    e->be->ops->fetch(e->be, ws->seen_coverage, ws->coverage,
+                      (size_t)layers * (size_t)M * (size_t)e->model->config.n_heads *
+                          sizeof *ws->coverage);
     e->step++;
 fail:
     return st;
@@ -333,10 +333,61 @@ fail:
 
 radar_status radar_head(radar_engine *e, int first, int n) {
     const radar_model_config *c = &e->model->config;
-    const product head[] = {{&e->model->head, NULL, e->ws.logits}};
-    const float *x = e->ws.x + (size_t)first * (size_t)c->width;
-    e->be->ops->norm(e->be, e->ws.normed, x, e->model->final_norm, c->norm_eps, n, c->width);
-    radar_status st = multiply_rows(e, RADAR_X_LOGITS, head, 1, e->ws.normed, (size_t)c->width, n);
+    radar_workspace *ws = &e->ws;
+    const product head[] = {{&e->model->head, NULL, ws->logits}};
+    const float *x = ws->x + (size_t)first * (size_t)c->width;
+    e->be->ops->norm(e->be, ws->normed, x, e->model->final_norm, c->norm_eps, n, c->width);
+    radar_status st = multiply_rows(e, RADAR_X_LOGITS, head, 1, ws->normed, (size_t)c->width, n);
     if (st != RADAR_OK) return st;
-    return check_numbers(e, e->ws.logits, first, n, c->vocab, "the head", -1);
+    e->be->ops->odd(e->be, ws->odd + c->n_layers, ws->logits, n, c->vocab);
+    e->be->ops->fetch(e->be, ws->seen_odd + c->n_layers, ws->odd + c->n_layers, sizeof *ws->odd);
+    e->be->ops->fetch(e->be, ws->seen_logits, ws->logits,
+                      (size_t)n * (size_t)c->vocab * sizeof *ws->logits);
+    return st;
+}
+
+/* ---- what the host learns ---- */
+
+static void count_coverage(radar_counts *counts, const float *coverage, int n) {
+    for (int i = 0; i < n; i++) {
+        counts->coverage_sum += (double)coverage[i];
+        if (counts->coverages++ == 0 || coverage[i] < counts->coverage_min)
+            counts->coverage_min = (double)coverage[i];
+    }
+}
+
+/* The same on every rank: rows of the pass are, and so is the verdict. */
+static radar_status odd_row(radar_engine *e, int64_t row, const char *where) {
+    return radar_fail(&e->err, RADAR_ERR_DATA,
+                      "position %lld: values that are not finite after %s; the model's weights "
+                      "are damaged or not what its family expects",
+                      (long long)e->ws.position[row], where);
+}
+
+static radar_status check_layers(radar_engine *e) {
+    char where[32];
+    for (int layer = 0; layer < e->model->config.n_layers; layer++) {
+        if (e->ws.seen_odd[layer] < 0) continue;
+        snprintf(where, sizeof where, "layer %d", layer);
+        return odd_row(e, e->ws.seen_odd[layer], where);
+    }
+    return RADAR_OK;
+}
+
+radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_batches) {
+    const int layers = e->model->config.n_layers, heads = e->model->config.n_heads;
+    radar_status st = e->be->ops->wait(e->be, &e->err);
+    if (st == RADAR_OK) st = check_layers(e);
+    if (st != RADAR_OK) return st;
+    for (int layer = 0; layer < layers; layer++)
+        for (int b = 0, row = layer * e->ws.pass_rows; b < n_batches; row += batch[b++].n)
+            count_coverage(counts_of(&batch[b]), e->ws.seen_coverage + (size_t)row * (size_t)heads,
+                           batch[b].n * heads);
+    return RADAR_OK;
+}
+
+radar_status radar_await_head(radar_engine *e, int first) {
+    const int64_t *odd = e->ws.seen_odd + e->model->config.n_layers;
+    radar_status st = e->be->ops->wait(e->be, &e->err);
+    return st != RADAR_OK || *odd < 0 ? st : odd_row(e, first + *odd, "the head");
 }

@@ -119,7 +119,8 @@ radar_status radar_kvcache_open(radar_kvcache *kv, radar_error *err) {
     kv->tail = reserve(kv, p.tail, &ok);
     kv->summary = reserve(kv, kv->summary_bytes, &ok);
     kv->sealed = radar_alloc_array((size_t)kv->layers, sizeof *kv->sealed);
-    if (ok && kv->sealed) return RADAR_OK;
+    kv->view = radar_alloc_array((size_t)kv->kv_heads, sizeof *kv->view);
+    if (ok && kv->sealed && kv->view) return RADAR_OK;
     radar_kvcache_close(kv);
     return radar_fail(
         err, RADAR_ERR_MEMORY,
@@ -136,7 +137,9 @@ void radar_kvcache_close(radar_kvcache *kv) {
     }
     radar_kvcache_close_summaries(kv);
     radar_free(kv->sealed);
+    radar_free(kv->view);
     kv->sealed = NULL;
+    kv->view = NULL;
 }
 
 /* Summaries of longer segments of what begins behind `token` tokens of this rank's memory. */
@@ -187,6 +190,12 @@ radar_kv_view radar_kvcache_view(const radar_kvcache *kv, int layer, int head, i
     return view;
 }
 
+const radar_kv_view *radar_kvcache_views(const radar_kvcache *kv, int layer, int i) {
+    for (int head = 0; head < kv->kv_heads; head++)
+        kv->view[head] = radar_kvcache_view(kv, layer, head, i);
+    return kv->view;
+}
+
 /* The first position that a pass beginning at `position` reads from the tail. */
 static int64_t tail_start(int64_t position) {
     int64_t whole = position / RADAR_BLOCK * RADAR_BLOCK;
@@ -214,11 +223,8 @@ static void append_run(radar_kvcache *kv, int layer, int i, int32_t *slot, const
     size_t row = (size_t)kv->kv_heads * (size_t)kv->D;
     int64_t base = radar_slot_of(&kv->layout, position);
     for (int j = 0; j < n; j++) slot[j] = (int32_t)(base + j);
-    for (int head = 0; head < kv->kv_heads; head++) {
-        radar_kv_view view = radar_kvcache_view(kv, layer, head, i);
-        size_t at = (size_t)head * (size_t)kv->D;
-        kv->be->ops->append(kv->be, &view, slot, k + at, v + at, row, n);
-    }
+    kv->be->ops->append(kv->be, radar_kvcache_views(kv, layer, i), kv->kv_heads, slot, k, v, row,
+                        n);
 }
 
 void radar_kvcache_append(radar_kvcache *kv, int layer, int64_t first, int n, const float *k,
@@ -242,12 +248,12 @@ static void unite_levels(const radar_kvcache *kv, const radar_scorer *scorer,
     for (int level = 1; level <= kv->levels; level++) {
         int32_t first = (int32_t)(begin * RADAR_BLOCK_SEGMENTS >> level),
                 last = (int32_t)(end * RADAR_BLOCK_SEGMENTS >> level);
-        kv->be->ops->unite(kv->be, scorer, view, 1 << level, first, last);
+        kv->be->ops->unite(kv->be, scorer, view, kv->kv_heads, 1 << level, first, last);
     }
 }
 
 void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer, int64_t t,
-                        int64_t window, int32_t *block) {
+                        int64_t window) {
     int64_t due = radar_sealed_blocks(t, window), done = kv->sealed[layer];
     if (due <= done) return;
     kv->sealed[layer] = due;
@@ -257,12 +263,9 @@ void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer
         int64_t begin = radar_shard_tokens(&kv->layout, shard, done * RADAR_BLOCK) / RADAR_BLOCK;
         int64_t end = radar_shard_tokens(&kv->layout, shard, due * RADAR_BLOCK) / RADAR_BLOCK;
         if (begin == end) continue;
-        for (int64_t b = begin; b < end; b++) block[b - begin] = (int32_t)b;
-        for (int head = 0; head < kv->kv_heads; head++) {
-            radar_kv_view view = radar_kvcache_view(kv, layer, head, i);
-            kv->be->ops->seal(kv->be, scorer, &view, block, (int)(end - begin));
-            unite_levels(kv, scorer, &view, begin, end);
-        }
+        const radar_kv_view *view = radar_kvcache_views(kv, layer, i);
+        kv->be->ops->seal(kv->be, scorer, view, kv->kv_heads, (int32_t)begin, (int)(end - begin));
+        unite_levels(kv, scorer, view, begin, end);
     }
 }
 

@@ -37,7 +37,8 @@ typedef struct radar_kvcache {
     char *scale, *centre, *tail;          /* q8 */
     int32_t tail_begin[RADAR_MAX_SHARDS]; /* q8: storage segment from which on the tail is read */
     int64_t tail_from;                    /* q8: positions from here on are in the tail */
-    int64_t *sealed; /* [layers] blocks sealed so far, counted over the whole context */
+    int64_t *sealed;     /* [layers] blocks sealed so far, counted over the whole context */
+    radar_kv_view *view; /* [kv_heads] scratch */
 } radar_kvcache;
 
 /* [this rank] Fills shards and sizes from be, layout, rank, layers, kv_heads, D, type, block_bytes, levels, context,
@@ -52,14 +53,16 @@ void radar_kvcache_close_summaries(radar_kvcache *kv);
 
 /* own shard i (0-based among the rank's) */
 radar_kv_view radar_kvcache_view(const radar_kvcache *kv, int layer, int head, int i);
+/* All KV heads of own shard i, until the next call. */
+const radar_kv_view *radar_kvcache_views(const radar_kvcache *kv, int layer, int i);
 /* [this rank] Before the first layer's append of a pass that begins at `position`, as said above; any type. */
 void radar_kvcache_begin(radar_kvcache *kv, int64_t position);
 /* [this rank] Stores k, v [n, kv_heads, D] of positions [first, first + n) that belong to this rank. */
 void radar_kvcache_append(radar_kvcache *kv, int layer, int64_t first, int n, const float *k,
                           const float *v, int32_t *slot_scratch);
-/* [this rank] Seals what is due with t tokens in the cache.  block_scratch: as many as the rank has blocks to seal (<= capacity / 64). */
+/* [this rank] Seals what is due with t tokens in the cache. */
 void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer, int64_t t,
-                        int64_t window, int32_t *block_scratch);
+                        int64_t window);
 /* [this rank] Forgets positions from t on. */
 void radar_kvcache_truncate(radar_kvcache *kv, int64_t t, int64_t window);
 /* [this rank] q8, after that: the next pass begins at `next` <= t; what it reads as f16 and the tail has lost by now is put back from
@@ -75,6 +78,13 @@ static inline int64_t radar_kvcache_key_bytes(const radar_kvcache *kv, int64_t t
 static inline int64_t radar_kvcache_value_bytes(const radar_kvcache *kv, int64_t tokens) {
     return tokens *
            (kv->type == RADAR_Q8 ? kv->D + 2 : kv->D * (int64_t)radar_dtype_block_bytes(kv->type));
+}
+
+/* Segments of the longest own shard. */
+static inline size_t radar_most_segments(const radar_kvcache *kv) {
+    int64_t most = 0;
+    for (int i = 0; i < kv->n_shards; i++) most = kv->capacity[i] > most ? kv->capacity[i] : most;
+    return (size_t)(most / RADAR_SEGMENT);
 }
 
 /* Blocks sealed with t tokens in the cache. */

@@ -43,7 +43,8 @@ float *radar_select_partial(const radar_select *s, int i, int head, int first) {
     return s->partial + at * (size_t)RADAR_PARTIAL(s->kv->D);
 }
 
-void radar_plan_task(const radar_select *s, int head, int i, int first, int n, size_t first_item) {
+void radar_plan_attend(const radar_select *s, int head, int i, int first, int n,
+                       radar_items items) {
     int D = s->kv->D, queries = s->n_rows * (s->n_heads / s->kv->kv_heads);
     s->plan->task[s->plan->n_tasks++] = (radar_attend_task){
         .kv = radar_kvcache_view(s->kv, s->layer, head, i),
@@ -51,11 +52,16 @@ void radar_plan_task(const radar_select *s, int head, int i, int first, int n, s
         .q = s->q + ((size_t)head * (size_t)queries + (size_t)first) * (size_t)D,
         .q_stride = (size_t)D,
         .position = s->query_position + first,
-        .item = s->plan->item + first_item,
-        .n_items = (int)(s->plan->n_items - first_item),
+        .items = items,
         .partial = radar_select_partial(s, i, head, first),
         .partial_stride = (size_t)RADAR_PARTIAL(D),
     };
+}
+
+void radar_plan_task(const radar_select *s, int head, int i, int first, int n, size_t first_item) {
+    radar_plan_attend(s, head, i, first, n,
+                      (radar_items){.item = s->plan->item + first_item,
+                                    .n = (int)(s->plan->n_items - first_item)});
 }
 
 int64_t radar_plan_tokens(const radar_select *s, int i, size_t first_item, int64_t position) {

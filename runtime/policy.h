@@ -40,9 +40,10 @@ typedef struct radar_attention {
 typedef struct radar_counts {
     int64_t segments_scored, scored_bytes; /* what was read to score them */
     int64_t
-        attended_tokens; /* read from the cache under the session's policy: per list and KV head */
-    int64_t rows;        /* (row, layer, KV head) under the session's policy */
-    int64_t coverages;   /* (row, layer, query head) */
+        attended_tokens; /* read from the cache under the session's policy: per list and KV head; but for: */
+    int64_t *listed;   /* device: 16 tokens each, too; NULL: nobody wants to know */
+    int64_t rows;      /* (row, layer, KV head) under the session's policy */
+    int64_t coverages; /* (row, layer, query head) */
     double coverage_sum, coverage_min;
     int candidate_shards;
 } radar_counts;
@@ -65,15 +66,21 @@ typedef struct radar_fold {
 typedef struct radar_plan {
     radar_attend_task *task;
     int n_tasks, max_tasks;
-    radar_item *item;
+    radar_item *item; /* host */
     size_t n_items, max_items;
     radar_missed_task *
         missed; /* tasks of missed.h to run after the attention; only where something was left out */
     int n_missed, max_missed;
     radar_fold *fold;
     int n_folds, max_folds;
-    void *scratch; /* the policy's own; zero when a session is set to it */
-    size_t scratch_bytes;
+    /* The policy's own: of the host, and of the device; zero when a session is set to it */
+    void *scratch, *memory;
+    size_t scratch_bytes, memory_bytes;
+    void *
+        packet; /* what it exchanges: device memory of the carrier's, the same size on every rank */
+    size_t packet_bytes;
+    uint64_t cut;      /* how the policy has cut its memory; 0: not yet */
+    radar_item *every; /* device [segments of the longest own shard]: all of them, whole */
 } radar_plan;
 
 /* One call: layer `layer`, rows [0, n_rows) at ascending positions of one session. */
@@ -110,6 +117,7 @@ typedef struct radar_policy {
         sees_prompt; /* what it remembers comes from every row from position 0 on; else from the cache, at any position */
     /* Rows of one select at most, 0 = any number.  1: what a row attends to depends on what the row before it did. */
     int most_rows;
+    bool on_host; /* it looks into device memory: for backends whose memory is the host's */
     /* Rows are handed over up to a multiple of this many positions, as far as a call has room; 0: cut anywhere. */
     int block;
     /* Room this policy needs in the plan for n_rows rows: entries of task, item and missed, and bytes of scratch. */
@@ -155,8 +163,14 @@ static inline uint32_t radar_tokens_within(int64_t first, int64_t begin, int64_t
 
 /* Appends to the plan's items those of global segments [begin, end) that lie in own shard i, all tokens attended. */
 void radar_plan_range(radar_plan *plan, const radar_kvcache *kv, int i, int64_t begin, int64_t end);
-/* Adds one attention task: queries [first, first + n) of KV head `head` in own shard i, items [first_item, plan->n_items). */
+/* Adds one attention task: queries [first, first + n) of KV head `head` in own shard i. */
+void radar_plan_attend(const radar_select *s, int head, int i, int first, int n, radar_items items);
+/* The same with items [first_item, plan->n_items). */
 void radar_plan_task(const radar_select *s, int head, int i, int first, int n, size_t first_item);
+/* The first n segments of a shard. */
+static inline radar_items radar_plan_every(const radar_plan *plan, int n) {
+    return (radar_items){.item = plan->every, .n = n, .on_device = true};
+}
 /* Tokens of own shard i that the items [first_item, plan->n_items) attend for a query at `position`. */
 int64_t radar_plan_tokens(const radar_select *s, int i, size_t first_item, int64_t position);
 /* Tasks of rows [0, n) of s that attend to every token up to their own. */

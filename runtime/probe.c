@@ -266,10 +266,11 @@ static void mark(radar_probe *p, const radar_select *one, const candidates *c, i
                          .seed = radar_attention_draw(a, one->position[0], one->layer, kv->layers,
                                                       head, one->n_heads),
                          .keep = keep,
+                         .scratch = p->key,
                          .key = p->key};
     unsigned char *chosen = p->chosen + (size_t)head * (size_t)units(c);
     kv->be->ops->topk(kv->be, &t, 1);
-    for (int i = 0; i < t.n_kept; i++)
+    for (int i = 0; i < keep && t.key[i]; i++)
         chosen[radar_topk_segment(t.key[i]) - c->begin / c->unit] = 1;
 }
 

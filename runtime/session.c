@@ -56,14 +56,8 @@ static void forget_from(radar_session *s, int64_t position) {
     radar_kvcache_restore(&s->kv, position - position % s->e->opt.chunk, position);
 }
 
-/* One pass; the cache counts its tokens only when every rank has finished it. */
-static radar_status run_pass(radar_session *s, const int32_t *token, int n,
-                             const radar_policy *policy, radar_counts *counts) {
-    const bool seen = policy == s->own_policy || counts == NULL;
-    const radar_batch batch = {s, token, s->position, n, policy, counts};
-    radar_profile_begin(&s->e->profiler);
-    radar_status st = radar_forward(s->e, &batch, 1);
-    radar_profile_end(&s->e->profiler, 1);
+/* What a pass that ended so leaves. */
+static void settle_pass(radar_session *s, radar_status st, int n, bool seen) {
     if (st == RADAR_OK) {
         if (seen && s->state_position == s->position) s->state_position += n;
         s->position += n;
@@ -73,24 +67,35 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
         s->broken = true;
     }
     s->logits_valid = false;
-    return st;
 }
 
-/* Logits of rows [first, first + n) of the last pass into the workspace. */
+/* One pass, and with `head` the logits of its last row; the cache counts its tokens only when every rank has finished it. */
+static radar_status run_pass(radar_session *s, const int32_t *token, int n,
+                             const radar_policy *policy, radar_counts *counts, bool head) {
+    radar_engine *e = s->e;
+    const radar_batch batch = {s, token, s->position, n, policy, counts};
+    radar_profile_begin(&e->profiler);
+    radar_status st = radar_forward(e, &batch, 1), end = RADAR_OK;
+    if (st == RADAR_OK && head) end = radar_head(e, n - 1, 1);
+    if (st == RADAR_OK && end == RADAR_OK) st = radar_await_pass(e, &batch, 1);
+    radar_profile_end(&e->profiler, 1);
+    settle_pass(s, st == RADAR_OK ? end : st, n, policy == s->own_policy || counts == NULL);
+    if (st != RADAR_OK || end != RADAR_OK || !head) return st == RADAR_OK ? end : st;
+    st = radar_await_head(e, n - 1);
+    if (st != RADAR_OK) return st;
+    memcpy(s->logits, e->ws.seen_logits, (size_t)e->model->config.vocab * sizeof *s->logits);
+    s->logits_valid = true;
+    return RADAR_OK;
+}
+
+/* Logits of rows [first, first + n) of the last pass into ws.seen_logits. */
 static radar_status head(radar_session *s, int first, int n) {
     radar_profile_begin(&s->e->profiler);
     radar_status st = radar_head(s->e, first, n);
+    if (st == RADAR_OK) st = radar_await_head(s->e, first);
     radar_profile_end(&s->e->profiler, 0);
     if (st != RADAR_OK && st != RADAR_ERR_DATA) s->broken = true;
     return st;
-}
-
-static radar_status last_logits(radar_session *s, int row) {
-    radar_status st = head(s, row, 1);
-    if (st != RADAR_OK) return st;
-    memcpy(s->logits, s->e->ws.logits, (size_t)s->e->model->config.vocab * sizeof *s->logits);
-    s->logits_valid = true;
-    return RADAR_OK;
 }
 
 /* A sampled token that no pass has seen yet is computed before anything that follows it. */
@@ -98,10 +103,10 @@ static radar_status settle(radar_session *s) {
     if (s->pending < 0) return RADAR_OK;
     int32_t token = s->pending;
     radar_status st = check_tokens(s, &token, 1, 0);
-    if (st == RADAR_OK) st = run_pass(s, &token, 1, s->attention.policy, &s->counts);
     if (st == RADAR_OK) {
-        s->pending = -1;
-        st = last_logits(s, 0);
+        const int64_t before = s->position;
+        st = run_pass(s, &token, 1, s->attention.policy, &s->counts, true);
+        if (s->position > before) s->pending = -1;
     }
     return st;
 }
@@ -119,13 +124,13 @@ radar_status radar_prefill(radar_session *s, const int32_t *token, size_t n) {
     int rows = 0;
     RADAR_TRY(st, take_tokens(s, token, n), fail);
     RADAR_TRY(st, settle(s), fail);
-    if (s->position == 0) s->prefilled = (radar_counts){0};
+    if (s->position == 0) radar_session_count_anew(s, &s->prefilled);
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = chunk_at(s, n - done);
-        RADAR_TRY(st, run_pass(s, token + done, rows, policy, NULL), fail);
+        const bool last = done + (size_t)rows == n;
+        RADAR_TRY(st, run_pass(s, token + done, rows, policy, NULL, last), fail);
         radar_report(s->e, "prefill", (int64_t)done + rows, (int64_t)n);
     }
-    if (n > 0) st = last_logits(s, rows - 1);
 fail:
     return st;
 }
@@ -164,8 +169,9 @@ static radar_status read_logits(radar_session *s, int rows, radar_logits_reader 
         n = (int)radar_min64(s->e->ws.logit_rows, rows - first);
         radar_status st = head(s, first, n);
         if (st != RADAR_OK) return st;
-        each(user, s->position - rows + first, n, s->e->ws.logits);
-        memcpy(s->logits, s->e->ws.logits + (size_t)(n - 1) * vocab, vocab * sizeof *s->logits);
+        each(user, s->position - rows + first, n, s->e->ws.seen_logits);
+        memcpy(s->logits, s->e->ws.seen_logits + (size_t)(n - 1) * vocab,
+               vocab * sizeof *s->logits);
     }
     s->logits_valid = true;
     return RADAR_OK;
@@ -186,11 +192,11 @@ radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
     RADAR_TRY(st, settle(s), fail);
     for (size_t done = 0; done < n; done += (size_t)rows) {
         rows = rows_at(s, n - done);
-        RADAR_TRY(st, run_pass(s, token + done, rows, s->attention.policy, &s->counts), fail);
+        const bool last = !each && done + (size_t)rows == n;
+        RADAR_TRY(st, run_pass(s, token + done, rows, s->attention.policy, &s->counts, last), fail);
         if (each) RADAR_TRY(st, read_logits(s, rows, each, user), fail);
         radar_report(s->e, "score", (int64_t)done + rows, (int64_t)n);
     }
-    if (n > 0 && !each) st = last_logits(s, rows - 1);
 fail:
     return st;
 }
@@ -263,13 +269,20 @@ radar_status radar_session_set_attention(radar_session *s, const char *attention
     st = agree_call(s, "attention", policy ? XXH3_64bits(policy->name, strlen(policy->name)) : 0);
     if (st != RADAR_OK) return st;
     s->attention.policy = policy;
-    s->counts = (radar_counts){0};
-    memset(s->plan.scratch, 0,
-           s->plan.scratch_bytes); /* another policy finds no traces of this one */
+    radar_session_count_anew(s, &s->counts);
+    /* another policy finds no traces of this one */
+    memset(s->plan.scratch, 0, s->plan.scratch_bytes);
+    s->e->be->ops->clear(s->e->be, s->plan.memory, s->plan.memory_bytes);
+    s->plan.cut = 0;
     return RADAR_OK;
 }
 
 /* ---- figures ---- */
+
+void radar_session_count_anew(radar_session *s, radar_counts *counts) {
+    *counts = (radar_counts){.listed = s->listed + (counts == &s->prefilled)};
+    s->e->be->ops->clear(s->e->be, counts->listed, sizeof *counts->listed);
+}
 
 typedef struct rank_figures {
     uint64_t kv_bytes, summary_bytes;
@@ -281,11 +294,18 @@ radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
     size_t bytes[RADAR_MAX_SHARDS], offset[RADAR_MAX_SHARDS];
     radar_comm *c = s->e->comm;
     const radar_counts *own = &s->counts;
+    int64_t listed[2];
     radar_status st = radar_session_begin(s);
     if (st != RADAR_OK) return st;
-    all[c->rank] =
-        (rank_figures){s->kv.bytes,       s->kv.summary_bytes,  own->segments_scored,
-                       own->scored_bytes, own->attended_tokens, s->prefilled.attended_tokens};
+    s->e->be->ops->fetch(s->e->be, listed, s->listed, sizeof listed);
+    st = s->e->be->ops->wait(s->e->be, &s->e->err);
+    if (st != RADAR_OK) return st;
+    all[c->rank] = (rank_figures){s->kv.bytes,
+                                  s->kv.summary_bytes,
+                                  own->segments_scored,
+                                  own->scored_bytes,
+                                  own->attended_tokens + listed[0] * RADAR_SEGMENT,
+                                  s->prefilled.attended_tokens + listed[1] * RADAR_SEGMENT};
     for (int r = 0; r < c->size; r++)
         bytes[r] = sizeof all[0], offset[r] = (size_t)r * sizeof all[0];
     st = radar_gather(c, RADAR_X_SETUP, all, bytes, offset, &s->e->err);

@@ -14,7 +14,8 @@ typedef struct filling {
     void *user;
     int64_t first; /* of the pass */
     int n;
-    float *key, *value; /* [n, D]; the value half of the same block */
+    float *key, *value; /* [n, D] */
+    float *k, *v;       /* [n, KV heads, D] of one layer; all four in one block */
 } filling;
 
 /* What must hold before anything is written; the same on all ranks, whose text differs at most by their own memory. */
@@ -32,10 +33,13 @@ static radar_status check_fill(filling *f, size_t n, int rows, int D) {
         return radar_fail(err, RADAR_ERR_CONFIG,
                           "%lld tokens in the cache and %zu more, but --ctx is %lld: raise --ctx",
                           (long long)s->position, n, (long long)s->kv.context);
-    f->key = radar_alloc_array(2 * (size_t)rows * (size_t)D, sizeof *f->key);
+    const size_t one = (size_t)rows * (size_t)D, all = one * (size_t)s->kv.kv_heads;
+    f->key = radar_alloc_array(2 * (one + all), sizeof *f->key);
     if (!f->key)
         return radar_fail(err, RADAR_ERR_MEMORY, "radar_session_fill: no memory for %d rows", rows);
-    f->value = f->key + (size_t)rows * (size_t)D;
+    f->value = f->key + one;
+    f->k = f->value + one;
+    f->v = f->k + all;
     return RADAR_OK;
 }
 
@@ -66,14 +70,16 @@ static void fill_layer(const filling *f, int layer) {
             f->each(f->user, layer, head, at, next - at, f->key, f->value);
             for (int64_t i = 0; i < next - at; i++) {
                 const size_t to = (size_t)(at - f->first + i) * row + (size_t)head * D;
-                memcpy(ws->k + to, f->key + (size_t)i * D, D * sizeof(float));
-                memcpy(ws->v + to, f->value + (size_t)i * D, D * sizeof(float));
+                memcpy(f->k + to, f->key + (size_t)i * D, D * sizeof(float));
+                memcpy(f->v + to, f->value + (size_t)i * D, D * sizeof(float));
             }
         }
     }
+    kv->be->ops->upload(kv->be, ws->k, f->k, (size_t)f->n * row * sizeof *f->k);
+    kv->be->ops->upload(kv->be, ws->v, f->v, (size_t)f->n * row * sizeof *f->v);
     radar_kvcache_append(kv, layer, f->first, f->n, ws->k, ws->v, ws->slot);
     if (s->attention.scorer)
-        radar_kvcache_seal(kv, s->attention.scorer, layer, end, s->attention.window, s->blocks);
+        radar_kvcache_seal(kv, s->attention.scorer, layer, end, s->attention.window);
 }
 
 /* A wish to stop, of any rank, is known to all before the pass: no position of it is written anywhere. */

@@ -14,8 +14,9 @@ radar_rank_memory radar_session_memory(const radar_session *s) {
     radar_rank_memory m = {.size = sizeof m, .kv = s->kv.bytes, .summaries = s->kv.summary_bytes};
     m.lists = (size_t)p->max_tasks * sizeof *p->task + p->max_items * sizeof *p->item +
               (size_t)p->max_missed * sizeof *p->missed + (size_t)p->max_folds * sizeof *p->fold +
-              p->scratch_bytes + (size_t)(s->kv.rank_tokens / RADAR_BLOCK) * sizeof *s->blocks +
-              vocab * sizeof *s->logits + radar_sampler_scratch((int)vocab);
+              p->scratch_bytes + p->memory_bytes + p->packet_bytes +
+              radar_most_segments(&s->kv) * sizeof *p->every + vocab * sizeof *s->logits +
+              radar_sampler_scratch((int)vocab);
     if (s->own_policy->bytes) {
         double state = s->own_policy->bytes(&shape);
         m.state = state < 1e18 ? (uint64_t)state : (uint64_t)1e18; /* adds up without overflow */

@@ -137,7 +137,7 @@ static uint64_t session_hash(const radar_session_options *opt) {
 static size_t plan_bytes(const radar_plan *p) {
     return (size_t)p->max_tasks * sizeof *p->task + p->max_items * sizeof *p->item +
            (size_t)p->max_missed * sizeof *p->missed + (size_t)p->max_folds * sizeof *p->fold +
-           p->scratch_bytes;
+           p->scratch_bytes + p->memory_bytes + p->packet_bytes;
 }
 
 static void enlarge(radar_plan *plan, const radar_plan *need) {
@@ -146,6 +146,8 @@ static void enlarge(radar_plan *plan, const radar_plan *need) {
     if (need->max_missed > plan->max_missed) plan->max_missed = need->max_missed;
     if (need->max_folds > plan->max_folds) plan->max_folds = need->max_folds;
     if (need->scratch_bytes > plan->scratch_bytes) plan->scratch_bytes = need->scratch_bytes;
+    if (need->memory_bytes > plan->memory_bytes) plan->memory_bytes = need->memory_bytes;
+    if (need->packet_bytes > plan->packet_bytes) plan->packet_bytes = need->packet_bytes;
 }
 
 /* What a policy needs for `rows` rows of a batch, of which it sees at most its own number at once. */
@@ -196,15 +198,32 @@ static void size_plan(radar_session *s) {
     size_prefill(s);
 }
 
+/* Items of all segments of the longest own shard, on the device; NULL: no memory. */
+static radar_item *list_every(const radar_session *s) {
+    radar_backend *be = s->e->be;
+    const size_t n = radar_most_segments(&s->kv);
+    radar_item *list = radar_alloc_array(n + 1, sizeof *list),
+               *device = list ? be->ops->alloc(be, (n + 1) * sizeof *list) : NULL;
+    for (size_t i = 0; device && i < n; i++) list[i] = (radar_item){(int32_t)i, 0xffff};
+    if (device) be->ops->upload(be, device, list, n * sizeof *list);
+    radar_free(list);
+    return device;
+}
+
 /* What the attention needs beside the cache: lists, scratch and the policy's memory. */
 static radar_status reserve_attention(radar_session *s, radar_error *err) {
+    radar_backend *be = s->e->be;
     radar_plan *p = &s->plan;
     p->task = radar_alloc_array((size_t)p->max_tasks, sizeof *p->task);
     p->item = radar_alloc_array(p->max_items, sizeof *p->item);
     p->missed = radar_alloc_array((size_t)p->max_missed + 1, sizeof *p->missed);
     p->fold = radar_alloc_array((size_t)p->max_folds + 1, sizeof *p->fold);
     p->scratch = radar_alloc(p->scratch_bytes + 64);
-    if (!p->task || !p->item || !p->missed || !p->fold || !p->scratch)
+    p->memory = be->ops->alloc(be, p->memory_bytes + 64);
+    p->packet = radar_comm_alloc(s->e->comm, p->packet_bytes + 64);
+    p->every = list_every(s);
+    if (!p->task || !p->item || !p->missed || !p->fold || !p->scratch || !p->memory || !p->packet ||
+        !p->every)
         return radar_fail(err, RADAR_ERR_MEMORY,
                           "session: no memory for its lists; use a smaller --ctx");
     if (!s->own_policy->open) return RADAR_OK;
@@ -215,17 +234,19 @@ static radar_status reserve_attention(radar_session *s, radar_error *err) {
 static radar_status reserve(radar_session *s, radar_error *err) {
     const radar_model_config *c = &s->e->model->config;
     radar_status st;
-    s->blocks = radar_alloc_array((size_t)(s->kv.rank_tokens / RADAR_BLOCK) + 1, sizeof *s->blocks);
+    s->listed = s->e->be->ops->alloc(s->e->be, 2 * sizeof *s->listed);
     s->logits = radar_alloc_array((size_t)s->e->model->config.vocab, sizeof *s->logits);
     s->sampler_scratch = radar_alloc(radar_sampler_scratch(s->e->model->config.vocab));
     s->rank_bytes = radar_alloc_array(2 * RADAR_MAX_SHARDS, sizeof *s->rank_bytes);
     s->rope_frequency = radar_alloc_array((size_t)c->rotary / 2, sizeof *s->rope_frequency);
-    if (!s->blocks || !s->logits || !s->sampler_scratch || !s->rank_bytes || !s->rope_frequency)
+    if (!s->listed || !s->logits || !s->sampler_scratch || !s->rank_bytes || !s->rope_frequency)
         return radar_fail(err, RADAR_ERR_MEMORY, "session: no memory");
     s->rope = (radar_rope){s->rope_frequency, c->rotary, c->rope_style,
                            radar_rope_session(s->rope_frequency, s->e->model, s->kv.context)};
     RADAR_TRY(st, reserve_attention(s, err), fail);
     RADAR_TRY(st, radar_kvcache_open(&s->kv, err), fail);
+    radar_session_count_anew(s, &s->counts);
+    radar_session_count_anew(s, &s->prefilled);
 fail:
     return st;
 }
@@ -240,6 +261,9 @@ static void release_attention(radar_session *s) {
     radar_free(s->plan.missed);
     radar_free(s->plan.fold);
     radar_free(s->plan.scratch);
+    s->e->be->ops->release(s->e->be, s->plan.memory);
+    s->e->be->ops->release(s->e->be, s->plan.every);
+    radar_comm_release(s->e->comm, s->plan.packet);
     s->plan = (radar_plan){0};
     s->policy_state = NULL;
 }
@@ -289,7 +313,7 @@ void radar_session_close(radar_session *s) {
     radar_probe_close(s->probe);
     release_attention(s);
     radar_kvcache_close(&s->kv);
-    radar_free(s->blocks);
+    s->e->be->ops->release(s->e->be, s->listed);
     radar_free(s->logits);
     radar_free(s->sampler_scratch);
     radar_free(s->rank_bytes);
@@ -329,8 +353,8 @@ static void seal_all(radar_session *s) {
     for (int layer = 0; layer < s->kv.layers; layer++) {
         s->kv.sealed[layer] = 0;
         if (s->attention.scorer)
-            radar_kvcache_seal(&s->kv, s->attention.scorer, layer, s->position, s->attention.window,
-                               s->blocks);
+            radar_kvcache_seal(&s->kv, s->attention.scorer, layer, s->position,
+                               s->attention.window);
     }
 }
 
@@ -357,7 +381,7 @@ radar_status radar_session_reconfigure(radar_session *s, const radar_session_opt
     release_attention(s);
     radar_kvcache_close_summaries(&s->kv);
     *s = next;
-    s->counts = (radar_counts){0};
+    radar_session_count_anew(s, &s->counts);
     s->state_position = s->own_policy->sees_prompt ? 0 : s->position;
     seal_all(s);
     return RADAR_OK;

@@ -30,17 +30,18 @@ static size_t packet_bytes(const radar_engine *e) {
 }
 
 /* Rows of the passes and own columns of e, and every array that they need. */
-enum { ARRAYS = 19 };
+enum { ARRAYS = 23 };
 typedef struct array {
     void **memory;
     size_t count, size;
+    enum { DEVICE, HOST, EXCHANGED } where;
 } array;
 
 static void shape(radar_engine *e, array out[ARRAYS]) {
     const radar_model_config *c = &e->model->config;
     radar_workspace *ws = &e->ws;
     size_t H = (size_t)c->n_heads, G = (size_t)c->n_kv_heads, D = (size_t)c->head_dim,
-           W = (size_t)c->width, f = sizeof(float);
+           W = (size_t)c->width, L = (size_t)c->n_layers, f = sizeof(float);
     size_t partials = H * (size_t)RADAR_PARTIAL(c->head_dim), piece = partials > W ? partials : W;
     for (int i = 0; i < c->n_layers; i++)
         e->inner_block =
@@ -63,15 +64,19 @@ static void shape(radar_engine *e, array out[ARRAYS]) {
         {(void **)&ws->projected, M * W, f},
         {(void **)&ws->gate, M * own, f},
         {(void **)&ws->up, M * own, f},
-        {(void **)&ws->pieces, (size_t)e->layout.shards * B * piece, f},
-        {(void **)&ws->coverage, B * H, f},
+        {(void **)&ws->pieces, (size_t)e->layout.shards * B * piece, f, EXCHANGED},
+        {(void **)&ws->coverage, L * M * H, f},
+        {(void **)&ws->odd, L + 1, sizeof *ws->odd},
         {(void **)&ws->cos_sin, M * (size_t)c->rotary, f},
         {(void **)&ws->logits, (size_t)ws->logit_rows * (size_t)c->vocab, f},
-        {&ws->packet, packet_bytes(e), 1},
-        {(void **)&ws->token, M, sizeof *ws->token},
-        {(void **)&ws->position, M, sizeof *ws->position},
-        {(void **)&ws->query_position, B * (H / G), sizeof *ws->query_position},
-        {(void **)&ws->slot, M, sizeof *ws->slot}};
+        {&ws->packet, packet_bytes(e), 1, EXCHANGED},
+        {(void **)&ws->token, M, sizeof *ws->token, HOST},
+        {(void **)&ws->position, M, sizeof *ws->position, HOST},
+        {(void **)&ws->query_position, B * (H / G), sizeof *ws->query_position, HOST},
+        {(void **)&ws->slot, M, sizeof *ws->slot, HOST},
+        {(void **)&ws->seen_coverage, L * M * H, f, HOST},
+        {(void **)&ws->seen_odd, L + 1, sizeof *ws->seen_odd, HOST},
+        {(void **)&ws->seen_logits, (size_t)ws->logit_rows * (size_t)c->vocab, f, HOST}};
     memcpy(out, all, sizeof all);
 }
 
@@ -83,13 +88,28 @@ uint64_t radar_workspace_bytes(radar_engine *e) {
     return bytes;
 }
 
+static void *reserve(radar_engine *e, const array *a, size_t bytes) {
+    if (a->where == HOST) return radar_alloc(bytes);
+    if (a->where == EXCHANGED) return radar_comm_alloc(e->comm, bytes);
+    return e->be->ops->alloc(e->be, bytes);
+}
+
+static void give_back(radar_engine *e, const array *a) {
+    if (a->where == HOST)
+        radar_free(*a->memory);
+    else if (a->where == EXCHANGED)
+        radar_comm_release(e->comm, *a->memory);
+    else
+        e->be->ops->release(e->be, *a->memory);
+}
+
 radar_status radar_workspace_open(radar_engine *e, radar_error *err) {
     array all[ARRAYS];
     bool ok = true;
     shape(e, all);
     for (int i = 0; i < ARRAYS; i++) {
         size_t count = all[i].count ? all[i].count : 1, bytes;
-        if (radar_mul(count, all[i].size, &bytes)) *all[i].memory = e->be->ops->alloc(e->be, bytes);
+        if (radar_mul(count, all[i].size, &bytes)) *all[i].memory = reserve(e, &all[i], bytes);
         ok = ok && *all[i].memory;
     }
     if (ok) return RADAR_OK;
@@ -101,5 +121,5 @@ radar_status radar_workspace_open(radar_engine *e, radar_error *err) {
 void radar_workspace_close(radar_engine *e) {
     array all[ARRAYS];
     shape(e, all);
-    for (int i = 0; i < ARRAYS; i++) e->be->ops->release(e->be, *all[i].memory);
+    for (int i = 0; i < ARRAYS; i++) give_back(e, &all[i]);
 }

@@ -65,9 +65,8 @@ static void pack_complete(const radar_cpu *cpu, const radar_kv_view *kv, const i
     for (int32_t block = begin; block < end; block++) radar_q8_pack(cpu->isa, &r, kv, block);
 }
 
-void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, const int32_t *slot,
-                      const float *k, const float *v, size_t stride, int n) {
-    const radar_cpu *cpu = radar_cpu_of(be);
+static void append_head(const radar_cpu *cpu, const radar_kv_view *kv, const int32_t *slot,
+                        const float *k, const float *v, size_t stride, int n) {
     void (*round_row)(void *, radar_dtype, const float *, int) =
         cpu->isa.avx512 ? round_avx512 : round_plain;
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static) if (n >= 64)
@@ -81,6 +80,14 @@ void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, const int32_t 
         round_row((char *)to.v + at * row, to.type, v + (size_t)i * stride, kv->D);
     }
     if (kv->type == RADAR_Q8) pack_complete(cpu, kv, slot, n);
+}
+
+void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, int heads, const int32_t *slot,
+                      const float *k, const float *v, size_t stride, int n) {
+    for (int h = 0; h < heads; h++) {
+        const size_t at = (size_t)h * (size_t)kv->D;
+        append_head(radar_cpu_of(be), &kv[h], slot, k + at, v + at, stride, n);
+    }
 }
 
 void radar_cpu_restore(radar_backend *be, const radar_kv_view *kv, int32_t begin, int32_t end) {

@@ -65,3 +65,12 @@ void radar_cpu_finish(radar_backend *be, float *out, float *coverage, const floa
 #pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads)
     for (int m = 0; m < M; m++) finish_row(out, coverage, partial, m, M, G, group, D);
 }
+
+void radar_cpu_copy(radar_backend *be, const radar_copy *copy, int n) {
+    (void)be;
+    for (int i = 0; i < n; i++)
+        for (int64_t row = 0; row < copy[i].rows; row++)
+            memcpy(copy[i].to + (size_t)row * copy[i].to_stride,
+                   copy[i].from + (size_t)row * copy[i].from_stride,
+                   (size_t)copy[i].width * sizeof *copy[i].to);
+}

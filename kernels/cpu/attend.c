@@ -19,10 +19,12 @@ void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_ta
     const radar_cpu *cpu = radar_cpu_of(be);
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
     for (int i = 0; i < n_tasks; i++) {
-        reset(&task[i]);
+        radar_attend_task now = task[i];
+        now.items = radar_items_now(now.items);
+        reset(&now);
         if (cpu->isa.avx512)
-            radar_attend_avx512(cpu->isa, &task[i], scale);
+            radar_attend_avx512(cpu->isa, &now, scale);
         else
-            radar_attend_portable(cpu->isa, &task[i], scale);
+            radar_attend_portable(cpu->isa, &now, scale);
     }
 }

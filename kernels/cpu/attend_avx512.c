@@ -46,14 +46,15 @@ RADAR_AVX512 static void to_f32(float *out, radar_dtype type, const void *tile, 
 /* The first item from i on that some query attends; fills its masks. */
 static int next_item(const pass *p, int i, uint32_t *mask) {
     const radar_attend_task *t = p->task;
-    for (; i < t->n_items; i++) {
-        int64_t first = radar_kv_position(&t->kv, t->item[i].segment);
+    for (; i < t->items.n; i++) {
+        int64_t first = radar_kv_position(&t->kv, t->items.item[i].segment);
         uint32_t any = 0;
         if (first > p->last) continue;
         for (int j = 0; j < p->n; j++) {
-            mask[j] = first + RADAR_SEGMENT - 1 <= p->first
-                          ? t->item[i].tokens & 0xffff
-                          : radar_attended(t->item[i].tokens, first, t->position[p->begin + j]);
+            mask[j] =
+                first + RADAR_SEGMENT - 1 <= p->first
+                    ? t->items.item[i].tokens & 0xffff
+                    : radar_attended(t->items.item[i].tokens, first, t->position[p->begin + j]);
             any |= mask[j];
         }
         if (any) break;
@@ -64,9 +65,9 @@ static int next_item(const pass *p, int i, uint32_t *mask) {
 /* Where item i lies, NULL behind the last one; with it comes what goes with a packed one, and is far from it. */
 RADAR_TEMPLATE radar_place coming(const pass *p, int i) {
     const radar_attend_task *t = p->task;
-    if (i >= t->n_items) return (radar_place){0};
-    const int64_t segment = t->item[i].segment;
-    if (p->n <= RADAR_QUERY_BLOCK && i > 0 && segment == t->item[i - 1].segment + 1)
+    if (i >= t->items.n) return (radar_place){0};
+    const int64_t segment = t->items.item[i].segment;
+    if (p->n <= RADAR_QUERY_BLOCK && i > 0 && segment == t->items.item[i - 1].segment + 1)
         return (radar_place){0};
     radar_place place = radar_place_of(&t->kv, segment);
     if (place.type == RADAR_Q8) {
@@ -115,7 +116,7 @@ static radar_tile_keys keys_for_all(pass *p, int64_t segment, const void *ahead)
 /* ahead: the keys of an item that comes later; read on the way. */
 static void look_at(pass *p, int i, const void *ahead, weights *w) {
     const radar_attend_task *t = p->task;
-    int64_t segment = t->item[i].segment;
+    int64_t segment = t->items.item[i].segment;
     if (p->packed && segment < t->kv.tail_begin) {
         look_at_packed(p, segment, ahead, w);
         return;
@@ -145,8 +146,8 @@ RADAR_TEMPLATE RADAR_AVX512 void soften_some(pass *p, weights *w, int item, int 
     const __m512 none = _mm512_set1_ps(-INFINITY);
     __m512 x[16], u = none, v = none;
     if (weighted) {
-        u = counts_of(t->key_weight, t->item[item].segment);
-        v = counts_of(t->value_weight, t->item[item].segment);
+        u = counts_of(t->key_weight, t->items.item[item].segment);
+        v = counts_of(t->value_weight, t->items.item[item].segment);
     }
     for (int i = 0; i < 4 * Q; i++)
         x[i] = i < N ? _mm512_mask_loadu_ps(none, (__mmask16)w->mask[j + i], w->s[j + i]) : none;
@@ -226,7 +227,7 @@ static radar_tile_keys values_for_all(pass *p, int64_t segment, const void *ahea
 /* Queries that see different tokens of the segment (the diagonal) go one by one, so that each adds its own tokens only. */
 static void add_values(pass *p, int i, const void *ahead, weights *w) {
     const radar_attend_task *t = p->task;
-    int64_t segment = t->item[i].segment;
+    int64_t segment = t->items.item[i].segment;
     if (p->packed && segment < t->kv.tail_begin) {
         add_packed(p, segment, ahead, w);
         return;
@@ -250,15 +251,15 @@ static void run_pass(pass *p) {
     weights *now = &p->weight[0], *then = &p->weight[1];
     int i = next_item(p, 0, now->mask);
     for (int ahead = 0; ahead < AHEAD; ahead++) prefetch_item(p, i + ahead);
-    if (i < t->n_items) look_at(p, i, NULL, now);
-    while (i < t->n_items) {
+    if (i < t->items.n) look_at(p, i, NULL, now);
+    while (i < t->items.n) {
         int next = next_item(p, i + 1, then->mask);
         const radar_place ahead = coming(p, next + AHEAD - 1);
         if (weighted)
             soften_weighted(p, now, i);
         else
             soften(p, now);
-        if (next < t->n_items) look_at(p, next, ahead.k, then);
+        if (next < t->items.n) look_at(p, next, ahead.k, then);
         add_values(p, i, ahead.v, now);
         weights *swap = now;
         now = then;

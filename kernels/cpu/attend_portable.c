@@ -165,9 +165,9 @@ RADAR_TEMPLATE void run_pass(pass *p) {
             radar_round_query(&p->rounded[j], &r,
                               task->q + (size_t)(p->begin + j) * task->q_stride);
     }
-    for (int i = 0; i < task->n_items; i++) {
-        read_segment(p, task->item[i].segment);
-        for (int j = 0; j < p->n; j++) update(p, &task->item[i], j);
+    for (int i = 0; i < task->items.n; i++) {
+        read_segment(p, task->items.item[i].segment);
+        for (int j = 0; j < p->n; j++) update(p, &task->items.item[i], j);
     }
 }
 

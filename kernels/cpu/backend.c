@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "runtime/sys.h"
 
@@ -47,6 +48,27 @@ static const char *cpu_describe(const radar_backend *be) {
     return ((const radar_cpu *)be)->description;
 }
 
+/* All of it is done at once. */
+static void cpu_clear(radar_backend *be, void *memory, size_t bytes) {
+    (void)be;
+    memset(memory, 0, bytes);
+}
+
+static void cpu_upload(radar_backend *be, void *device, const void *host, size_t bytes) {
+    (void)be;
+    memcpy(device, host, bytes);
+}
+
+static void cpu_fetch(radar_backend *be, void *host, const void *device, size_t bytes) {
+    (void)be;
+    memcpy(host, device, bytes);
+}
+
+static radar_status cpu_wait(radar_backend *be, radar_error *err) {
+    (void)be, (void)err;
+    return RADAR_OK;
+}
+
 static void *cpu_alloc(radar_backend *be, size_t bytes) {
     (void)be;
     return radar_alloc(bytes);
@@ -64,12 +86,17 @@ const radar_backend_ops radar_cpu_backend = {
     .describe = cpu_describe,
     .alloc = cpu_alloc,
     .release = cpu_release,
+    .clear = cpu_clear,
+    .upload = cpu_upload,
+    .fetch = cpu_fetch,
+    .wait = cpu_wait,
     .embed = radar_cpu_embed,
     .norm = radar_cpu_norm,
     .pack_bytes = radar_cpu_pack_bytes,
     .pack = radar_cpu_pack,
     .matmul = radar_cpu_matmul,
-    .rope = radar_cpu_rope,
+    .angles = radar_cpu_angles,
+    .rotate = radar_cpu_rotate,
     .gate = radar_cpu_gate,
     .add = radar_cpu_add,
     .odd = radar_cpu_odd,
@@ -80,13 +107,16 @@ const radar_backend_ops radar_cpu_backend = {
     .query = radar_cpu_query,
     .score = radar_cpu_score,
     .topk = radar_cpu_topk,
+    .choose = radar_cpu_choose,
     .attend = radar_cpu_attend,
     .weigh = radar_cpu_weigh,
     .merge = radar_cpu_merge,
+    .sum = radar_cpu_sum,
     .missed = radar_cpu_missed,
     .arrange = radar_cpu_arrange,
     .take = radar_cpu_take,
     .finish = radar_cpu_finish,
+    .copy = radar_cpu_copy,
     .touch = radar_cpu_touch,
     .read = radar_cpu_read,
 };

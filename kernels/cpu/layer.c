@@ -63,9 +63,25 @@ void radar_cpu_add(radar_backend *be, float *x, const float *y, int64_t n) {
     for (int64_t i = 0; i < n; i += PIECE) add_piece(x + i, y + i, radar_min64(PIECE, n - i));
 }
 
+/* Numbers [at, at + n) of all pieces, in the tree. */
+static void sum_piece(float *const *piece, int pieces, int64_t at, int64_t n) {
+    for (int half = 1; half < pieces; half *= 2)
+        for (int a = 0; a < pieces; a += 2 * half)
+            add_piece(piece[a] + at, piece[a + half] + at, n);
+}
+
+void radar_cpu_sum(radar_backend *be, float *const *piece, int pieces, int64_t n) {
+    const bool parallel = n * (pieces - 1) >= 4 * PIECE;
+    const int64_t each = PIECE / 8;
+#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads) if (parallel)
+    for (int64_t at = 0; at < n; at += each)
+        sum_piece(piece, pieces, at, radar_min64(each, n - at));
+}
+
 /* Exponents of all ones: compared as integers, so that a row is one branchless loop. */
-int64_t radar_cpu_odd(radar_backend *be, const float *x, int64_t n, int width) {
+void radar_cpu_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width) {
     (void)be;
+    *row = -1;
     for (int64_t i = 0; i < n; i++) {
         uint32_t odd = 0;
         for (int d = 0; d < width; d++) {
@@ -73,7 +89,9 @@ int64_t radar_cpu_odd(radar_backend *be, const float *x, int64_t n, int width) {
             memcpy(&u, &x[i * width + d], sizeof u);
             odd |= (u & 0x7f800000u) == 0x7f800000u;
         }
-        if (odd) return i;
+        if (odd) {
+            *row = i;
+            return;
+        }
     }
-    return -1;
 }

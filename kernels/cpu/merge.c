@@ -34,14 +34,17 @@ RADAR_TEMPLATE void merge_one(float *a, const float *b, int D) {
 static void merge_plain(float *a, const float *b, int D) { merge_one(a, b, D); }
 RADAR_AVX512 static void merge_avx512(float *a, const float *b, int D) { merge_one(a, b, D); }
 
-void radar_cpu_merge(radar_backend *be, float *a, const float *b, int64_t n, int D) {
+/* Partial i of all pieces, in the tree. */
+static void merge_tree(float *const *piece, int pieces, int64_t i, int D, bool avx512) {
+    void (*merge)(float *, const float *, int) = avx512 ? merge_avx512 : merge_plain;
+    const int64_t at = i * RADAR_PARTIAL(D);
+    for (int half = 1; half < pieces; half *= 2)
+        for (int a = 0; a < pieces; a += 2 * half) merge(piece[a] + at, piece[a + half] + at, D);
+}
+
+void radar_cpu_merge(radar_backend *be, float *const *piece, int pieces, int64_t n, int D) {
     const radar_cpu *cpu = radar_cpu_of(be);
-    int64_t size = RADAR_PARTIAL(D);
-    void (*merge)(float *, const float *, int) = cpu->isa.avx512 ? merge_avx512 : merge_plain;
-    if (n < PARALLEL_FROM) {
-        for (int64_t i = 0; i < n; i++) merge(a + i * size, b + i * size, D);
-        return;
-    }
-#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static)
-    for (int64_t i = 0; i < n; i++) merge(a + i * size, b + i * size, D);
+    const bool parallel = n * (pieces - 1) >= PARALLEL_FROM;
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(static) if (parallel)
+    for (int64_t i = 0; i < n; i++) merge_tree(piece, pieces, i, D, cpu->isa.avx512);
 }

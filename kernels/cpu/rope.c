@@ -1,3 +1,7 @@
+#include "kernels/rope.h"
+
+#include <math.h>
+
 #include "kernels/cpu/cpu.h"
 
 /* Fewer elements than this are not worth waking the other threads. */
@@ -21,8 +25,8 @@ static void rotate_row(float *x, const float *cos_sin, radar_rope_style style, i
                half ? pairs : 1);
 }
 
-void radar_cpu_rope(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style,
-                    int M, int heads, int D, int rotary) {
+static void rotate_rows(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style,
+                        int M, int heads, int D, int rotary) {
     size_t row = (size_t)heads * (size_t)D, angles = (size_t)rotary;
     if ((int64_t)M * heads * D < PARALLEL_FROM) {
         for (int m = 0; m < M; m++)
@@ -33,4 +37,31 @@ void radar_cpu_rope(radar_backend *be, float *x, const float *cos_sin, radar_rop
 #pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads)
     for (int m = 0; m < M; m++)
         rotate_row(x + (size_t)m * row, cos_sin + (size_t)m * angles, style, heads, D, rotary / 2);
+}
+
+void radar_cpu_rotate(radar_backend *be, const radar_rotate_job *job) {
+    if (job->q_norm)
+        radar_cpu_norm(be, job->q, job->q, job->q_norm, job->eps, (int64_t)job->M * job->H, job->D);
+    if (job->k_norm)
+        radar_cpu_norm(be, job->k, job->k, job->k_norm, job->eps, (int64_t)job->M * job->G, job->D);
+    rotate_rows(be, job->q, job->cos_sin, job->style, job->M, job->H, job->D, job->rotary);
+    rotate_rows(be, job->k, job->cos_sin, job->style, job->M, job->G, job->D, job->rotary);
+}
+
+void radar_rope_angles(float *cos_sin, const double *frequency, int rotary, double magnitude,
+                       int64_t position) {
+    int half = rotary / 2;
+    for (int i = 0; i < half; i++) {
+        double radians = (double)position * frequency[i];
+        cos_sin[i] = (float)(magnitude * cos(radians));
+        cos_sin[half + i] = (float)(magnitude * sin(radians));
+    }
+}
+
+void radar_cpu_angles(radar_backend *be, float *cos_sin, const double *frequency, int rotary,
+                      double magnitude, const int64_t *position, int n) {
+    (void)be;
+    for (int i = 0; i < n; i++)
+        radar_rope_angles(cos_sin + (size_t)i * (size_t)rotary, frequency, rotary, magnitude,
+                          position[i]);
 }

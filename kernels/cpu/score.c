@@ -41,23 +41,25 @@ RADAR_AVX512 static void gather_keys_avx512(radar_isa isa, float *key, const rad
 }
 
 void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                    const int32_t *block, int n) {
+                    int heads, int32_t block, int n) {
     const radar_cpu *cpu = radar_cpu_of(be);
     if (scorer->block_bytes == 0) return;
-#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
-    for (int i = 0; i < n; i++) {
-        _Alignas(64) float key[RADAR_BLOCK * RADAR_MAX_D];
-        if (cpu->isa.avx512)
-            gather_keys_avx512(cpu->isa, key, kv, block[i]);
-        else
-            gather_keys(cpu->isa, key, kv, block[i]);
-        scorer->kind->seal(scorer, (char *)kv->summary + (size_t)block[i] * kv->block_bytes, key);
+#pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1) collapse(2)
+    for (int h = 0; h < heads; h++) {
+        for (int i = 0; i < n; i++) {
+            _Alignas(64) float key[RADAR_BLOCK * RADAR_MAX_D];
+            if (cpu->isa.avx512)
+                gather_keys_avx512(cpu->isa, key, &kv[h], block + i);
+            else
+                gather_keys(cpu->isa, key, &kv[h], block + i);
+            scorer->kind->seal(
+                scorer, (char *)kv[h].summary + (size_t)(block + i) * kv[h].block_bytes, key);
+        }
     }
 }
 
-void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                     int32_t unit, int32_t begin, int32_t end) {
-    const radar_cpu *cpu = radar_cpu_of(be);
+static void unite_head(const radar_cpu *cpu, const radar_scorer *scorer, const radar_kv_view *kv,
+                       int32_t unit, int32_t begin, int32_t end) {
     size_t bytes = kv->block_bytes / RADAR_BLOCK_SEGMENTS;
     const char *half = radar_kv_summaries(kv, unit / 2);
     char *out = radar_kv_summaries(kv, unit);
@@ -66,6 +68,11 @@ void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_
         const char *first = half + 2 * (size_t)i * bytes;
         scorer->kind->merge(scorer, out + (size_t)i * bytes, first, first + bytes);
     }
+}
+
+void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
+                     int heads, int32_t unit, int32_t begin, int32_t end) {
+    for (int h = 0; h < heads; h++) unite_head(radar_cpu_of(be), scorer, &kv[h], unit, begin, end);
 }
 
 void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,

@@ -107,7 +107,7 @@ static void logits(pass *p, int32_t unit, const void *ahead, float (*s)[16]) {
 
 /* The keys of number i of a list, what goes with them under way; NULL of a range, which the machine itself sees coming. */
 RADAR_TEMPLATE const void *listed(const radar_score_task *t, int32_t i) {
-    if (!t->list || i >= t->n_listed) return NULL;
+    if (!t->list || i >= *t->n_listed) return NULL;
     const radar_kv_view *kv = &t->kv;
     const int64_t unit = t->list[i];
     if (radar_kv_packed(kv, unit)) {

@@ -254,7 +254,7 @@ RADAR_TEMPLATE RADAR_AVX512 void store_block(const radar_score_task *t, float *s
 
 /* What a listed unit is scored by: its codes, steps and mean lie apart. */
 RADAR_TEMPLATE void prefetch_unit(const radar_sketch *x, const radar_score_task *t, int32_t i) {
-    if (i >= t->n_listed) return;
+    if (i >= *t->n_listed) return;
     const int32_t unit = radar_score_unit(t, i), segment = unit % RADAR_BLOCK_SEGMENTS;
     const char *p =
         (const char *)t->kv.summary + (size_t)(unit / RADAR_BLOCK_SEGMENTS) * t->kv.block_bytes;
@@ -271,7 +271,7 @@ RADAR_TEMPLATE RADAR_AVX512 void score_list(const radar_sketch *x, const radar_s
                                             int bits) {
     __m512i table = step_table(x);
     query_lanes lanes = lanes_of(q, Q);
-    const int32_t n = t->n_listed;
+    const int32_t n = *t->n_listed;
     for (int32_t i = 0; i < LISTED_AHEAD; i++) prefetch_unit(x, t, i);
     for (int32_t k = 0; k < n; k += 4) {
         radar_sketch_block b[4];

@@ -111,7 +111,7 @@ static void offer(sieve *s, const radar_topk_range *r, int i) {
 }
 
 static void sift_plain(sieve *s, const radar_topk_range *r) {
-    for (int i = 0; i < r->n; i++) offer(s, r, i);
+    for (int i = 0; i < radar_topk_range_count(r); i++) offer(s, r, i);
 }
 
 /* The score part of keys. */
@@ -151,11 +151,11 @@ RADAR_AVX512 static int group_maxima(const radar_topk_task *t, int64_t length) {
                     max);
             __m512i order = ordered(_mm512_castps_si512(max));
             for (int half = 0; half < 2; half++, n += 8)
-                _mm512_storeu_si512(
-                    t->key + n, _mm512_slli_epi64(
-                                    _mm512_cvtepu32_epi64(half ? _mm512_extracti32x8_epi32(order, 1)
+                _mm512_storeu_si512(t->scratch + n,
+                                    _mm512_slli_epi64(_mm512_cvtepu32_epi64(
+                                                          half ? _mm512_extracti32x8_epi32(order, 1)
                                                                : _mm512_castsi512_si256(order)),
-                                    32));
+                                                      32));
         }
     }
     return n;
@@ -167,17 +167,18 @@ static uint64_t known_bar(const radar_topk_task *t, int64_t n) {
     if (n < 4 * GROUPS * (int64_t)t->keep + 16 * (blocks + t->n_ranges)) return 0;
     int maxima = group_maxima(t, radar_ceil_div(n, 16 * blocks) * 16);
     uint64_t bar = UINT64_MAX;
-    maxima = select_avx512(t->key, maxima, t->keep);
-    for (int i = 0; i < maxima; i++) bar = t->key[i] < bar ? t->key[i] : bar;
+    maxima = select_avx512(t->scratch, maxima, t->keep);
+    for (int i = 0; i < maxima; i++) bar = t->scratch[i] < bar ? t->scratch[i] : bar;
     return maxima < t->keep ? 0 : bar - 1;
 }
 
-static void pick_best(radar_topk_task *t, bool avx512) {
+/* The best of a task's scores to the front of its scratch; returns how many. */
+static int pick_best(const radar_topk_task *t, bool avx512) {
     int64_t room = 4 * (int64_t)t->keep + 64, n = 0;
-    t->n_kept = 0;
-    if (t->keep <= 0) return;
-    for (int i = 0; i < t->n_ranges; i++) n += t->range[i].n;
-    sieve s = {.task = t, .key = t->key, .room = (int)(room < n ? room : n + 1), .avx512 = avx512};
+    if (t->keep <= 0) return 0;
+    for (int i = 0; i < t->n_ranges; i++) n += radar_topk_range_count(&t->range[i]);
+    sieve s = {
+        .task = t, .key = t->scratch, .room = (int)(room < n ? room : n + 1), .avx512 = avx512};
     bool wide = avx512 && (t->pick == RADAR_PICK_TOP || t->pick == RADAR_PICK_BOTTOM);
     for (int i = 0; i < t->n_ranges; i++) wide = wide && !t->range[i].list;
     if (wide && t->pick == RADAR_PICK_TOP) s.bar = known_bar(t, n);
@@ -187,11 +188,20 @@ static void pick_best(radar_topk_task *t, bool avx512) {
         else
             sift_plain(&s, &t->range[i]);
     }
-    t->n_kept = select_best(avx512, s.key, s.n, t->keep);
+    return select_best(avx512, s.key, s.n, t->keep);
 }
 
-void radar_cpu_topk(radar_backend *be, radar_topk_task *task, int n_tasks) {
+static void give_out(const radar_topk_task *t, int n) {
+    if (t->n_kept) *t->n_kept = n;
+    for (int i = 0; i < n && t->segment; i++)
+        t->segment[i] = (int32_t)radar_topk_segment(t->scratch[i]);
+    if (!t->key) return;
+    memmove(t->key, t->scratch, (size_t)n * sizeof *t->key);
+    memset(t->key + n, 0, (size_t)(t->keep - n) * sizeof *t->key);
+}
+
+void radar_cpu_topk(radar_backend *be, const radar_topk_task *task, int n_tasks) {
     const radar_cpu *cpu = radar_cpu_of(be);
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
-    for (int i = 0; i < n_tasks; i++) pick_best(&task[i], cpu->isa.avx512);
+    for (int i = 0; i < n_tasks; i++) give_out(&task[i], pick_best(&task[i], cpu->isa.avx512));
 }

@@ -47,8 +47,8 @@ static void plain_add(const pass *p, const radar_item *item, radar_tile_keys key
 
 static void plain_pass(const pass *p) {
     _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
-    for (int i = 0; i < p->task->n_items; i++) {
-        const radar_item *item = &p->task->item[i];
+    for (int i = 0; i < p->task->items.n; i++) {
+        const radar_item *item = &p->task->items.item[i];
         radar_tile_keys key = radar_keys_of(p->isa, &p->task->kv, item->segment, room);
         for (int j = 0; j < p->n; j++) plain_add(p, item, key, j);
     }
@@ -92,8 +92,8 @@ RADAR_TEMPLATE RADAR_AVX512 void add_type(const pass *p, radar_dtype type, const
 
 RADAR_AVX512 static void avx512_pass(const pass *p) {
     _Alignas(64) float room[RADAR_SEGMENT * RADAR_MAX_D];
-    for (int i = 0; i < p->task->n_items; i++) {
-        const radar_item *item = &p->task->item[i];
+    for (int i = 0; i < p->task->items.n; i++) {
+        const radar_item *item = &p->task->items.item[i];
         radar_tile_keys key = radar_keys_of(p->isa, &p->task->kv, item->segment, room);
         if (key.type == RADAR_F32)
             add_type(p, RADAR_F32, key.k, item);
@@ -108,8 +108,10 @@ void radar_cpu_weigh(radar_backend *be, const radar_weigh_task *task, int n_task
     const radar_cpu *cpu = radar_cpu_of(be);
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
     for (int i = 0; i < n_tasks; i++) {
-        pass p = {.task = &task[i], .isa = cpu->isa, .scale = scale};
-        for (int begin = 0; begin < task[i].n_query; begin += p.n) {
+        radar_weigh_task now = task[i];
+        now.items = radar_items_now(now.items);
+        pass p = {.task = &now, .isa = cpu->isa, .scale = scale};
+        for (int begin = 0; begin < now.n_query; begin += p.n) {
             begin_pass(&p, begin);
             (cpu->isa.avx512 ? avx512_pass : plain_pass)(&p);
         }

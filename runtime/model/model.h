@@ -85,9 +85,6 @@ void radar_model_close(radar_model *m); /* [this rank] NULL is fine */
 /* Frequencies of a session with room for `context` tokens, [rotary / 2] radians per position; returns what cos and sin are
  * multiplied by. */
 double radar_rope_session(double *frequency, const radar_model *m, int64_t context);
-/* cos_sin [2, rotary / 2]: of one position, from angles in double, rounded once. */
-void radar_rope_angles(float *cos_sin, const double *frequency, int rotary, double magnitude,
-                       int64_t position);
 const char *radar_rope_scaling_name(radar_rope_scaling s);
 
 /* What an option says instead of the file; zero members: as the file says. */

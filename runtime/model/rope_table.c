@@ -91,13 +91,3 @@ double radar_rope_session(double *frequency, const radar_model *m, int64_t conte
         for (int i = 0; i < c->rotary / 2; i++) frequency[i] /= c->rope_factor;
     return 1;
 }
-
-void radar_rope_angles(float *cos_sin, const double *frequency, int rotary, double magnitude,
-                       int64_t position) {
-    int half = rotary / 2;
-    for (int i = 0; i < half; i++) {
-        double radians = (double)position * frequency[i];
-        cos_sin[i] = (float)(magnitude * cos(radians));
-        cos_sin[half + i] = (float)(magnitude * sin(radians));
-    }
-}

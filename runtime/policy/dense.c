@@ -10,28 +10,24 @@ static void dense_room(const radar_kvcache *kv, const radar_attention *a, int n_
                        radar_plan *need) {
     (void)a, (void)n_heads;
     need->max_tasks = kv->n_shards * kv->kv_heads * (int)radar_ceil_div(n_rows, ROWS_PER_TASK);
-    need->max_items = (size_t)(kv->rank_tokens / RADAR_SEGMENT);
+    need->max_items = 0;
     need->max_missed = 0;
     need->scratch_bytes = 0;
 }
 
-/* All rows share one list per shard: a task takes the part of it that its last row can see. */
+/* A task takes what its last row can see. */
 void radar_dense_rows(radar_select *s, int n) {
     const radar_kvcache *kv = s->kv;
     int group = s->n_heads / kv->kv_heads;
     for (int i = 0; i < kv->n_shards; i++) {
-        size_t list = s->plan->n_items;
-        radar_plan_range(s->plan, kv, i, 0, radar_segment_number(s->position[n - 1]) + 1);
-        size_t all = s->plan->n_items;
         for (int row = 0; row < n; row += ROWS_PER_TASK) {
             int rows = (int)radar_min64(ROWS_PER_TASK, n - row);
             int64_t last = s->position[row + rows - 1];
-            s->plan->n_items =
-                list + (size_t)radar_storage_segment(kv, i, radar_segment_number(last) + 1);
+            int32_t items = radar_storage_segment(kv, i, radar_segment_number(last) + 1);
             for (int head = 0; head < kv->kv_heads; head++)
-                radar_plan_task(s, head, i, row * group, rows * group, list);
+                radar_plan_attend(s, head, i, row * group, rows * group,
+                                  radar_plan_every(s->plan, items));
         }
-        s->plan->n_items = all;
         for (int row = 0; row < n; row++)
             s->counts->attended_tokens +=
                 kv->kv_heads *

@@ -286,14 +286,13 @@ static radar_status h2o_select(radar_select *s) {
 static void give_items(const radar_select *s, const h2o *h, int list, int i,
                        radar_weigh_task *task) {
     if (s->prefill) {
-        task->item = h->kept.all;
-        task->n_items =
+        task->items.item = h->kept.all;
+        task->items.n =
             radar_storage_segment(s->kv, i, radar_segment_number(s->position[s->n_rows - 1]) + 1);
         return;
     }
     const radar_attend_task *attended = &s->plan->task[list * s->kv->n_shards + i];
-    task->item = attended->item;
-    task->n_items = attended->n_items;
+    task->items = attended->items;
 }
 
 static radar_status h2o_attended(radar_select *s) {

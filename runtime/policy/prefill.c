@@ -12,8 +12,6 @@
  * facts.  Loss of a fact's digits above a dense prefill, 20 facts in texts of 6k tokens without dense beginning, in nats: means
  * of 16 queries with 512 / 1,024 tokens each .14 / .06, single queries .09 / .01 (+- .02), every 8th with 512 .04.
  * Cost: the scan of a sixteenth of the queries, and attention to the union, 1.8 to 2.5 lists at 8k to 32k. */
-#include <string.h>
-
 #include "runtime/policy/radar_work.h"
 
 #define BLOCK RADAR_PREFILL_BLOCK
@@ -24,15 +22,15 @@ typedef struct block {
     int first, end, run, run_end;
 } block;
 
-/* The scratch of one call. */
+/* The room of one call. */
 typedef struct work {
-    radar_work choice; /* of the runs; first, so that its bits keep their place */
+    radar_work choice; /* of the runs */
     block *block;      /* [blocks] */
     int n_blocks, n_runs;
     int32_t *last;     /* [runs] row that stands for the run */
     int64_t *position; /* [runs] the first of its block: that decides of candidates */
     int64_t *until;    /* [runs] the last of its block */
-    float *q;          /* [G, runs, group, D] */
+    float *q;          /* device [G, runs, group, D] */
 } work;
 
 /* Of rows that begin at `position`. */
@@ -40,35 +38,50 @@ static int most_blocks(int64_t position, int n_rows) {
     return (int)radar_ceil_div(position % BLOCK + n_rows, BLOCK);
 }
 
-static size_t lay_out(work *w, char *base, const radar_kvcache *kv, const radar_attention *a,
-                      int n_heads, int n_blocks, int n_runs, int keep) {
-    size_t used = radar_work_lay_out(&w->choice, base, kv, a, n_heads, n_runs, keep);
-    size_t blocks = (size_t)n_blocks, runs = (size_t)n_runs;
-#define TAKE(member, count) \
-    w->member = (void *)(base + used), used += ((count) * sizeof *w->member + 63) / 64 * 64
-    TAKE(block, blocks);
-    TAKE(last, runs);
-    TAKE(position, runs);
-    TAKE(until, runs);
-    TAKE(q, runs * (size_t)n_heads * (size_t)kv->D);
+/* As radar_work_lay_out; its own arrays lie behind those of the choice. */
+static void lay_out(work *w, radar_plan *plan, radar_plan *need, const radar_kvcache *kv,
+                    const radar_attention *a, const radar_work_shape *shape) {
+    radar_plan all = {0};
+    size_t runs = (size_t)shape->n_rows;
+    radar_work_lay_out(&w->choice, plan, &all, kv, a, shape);
+#define TAKE(member, count, base, used) \
+    w->member = plan ? (void *)((char *)plan->base + all.used) : NULL, \
+    all.used += ((count) * sizeof *w->member + 255) / 256 * 256
+    TAKE(block, (size_t)shape->n_groups, scratch, scratch_bytes);
+    TAKE(last, runs, scratch, scratch_bytes);
+    TAKE(position, runs, scratch, scratch_bytes);
+    TAKE(until, runs, scratch, scratch_bytes);
+    TAKE(q, runs * (size_t)shape->n_heads * (size_t)kv->D, memory, memory_bytes);
 #undef TAKE
-    return used;
+    if (!need) return;
+    need->scratch_bytes = all.scratch_bytes;
+    need->memory_bytes = all.memory_bytes;
+    need->packet_bytes = all.packet_bytes;
+}
+
+/* The segments that all lists of so many blocks can have. */
+static size_t most_items(const radar_kvcache *kv, const radar_attention *a, int n_heads,
+                         int blocks) {
+    const int lists = a->share_head ? n_heads : kv->kv_heads,
+              choosing = BLOCK / RUN * (n_heads / lists);
+    const int64_t listed = radar_attention_longest_list(a, kv, choosing) + BLOCK / RADAR_SEGMENT;
+    return (size_t)blocks * (size_t)lists *
+           (size_t)radar_min64(listed, kv->rank_tokens / RADAR_SEGMENT);
 }
 
 static void prefill_room(const radar_kvcache *kv, const radar_attention *session, int n_heads,
                          int n_rows, radar_plan *need) {
     const radar_attention own = radar_attention_of_prefill(session, kv->context), *a = &own;
     work w;
-    int64_t listed, dense, rank_segments = kv->rank_tokens / RADAR_SEGMENT;
-    int blocks = most_blocks(0, n_rows), lists = a->share_head ? n_heads : kv->kv_heads,
-        choosing = BLOCK / RUN * (n_heads / lists);
-    radar_attention_longest_lists(a, kv, choosing, &listed, &dense);
-    listed = radar_min64(listed + BLOCK / RADAR_SEGMENT, rank_segments);
+    const int blocks = most_blocks(0, n_rows), lists = a->share_head ? n_heads : kv->kv_heads;
+    const radar_work_shape shape = {.n_heads = n_heads,
+                                    .n_rows = blocks * (BLOCK / RUN),
+                                    .n_groups = blocks,
+                                    .keep = (int)a->max_keep,
+                                    .items = most_items(kv, a, n_heads, blocks)};
     radar_policy_dense.room(kv, a, n_heads, n_rows, need);
     need->max_tasks += blocks * lists * kv->n_shards;
-    need->max_items += (size_t)blocks * (size_t)lists * (size_t)listed;
-    need->scratch_bytes =
-        lay_out(&w, NULL, kv, a, n_heads, blocks, blocks * (BLOCK / RUN), (int)a->max_keep);
+    lay_out(&w, NULL, need, kv, a, &shape);
 }
 
 /* ---- blocks and runs ---- */
@@ -103,6 +116,18 @@ static radar_select runs_of(const radar_select *s, const radar_attention *a, wor
     return runs;
 }
 
+/* The block of a run; runs come in order. */
+static int group_of(const work *w, int run) {
+    int i = 0;
+    while (run >= w->block[i].run_end) i++;
+    return i;
+}
+
+static int rows_of(const work *w, int run) {
+    const block *b = &w->block[group_of(w, run)];
+    return b->end - b->first;
+}
+
 static radar_status choose(radar_select *runs, work *w) {
     int most = 0;
     for (int i = 0; i < w->n_runs; i++) {
@@ -110,6 +135,8 @@ static radar_status choose(radar_select *runs, work *w) {
         radar_attention_candidates(runs->attention, w->position[i], &c->begin, &c->end);
         c->unit = radar_attention_unit(runs->attention, w->position[i]);
         c->keep = (int)radar_attention_keep(runs->attention, w->position[i]);
+        w->choice.choose[i].group = group_of(w, i);
+        w->choice.choose[i].weight = rows_of(w, i);
         if (c->keep == 0) c->begin = c->end = 0; /* sinks may reach past what is there */
         radar_work_locate(runs, &w->choice, i, w->until[i]);
         most = c->keep > most ? c->keep : most;
@@ -119,24 +146,24 @@ static radar_status choose(radar_select *runs, work *w) {
 
 /* ---- lists ---- */
 
-/* Everything before the candidates' end that is listed is attended by every row, what is behind causally. */
-static void count_attended(radar_select *s, const block *b, int i, int64_t end, size_t first_item) {
+/* Everything before the candidates' end that is listed is attended by every row, what is behind causally: listed are whole segments
+ * up to the block's last row. */
+static void count_attended(radar_select *s, const block *b, int i, int64_t end) {
     const radar_layout *l = &s->kv->layout;
     int shard = s->kv->first_shard + i;
     int64_t before = radar_shard_tokens(l, shard, end * RADAR_SEGMENT), tail,
             rows = b->end - b->first;
     tail = radar_storage_segment(s->kv, i, radar_segment_number(s->position[b->end - 1]) + 1) -
            before / RADAR_SEGMENT;
-    s->counts->attended_tokens +=
-        rows * ((int64_t)(s->plan->n_items - first_item) - tail) * RADAR_SEGMENT;
+    s->counts->attended_tokens -= rows * tail * RADAR_SEGMENT;
     for (int row = b->first; row < b->end; row++)
         s->counts->attended_tokens += radar_shard_tokens(l, shard, s->position[row] + 1) - before;
 }
 
 /* Queries of heads [head, head + n) of all rows of a block: one task for a whole group, else a head's rows lie `group` apart. */
-static void plan_block(radar_select *s, const block *b, int i, int head, int n, size_t first_item) {
+static void plan_block(radar_select *s, const block *b, int i, int head, int n, radar_items items) {
     int group = s->n_heads / s->kv->kv_heads, rows = b->end - b->first;
-    radar_plan_task(s, head / group, i, b->first * group + head % group, rows * n, first_item);
+    radar_plan_attend(s, head / group, i, b->first * group + head % group, rows * n, items);
     if (n == group) return;
     radar_attend_task *t = &s->plan->task[s->plan->n_tasks - 1];
     t->position = s->position + b->first;
@@ -144,20 +171,19 @@ static void plan_block(radar_select *s, const block *b, int i, int head, int n, 
     t->partial_stride *= (size_t)group;
 }
 
-static void list_block(radar_select *s, const radar_select *runs, work *w, const block *b) {
+static void list_block(radar_select *s, const work *w, int index) {
+    const block *b = &w->block[index];
     const radar_row_choice *c = &w->choice.row[b->run];
-    int heads = w->choice.group / w->choice.n_lists;
+    const int heads = w->choice.group / w->choice.n_lists;
     for (int head = 0; head < s->n_heads; head += heads) {
-        for (int run = b->run; c->keep && run < b->run_end; run++)
-            for (int h = head; h < head + heads; h++) radar_work_mark(runs, &w->choice, run, h);
-        const int32_t *chosen = w->choice.sorted;
-        radar_work_sort(s, &w->choice, b->run);
         for (int i = 0; i < s->kv->n_shards; i++) {
-            size_t first_item = s->plan->n_items;
-            radar_work_list(s, &w->choice, b->run, i, chosen);
-            chosen += w->choice.n_chosen[i];
-            plan_block(s, b, i, head, heads, first_item);
-            count_attended(s, b, i, c->end, first_item);
+            const int32_t stop = radar_work_part(s, &w->choice, b->run, i)->stop;
+            plan_block(s, b, i, head, heads,
+                       c->keep ? radar_work_items(s, &w->choice, index, head / heads, i)
+                               : radar_plan_every(s->plan, stop));
+            if (c->keep == 0)
+                s->counts->attended_tokens += (int64_t)(b->end - b->first) * stop * RADAR_SEGMENT;
+            count_attended(s, b, i, c->end);
         }
     }
 }
@@ -185,15 +211,18 @@ static radar_status prefill_select(radar_select *s) {
     work w;
     if (dense) radar_dense_rows(s, dense);
     if (dense == s->n_rows) return RADAR_OK;
-    lay_out(&w, s->plan->scratch, s->kv, &a, s->n_heads, blocks, blocks * (BLOCK / RUN),
-            most_keep(s, &a, dense));
-    memset(w.choice.bits, 0,
-           (size_t)(s->kv->context / RADAR_SEGMENT / 64 + 1) * sizeof *w.choice.bits);
+    const radar_work_shape shape = {.n_heads = s->n_heads,
+                                    .n_rows = blocks * (BLOCK / RUN),
+                                    .n_groups = blocks,
+                                    .keep = most_keep(s, &a, dense),
+                                    .items = most_items(s->kv, &a, s->n_heads, blocks)};
+    lay_out(&w, s->plan, NULL, s->kv, &a, &shape);
     cut(s, dense, &w);
+    w.choice.n_groups = w.n_blocks;
     radar_select runs = runs_of(s, &a, &w);
     radar_status st = choose(&runs, &w);
     if (st != RADAR_OK) return st;
-    for (int i = 0; i < w.n_blocks; i++) list_block(s, &runs, &w, &w.block[i]);
+    for (int i = 0; i < w.n_blocks; i++) list_block(s, &w, i);
     return RADAR_OK;
 }
 

@@ -76,7 +76,7 @@ static void add_range(radar_plan *plan, size_t first, int64_t begin, int64_t end
 }
 
 static bool chosen(const radar_topk_task *t, uint32_t segment) {
-    for (int i = 0; i < t->n_kept; i++)
+    for (int i = 0; i < t->keep && t->key[i]; i++)
         if (radar_topk_segment(t->key[i]) == segment) return true;
     return false;
 }

@@ -367,6 +367,7 @@ void radar_published_pick(radar_published *p, const radar_kvcache *kv, int layer
                               .pick = p->rule.pick,
                               .seed = radar_random(p->rule.seed, RADAR_STREAM_PICK, draw),
                               .keep = (int)radar_min64(keep, l->segments),
+                              .scratch = p->key + head * p->most_segments,
                               .key = p->key + head * p->most_segments};
     }
     kv->be->ops->topk(kv->be, p->topk, p->heads);

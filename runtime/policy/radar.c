@@ -13,65 +13,67 @@ static void radar_room(const radar_kvcache *kv, const radar_attention *a, int n_
     radar_work w;
     int group = n_heads / kv->kv_heads;
     size_t lists = (size_t)n_rows * (size_t)(a->share_head ? n_heads : kv->kv_heads);
-    int64_t rank_segments = kv->rank_tokens / RADAR_SEGMENT, listed, dense;
-    radar_attention_longest_lists(a, kv, a->share_head ? 1 : group, &listed, &dense);
+    int64_t rank_segments = kv->rank_tokens / RADAR_SEGMENT;
+    const radar_work_shape shape = {
+        .n_heads = n_heads,
+        .n_rows = n_rows,
+        .n_groups = n_rows,
+        .keep = (int)a->max_keep,
+        .items = lists *
+                 (size_t)radar_min64(radar_attention_longest_list(a, kv, a->share_head ? 1 : group),
+                                     rank_segments),
+    };
     need->max_tasks = n_rows * n_heads * kv->n_shards;
-    need->max_items = lists * (size_t)radar_min64(listed, rank_segments) +
-                      (size_t)n_rows * (size_t)radar_min64(dense, rank_segments);
     need->max_missed = n_rows * n_heads * kv->n_shards;
-    need->scratch_bytes = radar_work_lay_out(&w, NULL, kv, a, n_heads, n_rows, (int)a->max_keep);
+    radar_work_lay_out(&w, NULL, need, kv, a, &shape);
 }
 
-static void note_missed(radar_select *s, const radar_work *w, int row, int head, int i,
-                        size_t first_item) {
+/* ---- lists ---- */
+
+/* Query heads [head, head + n) of one KV head, whose list is number `list` of their row's, in own shard i. */
+static void plan_heads(radar_select *s, const radar_work *w, int row, int list, int head, int n,
+                       int i) {
+    const radar_items items = radar_work_items(s, w, row, list, i);
+    const int query = row * w->group + head % w->group;
     int32_t begin, end;
+    radar_plan_attend(s, head / w->group, i, query, n, items);
     radar_work_units(s, w, row, i, &begin, &end);
-    float *partial = radar_select_partial(s, i, head / w->group, row * w->group + head % w->group);
     s->plan->missed[s->plan->n_missed++] = (radar_missed_task){
+        .n_query = n,
         .score = radar_work_scores(s, w, row, head, i),
+        .score_stride = (size_t)w->scores,
         .n = end - begin,
         .unit = w->row[row].unit,
         .segment_begin = begin,
-        .item = s->plan->item + first_item,
-        .n_items = (int)(s->plan->n_items - first_item),
-        .missed = partial + RADAR_PARTIAL_MISSED_M(s->kv->D),
+        .items = items,
+        .missed =
+            radar_select_partial(s, i, head / w->group, query) + RADAR_PARTIAL_MISSED_M(s->kv->D),
+        .missed_stride = (size_t)RADAR_PARTIAL(s->kv->D),
     };
 }
 
-/* Query heads [head, head + n) of one KV head attend to what has been marked for them. */
-static void list_heads(radar_select *s, radar_work *w, int row, int head, int n) {
-    const int32_t *chosen = w->sorted;
-    radar_work_sort(s, w, row);
-    for (int i = 0; i < s->kv->n_shards; i++) {
-        size_t first_item = s->plan->n_items;
-        radar_work_list(s, w, row, i, chosen);
-        chosen += w->n_chosen[i];
-        radar_plan_task(s, head / w->group, i, row * w->group + head % w->group, n, first_item);
-        s->counts->attended_tokens += radar_plan_tokens(s, i, first_item, s->position[row]);
-        for (int h = head; h < head + n; h++) note_missed(s, w, row, h, i, first_item);
-    }
+/* Of listed segments the last is the row's own, and ends behind it. */
+static int64_t behind_row(const radar_select *s, int64_t position) {
+    const int i = radar_shard_of(&s->kv->layout, position) - s->kv->first_shard;
+    return i < 0 || i >= s->kv->n_shards ? 0 : RADAR_SEGMENT - 1 - position % RADAR_SEGMENT;
+}
+
+static void list_chosen(radar_select *s, const radar_work *w, int row) {
+    const int heads = w->group / w->n_lists;
+    for (int head = 0; head < s->n_heads; head += heads)
+        for (int i = 0; i < s->kv->n_shards; i++)
+            plan_heads(s, w, row, head / heads, head, heads, i);
+    s->counts->attended_tokens -= s->n_heads / heads * behind_row(s, s->position[row]);
 }
 
 static void list_dense(radar_select *s, const radar_work *w, int row) {
     for (int i = 0; i < s->kv->n_shards; i++) {
-        size_t first_item = s->plan->n_items;
-        radar_work_list_range(s->plan, 0, radar_work_part(s, w, row, i)->stop);
+        const radar_items items = radar_plan_every(s->plan, radar_work_part(s, w, row, i)->stop);
         for (int g = 0; g < s->kv->kv_heads; g++)
-            radar_plan_task(s, g, i, row * w->group, w->group, first_item);
+            radar_plan_attend(s, g, i, row * w->group, w->group, items);
         s->counts->attended_tokens +=
-            s->kv->kv_heads * radar_plan_tokens(s, i, first_item, s->position[row]);
-    }
-}
-
-static void list_row(radar_select *s, radar_work *w, int row) {
-    if (w->row[row].keep == 0) {
-        list_dense(s, w, row);
-        return;
-    }
-    int heads = w->group / w->n_lists;
-    for (int head = 0; head < s->n_heads; head += heads) {
-        for (int h = head; h < head + heads; h++) radar_work_mark(s, w, row, h);
-        list_heads(s, w, row, head, heads);
+            s->kv->kv_heads *
+            radar_shard_tokens(&s->kv->layout, s->kv->first_shard + i, s->position[row] + 1);
     }
 }
 
@@ -89,7 +91,9 @@ static radar_status radar_select_rows(radar_select *s) {
     int keep = 0;
     for (int row = 0; row < s->n_rows; row++)
         keep = (int)radar_max64(keep, radar_attention_keep(s->attention, s->position[row]));
-    radar_work_lay_out(&w, s->plan->scratch, s->kv, s->attention, s->n_heads, s->n_rows, keep);
+    const radar_work_shape shape = {
+        .n_heads = s->n_heads, .n_rows = s->n_rows, .n_groups = s->n_rows, .keep = keep};
+    radar_work_lay_out(&w, s->plan, NULL, s->kv, s->attention, &shape);
     keep = 0;
     for (int row = 0; row < s->n_rows; row++) {
         radar_row_choice *c = &w.row[row];
@@ -98,12 +102,14 @@ static radar_status radar_select_rows(radar_select *s) {
         bool dense = radar_attention_dense(s->attention, s->kv, s->position[row]);
         c->keep = dense ? 0 : (int)radar_attention_keep(s->attention, s->position[row]);
         if (c->keep) count_candidate_shards(s, c);
+        w.choose[row] = (radar_choose_row){.group = row, .weight = 1};
         radar_work_locate(s, &w, row, s->position[row]);
         keep = keep > c->keep ? keep : c->keep;
     }
     radar_status st = keep ? radar_work_choose(s, &w) : RADAR_OK;
     if (st != RADAR_OK) return st;
-    for (int row = 0; row < s->n_rows; row++) list_row(s, &w, row);
+    for (int row = 0; row < s->n_rows; row++)
+        (w.row[row].keep ? list_chosen : list_dense)(s, &w, row);
     return RADAR_OK;
 }
 

@@ -14,52 +14,60 @@ typedef struct radar_row_choice {
     int keep; /* units of them, per query head; 0 = attend everything */
 } radar_row_choice;
 
-/* Where a row's candidates, and what follows them, lie in own shard i: storage segments [begin, end), [end, stop). */
-typedef struct radar_row_part {
-    int32_t begin, end, stop;
-} radar_row_part;
-
-/* Where a chosen unit lies. */
-typedef struct radar_chosen_unit {
-    int32_t shard, segment; /* own shard; the first of its storage segments */
-} radar_chosen_unit;
-
-/* The scratch of one call, cut from the plan's memory by radar_work_lay_out(). */
+/* The room of one call: scratch of the host and memory of the device, cut by radar_work_lay_out(). */
 typedef struct radar_work {
     int group, n_lists; /* query heads per KV head; lists per KV head: 1, or one per query head */
+    int n_groups;       /* of rows that attend to the same lists (choose.h) */
     int64_t first[RADAR_MAX_SHARDS]; /* of own shard i in a row of scores */
     int64_t scores;                  /* that a row has room for: of all own shards */
     int keep;                        /* the largest of the rows */
-    uint64_t *bits;                  /* [context / 16] chosen units of one list */
-    radar_chosen_unit *chosen;       /* the same, own ones, ascending */
-    int32_t *sorted;                 /* their segments, shard by shard */
-    int n_chosen[RADAR_MAX_SHARDS];  /* how many of own shard i */
-    radar_row_choice *row;           /* [rows] */
-    radar_row_part *part;            /* [rows, shards] */
-    char *query;                     /* [rows, H, query_bytes] prepared */
-    float *score;                    /* [rows, H, scores] */
-    uint64_t *key;                   /* [rows, H, scores] */
-    radar_score_task *score_task;    /* [rows, G, shards]; progressive: [rows, H, shards] */
-    radar_topk_range *range;         /* [rows, H, shards] */
-    radar_topk_task *topk;           /* [rows, H], or [rows, H, shards] with --select local */
-    uint64_t *packet;                /* [P, rows, H, keep] the ranks' best */
-    uint64_t *merged;                /* [P, keep] room to merge the lists of one query head */
+    int room;                        /* keys of a list that is chosen from */
+    /* host */
+    radar_row_choice *row;         /* [rows] */
+    radar_choose_part *part;       /* [rows, shards] */
+    radar_choose_row *choose;      /* [rows] */
+    radar_choose_part *group_part; /* [groups, shards] */
+    radar_score_task *score_task;  /* [rows, G, shards]; progressive: [rows, H, shards] */
+    radar_topk_range *range;       /* [rows, H, shards] */
+    radar_topk_task *topk;         /* [rows, H], or [rows, H, shards] */
+    /* device */
+    char *query;   /* [rows, H, query_bytes] prepared */
+    float *score;  /* [rows, H, scores] */
+    uint64_t *key; /* [rows, H, scores] scratch */
+    uint64_t *
+        packet; /* [P, rows, H, room] the ranks' best; with --select local [rows, H, room], of own shards */
+    uint64_t *merged; /* [P, room] */
+    uint32_t *bits;   /* [tasks, words] */
+    int64_t *begin;   /* [tasks + 1] */
+    int32_t *count;   /* [tasks] */
+    radar_item *item; /* of all tasks */
+    int32_t words;
     /* --scan progressive */
+    int stage; /* how many times candidates have become fewer */
     int64_t listed
         [RADAR_MAX_SHARDS +
          1]; /* lists of own shard i begin there among those of a query head; the last: all of them */
-    char *exact_query; /* [rows, H, query_bytes of exact] */
-    int32_t *list;     /* [rows, H, listed] storage units still in the running */
-    int32_t *n_list;   /* [rows, H, shards] how many; -1: all candidates */
+    char *exact_query; /* device [rows, H, query_bytes of exact] */
+    int32_t *list
+        [2]; /* device [rows, H, listed] storage units still in the running, after odd and even stages */
+    int32_t *n_list[2]; /* device [rows, H, shards] how many */
 } radar_work;
 
-/* Cuts base into the arrays of w; returns the bytes used.  base NULL: only counts. */
-size_t radar_work_lay_out(radar_work *w, char *base, const radar_kvcache *kv,
-                          const radar_attention *a, int n_heads, int n_rows, int keep);
+/* What the call is about, beside session and layer. */
+typedef struct radar_work_shape {
+    int n_heads, n_rows, n_groups;
+    int keep;     /* the largest of the rows */
+    size_t items; /* that all lists together can have */
+} radar_work_shape;
+
+/* Cuts the room of plan into the arrays of w.  plan NULL: only counts, into need's scratch_bytes, memory_bytes, packet_bytes; need
+ * NULL: it is known to suffice. */
+void radar_work_lay_out(radar_work *w, radar_plan *plan, radar_plan *need, const radar_kvcache *kv,
+                        const radar_attention *a, const radar_work_shape *shape);
 /* Where a row's candidates lie, by w->row, and what it attends to behind them, up to position `last`. */
 void radar_work_locate(const radar_select *s, radar_work *w, int row, int64_t last);
-static inline const radar_row_part *radar_work_part(const radar_select *s, const radar_work *w,
-                                                    int row, int i) {
+static inline const radar_choose_part *radar_work_part(const radar_select *s, const radar_work *w,
+                                                       int row, int i) {
     return &w->part[(size_t)row * (size_t)s->kv->n_shards + (size_t)i];
 }
 /* Scores of a query head in own shard i. */
@@ -87,14 +95,11 @@ void radar_score_stages(const radar_select *s, const radar_row_choice *c, float 
 
 /* ---- radar_choose.c ---- */
 
-/* [all ranks] The best units of every row and query head of s; w->row and w->part say of which candidates. */
+/* [all ranks] The best units of every row and query head of s, and from them the lists of all groups; w->row and w->part say of
+ * which candidates, and `group` and `weight` of w->choose which rows belong together. */
 radar_status radar_work_choose(radar_select *s, radar_work *w);
-/* Adds what a query head of a row chose to the bits. */
-void radar_work_mark(const radar_select *s, radar_work *w, int row, int head);
-/* Empties the bits of a row's candidates: own shard i has w->n_chosen[i] of w->sorted, ascending, behind those of the shards before. */
-void radar_work_sort(const radar_select *s, radar_work *w, int row);
-/* Appends the items of own shard i: what is before the candidates of a row, the chosen ones, and everything behind the candidates. */
-void radar_work_list(radar_select *s, const radar_work *w, int row, int i, const int32_t *chosen);
-void radar_work_list_range(radar_plan *plan, int32_t begin, int32_t end);
+/* What list `list` (a KV head's, or with --share head a query head's) of a group has in own shard i. */
+radar_items radar_work_items(const radar_select *s, const radar_work *w, int group, int list,
+                             int i);
 
 #endif

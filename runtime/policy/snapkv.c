@@ -212,8 +212,8 @@ static void weigh_rows(const radar_select *s, snapkv *v, const places *at, int f
             int shard = s->kv->first_shard + i;
             radar_weigh_task *task = &v->task[tasks++];
             *task = radar_kept_weigh(s, &v->kept, &rows, list, i);
-            task->item = v->kept.all;
-            task->n_items = (int)(at->slots[shard] / RADAR_SEGMENT);
+            task->items.item = v->kept.all;
+            task->items.n = (int)(at->slots[shard] / RADAR_SEGMENT);
             task->weight = v->vote + at->base[shard] + (size_t)list * at->slots[shard];
         }
     }

@@ -7,9 +7,6 @@
  * the keys stay as they are stored and a copy of the query is turned on by (sinks + window - 1 - t) positions for the sinks:
  *   piece of a shard = fold(window's tokens with the query, sinks with its copy)          two tasks where it holds sinks
  * Nothing changes while everything is kept, t < sinks + window. */
-#include <math.h>
-#include <string.h>
-
 #include "kernels/merge.h"
 #include "runtime/policy.h"
 
@@ -19,18 +16,21 @@ static bool turns(const radar_attention *a, int64_t position) {
 
 /* ---- room ---- */
 
-/* The scratch of restream. */
+/* The room of restream, on the device but for `back`. */
 typedef struct work {
+    int64_t *back;  /* [rows] positions to turn by */
     float *q;       /* [G, rows, group, D] turned */
     float *cos_sin; /* [rows, 2, rotary / 2] */
     float *partial; /* [shards, G, rows, group, PARTIAL(D)] of the sinks */
 } work;
 
-/* Cuts base into the arrays of w; returns the bytes used. */
+/* Cuts base into the arrays of w that are the device's; returns the bytes used. */
 static size_t lay_out(work *w, char *base, const radar_kvcache *kv, int n_heads, int n_rows) {
     size_t rows = (size_t)n_rows, D = (size_t)kv->D, queries = rows * (size_t)n_heads;
     size_t q = queries * D * sizeof(float), cos_sin = rows * D * sizeof(float);
-    *w = (work){(float *)base, (float *)(base + q), (float *)(base + q + cos_sin)};
+    *w = (work){.q = (float *)base,
+                .cos_sin = (float *)(base + q),
+                .partial = (float *)(base + q + cos_sin)};
     return q + cos_sin +
            (size_t)kv->n_shards * queries * (size_t)RADAR_PARTIAL(kv->D) * sizeof(float);
 }
@@ -48,7 +48,8 @@ static void streaming_room(const radar_kvcache *kv, const radar_attention *a, in
     need->max_items = (size_t)n_rows * (size_t)most_items(kv, a) + (size_t)kv->n_shards;
     need->max_missed = 0;
     need->max_folds = a->restream ? tasks : 0;
-    need->scratch_bytes = a->restream ? lay_out(&w, NULL, kv, n_heads, n_rows) : 0;
+    need->scratch_bytes = a->restream ? (size_t)n_rows * sizeof *w.back : 0;
+    need->memory_bytes = a->restream ? lay_out(&w, NULL, kv, n_heads, n_rows) : 0;
 }
 
 /* ---- lists ---- */
@@ -104,22 +105,27 @@ static void attend_list(radar_select *s, int i, int row, size_t first) {
 
 /* The copy of all queries, turned from their positions to the row's index among the kept tokens. */
 static void turn_queries(radar_select *s, const work *w) {
+    const radar_backend_ops *ops = s->kv->be->ops;
     const radar_rope *rope = s->rope;
-    int group = s->n_heads / s->kv->kv_heads, half = rope->rotary / 2;
-    size_t of_head = (size_t)s->n_rows * (size_t)group * (size_t)s->kv->D;
-    int64_t index = s->attention->sinks + s->attention->window - 1;
-    for (int row = 0; row < s->n_rows; row++) {
-        float *angle = w->cos_sin + (size_t)row * (size_t)rope->rotary;
-        double back = (double)(radar_min64(index, s->position[row]) - s->position[row]);
-        for (int j = 0; j < half; j++) {
-            angle[j] = (float)cos(back * rope->frequency[j]);
-            angle[half + j] = (float)sin(back * rope->frequency[j]);
-        }
+    const int group = s->n_heads / s->kv->kv_heads;
+    const size_t of_head = (size_t)s->n_rows * (size_t)group * (size_t)s->kv->D;
+    const int64_t index = s->attention->sinks + s->attention->window - 1;
+    for (int row = 0; row < s->n_rows; row++)
+        w->back[row] = radar_min64(index, s->position[row]) - s->position[row];
+    ops->angles(s->kv->be, w->cos_sin, rope->frequency, rope->rotary, 1, w->back, s->n_rows);
+    const radar_copy all = {
+        .to = w->q, .from = s->q, .rows = 1, .width = (int64_t)of_head * s->kv->kv_heads};
+    ops->copy(s->kv->be, &all, 1);
+    for (int head = 0; head < s->kv->kv_heads; head++) {
+        const radar_rotate_job job = {.q = w->q + (size_t)head * of_head,
+                                      .M = s->n_rows,
+                                      .H = group,
+                                      .D = s->kv->D,
+                                      .cos_sin = w->cos_sin,
+                                      .style = rope->style,
+                                      .rotary = rope->rotary};
+        ops->rotate(s->kv->be, &job);
     }
-    memcpy(w->q, s->q, (size_t)s->kv->kv_heads * of_head * sizeof *w->q);
-    for (int head = 0; head < s->kv->kv_heads; head++)
-        s->kv->be->ops->rope(s->kv->be, w->q + (size_t)head * of_head, w->cos_sin, rope->style,
-                             s->n_rows, group, s->kv->D, rope->rotary);
 }
 
 /* The sinks of own shard i: like the task that a row has anyway, with the turned query and a partial beside the pieces. */
@@ -146,7 +152,8 @@ static void attend_sinks(radar_select *s, const work *w, int i, int row) {
 static radar_status streaming_select(radar_select *s) {
     work w = {0};
     if (turns(s->attention, s->position[s->n_rows - 1])) {
-        lay_out(&w, s->plan->scratch, s->kv, s->n_heads, s->n_rows);
+        lay_out(&w, s->plan->memory, s->kv, s->n_heads, s->n_rows);
+        w.back = s->plan->scratch;
         turn_queries(s, &w);
     }
     for (int row = 0; row < s->n_rows; row++) {

@@ -23,30 +23,59 @@ static radar_status finish(radar_comm *c, radar_exchange x, double began, size_t
     return RADAR_OK;
 }
 
+/* Set-up is of host memory on every carrier. */
+static radar_comm *host_carrier(radar_comm *c) { return c->base ? c->base : c; }
+
 radar_status radar_gather(radar_comm *c, radar_exchange x, void *buffer, const size_t *bytes,
                           const size_t *offset, radar_error *err) {
+    radar_comm *carrier = x == RADAR_X_SETUP ? host_carrier(c) : c;
     radar_error why = {0};
     double began = radar_clock();
     size_t received = 0;
     for (int r = 0; r < c->size; r++)
         if (r != c->rank) received += bytes[r];
-    radar_status st = c->ops->gather(c, buffer, bytes, offset, &why);
+    radar_status st = carrier->ops->gather(carrier, x, buffer, bytes, offset, &why);
     return finish(c, x, began, received, st, &why, err);
 }
 
 radar_status radar_broadcast(radar_comm *c, void *buffer, size_t bytes, int root,
                              radar_error *err) {
+    radar_comm *carrier = host_carrier(c);
     radar_error why = {0};
     double began = radar_clock();
-    radar_status st = c->ops->broadcast(c, buffer, bytes, root, &why);
+    radar_status st = carrier->ops->broadcast(carrier, buffer, bytes, root, &why);
     return finish(c, RADAR_X_SETUP, began, c->rank == root ? 0 : bytes, st, &why, err);
 }
 
 radar_status radar_worst(radar_comm *c, radar_status *status, int *rank, radar_error *err) {
+    radar_comm *carrier = host_carrier(c);
     radar_error why = {0};
     double began = radar_clock();
-    radar_status st = c->ops->worst(c, status, rank, &why);
+    radar_status st = carrier->ops->worst(carrier, status, rank, &why);
     return finish(c, RADAR_X_SETUP, began, c->size > 1 ? 2 * sizeof(int) : 0, st, &why, err);
+}
+
+void *radar_comm_alloc(radar_comm *c, size_t bytes) {
+    if (c->ops->alloc) return c->ops->alloc(c, bytes);
+    return c->device ? c->device->alloc(c->device->user, bytes) : radar_alloc(bytes);
+}
+
+void radar_comm_release(radar_comm *c, void *memory) {
+    if (!memory) return;
+    if (c->ops->release)
+        c->ops->release(c, memory);
+    else if (c->device)
+        c->device->release(c->device->user, memory);
+    else
+        radar_free(memory);
+}
+
+radar_status radar_comm_check(radar_comm *c, radar_error *err) {
+    return c->ops->check ? c->ops->check(c, err) : RADAR_OK;
+}
+
+void radar_comm_abandon(radar_comm *c) {
+    if (c->ops->abandon) c->ops->abandon(c);
 }
 
 void radar_comm_close(radar_comm *c) {

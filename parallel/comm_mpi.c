@@ -47,8 +47,9 @@ static radar_status gather_in_pieces(radar_comm *c, void *buffer, const size_t *
     return RADAR_OK;
 }
 
-static radar_status mpi_gather(radar_comm *c, void *buffer, const size_t *bytes,
+static radar_status mpi_gather(radar_comm *c, radar_exchange x, void *buffer, const size_t *bytes,
                                const size_t *offset, radar_error *err) {
+    (void)x;
     int count[RADAR_MAX_RANKS], displacement[RADAR_MAX_RANKS];
     for (int r = 0; r < c->size; r++) {
         if (bytes[r] > c->message_bytes || offset[r] > c->message_bytes)
@@ -78,7 +79,11 @@ static void mpi_close(radar_comm *c) {
     radar_free(c);
 }
 
-static const radar_comm_ops mpi_ops = {"mpi", mpi_gather, mpi_broadcast, mpi_worst, mpi_close};
+static const radar_comm_ops mpi_ops = {.name = "mpi",
+                                       .gather = mpi_gather,
+                                       .broadcast = mpi_broadcast,
+                                       .worst = mpi_worst,
+                                       .close = mpi_close};
 
 static radar_status usable(const void *mpi_comm, int *size, radar_error *err) {
     int started = 0, over = 0, inter = 0;

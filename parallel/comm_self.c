@@ -3,9 +3,9 @@
 
 #include "runtime/sys.h"
 
-static radar_status self_gather(radar_comm *c, void *buffer, const size_t *bytes,
+static radar_status self_gather(radar_comm *c, radar_exchange x, void *buffer, const size_t *bytes,
                                 const size_t *offset, radar_error *err) {
-    (void)c, (void)buffer, (void)bytes, (void)offset, (void)err;
+    (void)c, (void)x, (void)buffer, (void)bytes, (void)offset, (void)err;
     return RADAR_OK;
 }
 
@@ -23,8 +23,11 @@ static radar_status self_worst(radar_comm *c, radar_status *status, int *rank, r
 
 static void self_close(radar_comm *c) { radar_free(c); }
 
-static const radar_comm_ops self_ops = {"self", self_gather, self_broadcast, self_worst,
-                                        self_close};
+static const radar_comm_ops self_ops = {.name = "self",
+                                        .gather = self_gather,
+                                        .broadcast = self_broadcast,
+                                        .worst = self_worst,
+                                        .close = self_close};
 
 radar_status radar_comm_self(radar_comm **out, radar_error *err) {
     radar_comm *c = *out = radar_alloc(sizeof *c);

@@ -7,7 +7,10 @@
  *   packet of rank r: header | piece 0 [M, width_0] | piece 1 [M, width_1] | ...      each part begins on 64 bytes
  *   buffer:           packet of rank 0 | packet of rank 1 | ...
  *
- * With one rank there is no packet: the slot of a piece is the full matrix itself, and nothing is copied. */
+ * With one rank there is no packet: the slot of a piece is the full matrix itself, and nothing is copied.
+ *
+ * On a device everything is queued, and the host does not see what packets say: the place of the header stays empty there, and the
+ * headers are exchanged by themselves, once a pass, before anything is queued (radar_exchange_headers). */
 #ifndef RADAR_EXCHANGE_H
 #define RADAR_EXCHANGE_H
 
@@ -35,10 +38,15 @@ float *radar_packet_slot(const radar_layout *l, int rank, void *packet, const ra
 
 /* [all ranks] Gathers what the slots hold into the full matrices.  A rank that has failed comes too, with its status in mine.
  * worst: the flags of all ranks OR-ed, the worst status.  Returns RADAR_OK also when worst->status is not (then the matrices are
- * not written; radar_agree brings the text); RADAR_ERR_DISAGREE on all ranks when their steps differ. */
+ * not written; radar_agree brings the text); RADAR_ERR_DISAGREE on all ranks when their steps differ.
+ * In device memory: queued, and nobody is heard; worst is mine's step, RADAR_OK and no flags. */
 radar_status radar_exchange_rows(radar_comm *c, const radar_layout *l, radar_exchange x,
                                  void *packet, const radar_piece *piece, int n, int M,
                                  const radar_header *mine, radar_header *worst, radar_error *err);
+
+/* [all ranks] The same about headers alone, in host memory, at once. */
+radar_status radar_exchange_headers(radar_comm *c, const radar_header *mine, radar_header *worst,
+                                    radar_error *err);
 
 /* [all ranks] Merges N pieces of `floats` floats, piece i at buffer + i * floats, in the fixed tree.  Before: radar_tree_of_rank has
  * merged this rank's own pieces.  After: piece 0 is the root, the same bits on every rank and for every number of ranks; the other

@@ -82,8 +82,7 @@ int radar_subtrees(const radar_layout *l, int rank, radar_subtree out[RADAR_MAX_
 }
 
 void radar_tree(int first, int count, radar_merge merge, void *user) {
-    for (int half = 1; half < count; half *= 2)
-        for (int a = first; a < first + count; a += 2 * half) merge(user, a, a + half);
+    if (count > 1) merge(user, first, count, 1);
 }
 
 void radar_tree_of_rank(const radar_layout *l, int rank, radar_merge merge, void *user) {
@@ -94,8 +93,12 @@ void radar_tree_of_rank(const radar_layout *l, int rank, radar_merge merge, void
 
 /* A node of the tree is a rank's own where the rank has its first and its last piece. */
 void radar_tree_above_ranks(const radar_layout *l, radar_merge merge, void *user) {
+    if ((l->ranks & (l->ranks - 1)) == 0) { /* a subtree a rank, all of one size */
+        if (l->ranks > 1) merge(user, 0, l->ranks, l->shards / l->ranks);
+        return;
+    }
     for (int half = 1; half < l->shards; half *= 2)
         for (int a = 0; a < l->shards; a += 2 * half)
             if (radar_shard_owner(l, a) != radar_shard_owner(l, a + 2 * half - 1))
-                merge(user, a, a + half);
+                merge(user, a, 2, half);
 }

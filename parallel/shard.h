@@ -58,12 +58,14 @@ typedef struct radar_subtree {
 /* Fills the rank's maximal subtrees in ascending order; returns how many. */
 int radar_subtrees(const radar_layout *l, int rank, radar_subtree out[RADAR_MAX_SUBTREES]);
 
-/* a := a + b for pieces a < b; the operation need not be associative. */
-typedef void (*radar_merge)(void *user, int a, int b);
-/* Merges pieces [first, first + count), count a power of two that divides first; the result is at `first`. */
+/* Merges `count` (a power of two, >= 2) pieces first, first + apart, ... in the fixed tree (((0,1),(2,3)),...) into piece `first`;
+ * the others are left in any state.  The operation need not be associative. */
+typedef void (*radar_merge)(void *user, int first, int count, int apart);
+/* Merges pieces [first, first + count), count a power of two that divides first; the result is at `first`.  At most one call. */
 void radar_tree(int first, int count, radar_merge merge, void *user);
 /* The same tree in two parts: what a rank can do with its own pieces (results at the `first` of its maximal subtrees), and what is
- * left when the results of all ranks are there (result at 0).  Together they make exactly the merges of radar_tree(0, N). */
+ * left when the results of all ranks are there (result at 0).  Together they make exactly the merges of radar_tree(0, N), in one call
+ * each where P is a power of two. */
 void radar_tree_of_rank(const radar_layout *l, int rank, radar_merge merge, void *user);
 void radar_tree_above_ranks(const radar_layout *l, radar_merge merge, void *user);
 

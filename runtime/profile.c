@@ -47,20 +47,21 @@ static double score_bytes(const radar_scorer *scorer, const radar_score_task *t)
 /* Keys and values of the tokens that a query of the task sees, read once for all its queries.  Items ascend, so only the last of
  * them can lie behind the latest query. */
 static double attend_bytes(const radar_attend_task *t) {
+    const radar_items list = radar_items_now(t->items);
     int64_t latest = 0, bytes = 0;
-    int n = t->n_items;
+    int n = list.n;
     for (int j = 0; j < t->n_query; j++) latest = radar_max64(latest, t->position[j]);
     for (; n > 0; n--) {
-        int32_t segment = t->item[n - 1].segment;
+        int32_t segment = list.item[n - 1].segment;
         int64_t first = radar_kv_position(&t->kv, segment);
         if (first + RADAR_SEGMENT - 1 <= latest) break;
-        bytes += __builtin_popcount(radar_attended(t->item[n - 1].tokens, first, latest)) *
+        bytes += __builtin_popcount(radar_attended(list.item[n - 1].tokens, first, latest)) *
                  token_bytes(&t->kv, segment);
     }
     for (int i = 0; i < n; i++) {
-        uint32_t tokens = t->item[i].tokens & 0xffff;
+        uint32_t tokens = list.item[i].tokens & 0xffff;
         bytes += (tokens == 0xffff ? RADAR_SEGMENT : __builtin_popcount(tokens)) *
-                 token_bytes(&t->kv, t->item[i].segment);
+                 token_bytes(&t->kv, list.item[i].segment);
     }
     return 2.0 * (double)bytes;
 }
@@ -103,10 +104,16 @@ static void profile_matmul(radar_backend *be, const radar_matmul_job *job, int n
     }
 }
 
-static void profile_rope(radar_backend *be, float *x, const float *cos_sin, radar_rope_style style,
-                         int M, int heads, int D, int rotary) {
+static void profile_angles(radar_backend *be, float *cos_sin, const double *frequency, int rotary,
+                           double magnitude, const int64_t *position, int n) {
     double began = radar_clock();
-    of(be)->inner->rope(be, x, cos_sin, style, M, heads, D, rotary);
+    of(be)->inner->angles(be, cos_sin, frequency, rotary, magnitude, position, n);
+    book(be, RADAR_PHASE_SMALL, began, 0);
+}
+
+static void profile_rotate(radar_backend *be, const radar_rotate_job *job) {
+    double began = radar_clock();
+    of(be)->inner->rotate(be, job);
     book(be, RADAR_PHASE_SMALL, began, 0);
 }
 
@@ -122,31 +129,37 @@ static void profile_add(radar_backend *be, float *x, const float *y, int64_t n) 
     book(be, RADAR_PHASE_SMALL, began, 0);
 }
 
-static int64_t profile_odd(radar_backend *be, const float *x, int64_t n, int width) {
+static void profile_sum(radar_backend *be, float *const *piece, int pieces, int64_t n) {
     double began = radar_clock();
-    int64_t odd = of(be)->inner->odd(be, x, n, width);
+    of(be)->inner->sum(be, piece, pieces, n);
     book(be, RADAR_PHASE_SMALL, began, 0);
-    return odd;
 }
 
-static void profile_append(radar_backend *be, const radar_kv_view *kv, const int32_t *slot,
-                           const float *k, const float *v, size_t stride, int n) {
+static void profile_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width) {
     double began = radar_clock();
-    of(be)->inner->append(be, kv, slot, k, v, stride, n);
+    of(be)->inner->odd(be, row, x, n, width);
+    book(be, RADAR_PHASE_SMALL, began, 0);
+}
+
+static void profile_append(radar_backend *be, const radar_kv_view *kv, int heads,
+                           const int32_t *slot, const float *k, const float *v, size_t stride,
+                           int n) {
+    double began = radar_clock();
+    of(be)->inner->append(be, kv, heads, slot, k, v, stride, n);
     book(be, RADAR_PHASE_APPEND, began, 0);
 }
 
 static void profile_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                         const int32_t *block, int n) {
+                         int heads, int32_t block, int n) {
     double began = radar_clock();
-    of(be)->inner->seal(be, scorer, kv, block, n);
+    of(be)->inner->seal(be, scorer, kv, heads, block, n);
     book(be, RADAR_PHASE_SEAL, began, 0);
 }
 
 static void profile_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                          int32_t unit, int32_t begin, int32_t end) {
+                          int heads, int32_t unit, int32_t begin, int32_t end) {
     double began = radar_clock();
-    of(be)->inner->unite(be, scorer, kv, unit, begin, end);
+    of(be)->inner->unite(be, scorer, kv, heads, unit, begin, end);
     book(be, RADAR_PHASE_SEAL, began, 0);
 }
 
@@ -166,9 +179,15 @@ static void profile_score(radar_backend *be, const radar_scorer *scorer,
     book(be, RADAR_PHASE_SCAN, began, bytes);
 }
 
-static void profile_topk(radar_backend *be, radar_topk_task *task, int n_tasks) {
+static void profile_topk(radar_backend *be, const radar_topk_task *task, int n_tasks) {
     double began = radar_clock();
     of(be)->inner->topk(be, task, n_tasks);
+    book(be, RADAR_PHASE_TOPK, began, 0);
+}
+
+static void profile_choose(radar_backend *be, const radar_choose_job *job) {
+    double began = radar_clock();
+    of(be)->inner->choose(be, job);
     book(be, RADAR_PHASE_TOPK, began, 0);
 }
 
@@ -188,9 +207,9 @@ static void profile_weigh(radar_backend *be, const radar_weigh_task *task, int n
     book(be, RADAR_PHASE_WEIGH, began, 0);
 }
 
-static void profile_merge(radar_backend *be, float *a, const float *b, int64_t n, int D) {
+static void profile_merge(radar_backend *be, float *const *piece, int pieces, int64_t n, int D) {
     double began = radar_clock();
-    of(be)->inner->merge(be, a, b, n, D);
+    of(be)->inner->merge(be, piece, pieces, n, D);
     book(be, RADAR_PHASE_MERGE, began, 0);
 }
 
@@ -219,9 +238,11 @@ static void cover(radar_backend_ops *ops) {
     ops->embed = profile_embed;
     ops->norm = profile_norm;
     ops->matmul = profile_matmul;
-    ops->rope = profile_rope;
+    ops->angles = profile_angles;
+    ops->rotate = profile_rotate;
     ops->gate = profile_gate;
     ops->add = profile_add;
+    ops->sum = profile_sum;
     ops->odd = profile_odd;
     ops->append = profile_append;
     ops->seal = profile_seal;
@@ -229,6 +250,7 @@ static void cover(radar_backend_ops *ops) {
     ops->query = profile_query;
     ops->score = profile_score;
     ops->topk = profile_topk;
+    ops->choose = profile_choose;
     ops->attend = profile_attend;
     ops->weigh = profile_weigh;
     ops->merge = profile_merge;

@@ -126,7 +126,8 @@ radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n) {
     const radar_model_config *c = &e->model->config;
     const radar_backend_ops *ops = e->be->ops;
     int64_t partials = (int64_t)n * c->n_heads;
-    ops->attend(e->be, plan->task, plan->n_tasks, 1.0f / sqrtf((float)c->head_dim));
+    ops->attend(e->be, plan->task, plan->n_tasks, 1.0f / sqrtf((float)c->head_dim),
+                e->ws.pass_rows);
     for (int i = 0; i < plan->n_folds; i++)
         ops->merge(e->be, (float *[]){plan->fold[i].into, plan->fold[i].from}, 2, plan->fold[i].n,
                    c->head_dim);

@@ -192,11 +192,11 @@ static void profile_choose(radar_backend *be, const radar_choose_job *job) {
 }
 
 static void profile_attend(radar_backend *be, const radar_attend_task *task, int n_tasks,
-                           float scale) {
+                           float scale, int rows) {
     double bytes = 0;
     for (int i = 0; i < n_tasks; i++) bytes += attend_bytes(&task[i]);
     double began = radar_clock();
-    of(be)->inner->attend(be, task, n_tasks, scale);
+    of(be)->inner->attend(be, task, n_tasks, scale, rows);
     book(be, RADAR_PHASE_ATTEND, began, bytes);
 }
 

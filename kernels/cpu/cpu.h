@@ -48,7 +48,8 @@ void radar_cpu_score(radar_backend *be, const radar_scorer *scorer, const radar_
                      int n_tasks);
 void radar_cpu_topk(radar_backend *be, const radar_topk_task *task, int n_tasks);
 void radar_cpu_choose(radar_backend *be, const radar_choose_job *job);
-void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale);
+void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale,
+                      int rows);
 void radar_cpu_weigh(radar_backend *be, const radar_weigh_task *task, int n_tasks, float scale);
 void radar_cpu_merge(radar_backend *be, float *const *piece, int pieces, int64_t n, int D);
 void radar_cpu_missed(radar_backend *be, const radar_missed_task *task, int n_tasks);

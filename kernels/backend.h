@@ -50,10 +50,12 @@ typedef struct radar_backend_options {
 typedef struct radar_needs {
     radar_dtype kv_type;
     int D;
-    int group;                           /* query heads per KV head */
-    const radar_scorer *scorer, *finest; /* NULL: none; finest: of the last stage of a progressive scan */
+    int group; /* query heads per KV head */
+    const radar_scorer *scorer,
+        *finest; /* NULL: none; finest: of the last stage of a progressive scan */
     radar_pick pick;
-    const char *inside; /* who of the host looks into device memory ("attention 'h2o'"); NULL: nobody */
+    const char
+        *inside; /* who of the host looks into device memory ("attention 'h2o'"); NULL: nobody */
 } radar_needs;
 
 typedef struct radar_device_facts {
@@ -249,9 +251,10 @@ typedef struct radar_backend_ops {
     /* scorer.h: n consecutive blocks from `block` on of all `heads`, kv [heads] */
     void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, int heads,
                  int32_t block, int n);
-    /* scorer.h: summaries [begin, end) of segments of unit >= 2, each merged from two of unit / 2 */
+    /* scorer.h: blocks [begin, end) are sealed: all longer segments that end with one of them, of 2, 4, ... 2^levels times 16 tokens,
+     * each merged from its halves */
     void (*unite)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, int heads,
-                  int32_t unit, int32_t begin, int32_t end);
+                  int levels, int32_t begin, int32_t end);
     void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                   size_t q_stride, int n); /* scorer.h */
     void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,

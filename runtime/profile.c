@@ -157,9 +157,9 @@ static void profile_seal(radar_backend *be, const radar_scorer *scorer, const ra
 }
 
 static void profile_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                          int heads, int32_t unit, int32_t begin, int32_t end) {
+                          int heads, int levels, int32_t begin, int32_t end) {
     double began = radar_clock();
-    of(be)->inner->unite(be, scorer, kv, heads, unit, begin, end);
+    of(be)->inner->unite(be, scorer, kv, heads, levels, begin, end);
     book(be, RADAR_PHASE_SEAL, began, 0);
 }
 

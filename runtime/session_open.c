@@ -19,16 +19,19 @@ static radar_status parse_kv_type(radar_dtype *type, const char *name, radar_err
     static const struct {
         const char *name;
         radar_dtype type;
-    } known[] = {{"f16", RADAR_F16}, {"f32", RADAR_F32}, {"bf16", RADAR_BF16}, {"q8", RADAR_Q8}};
+    } known[] = {{"f16", RADAR_F16},
+                 {"f32", RADAR_F32},
+                 {"bf16", RADAR_BF16},
+                 {"q8", RADAR_Q8},
+                 {"fp8", RADAR_FP8}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (name && strcmp(name, known[i].name) == 0) {
             *type = known[i].type;
             return RADAR_OK;
         }
-    bool later = name && strcmp(name, "fp8") == 0;
-    return radar_fail(err, later ? RADAR_ERR_CONFIG : RADAR_ERR_USAGE,
-                      "--kv-type '%s': %s; use f16, f32, bf16 or q8", name ? name : "",
-                      later ? "not in this build" : "not known");
+    return radar_fail(err, RADAR_ERR_USAGE,
+                      "--kv-type '%s': not known; use f16, f32, bf16, q8 (CPU) or fp8 (CUDA)",
+                      name ? name : "");
 }
 
 static void size_plan(radar_session *s);

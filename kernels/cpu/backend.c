@@ -74,8 +74,7 @@ static radar_device_facts cpu_facts(const radar_backend *be) {
     return (radar_device_facts){.bus = ""};
 }
 
-static radar_status cpu_check(const radar_backend *be, const radar_needs *needs,
-                              radar_error *err) {
+static radar_status cpu_check(const radar_backend *be, const radar_needs *needs, radar_error *err) {
     (void)be;
     if (needs->kv_type != RADAR_FP8) return RADAR_OK;
     return radar_fail(err, RADAR_ERR_CONFIG,

@@ -41,7 +41,7 @@ void radar_cpu_restore(radar_backend *be, const radar_kv_view *kv, int32_t begin
 void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
                     int heads, int32_t block, int n);
 void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                     int heads, int32_t unit, int32_t begin, int32_t end);
+                     int heads, int levels, int32_t begin, int32_t end);
 void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                      size_t q_stride, int n);
 void radar_cpu_score(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,

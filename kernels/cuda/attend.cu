@@ -310,7 +310,7 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
     const int tiles = (int)blockDim.x / (CHAINS * 32), warps = tiles * CHAINS;
     const int first = (int)blockIdx.y * tiles * TILE, left = task.n_query - first;
     const int queries = left < tiles * TILE ? left : tiles * TILE; /* of the block */
-    const run r = run_of(task, a.splits);
+    const piece r = run_of(task, a.splits);
     if (queries <= 0 || (int)blockIdx.x >= r.used) return;
 
     if (r.n == 0) {

@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32) attend_plain(radar_cuda_atte
     SHARED(float, factor, PLAIN_WARPS * 2 * RADAR_CUDA_ATTEND_SPLITS);
     const radar_cuda_attend_task &t = a.task[blockIdx.z];
     const int query = (int)(blockIdx.y * PLAIN_WARPS + dev_warp());
-    const run r = run_of(t, a.splits);
+    const piece r = run_of(t, a.splits);
     if (query >= t.n_query || (int)blockIdx.x >= r.used) return;
     const float *const q = t.q + (size_t)query * t.q_stride;
     const int64_t position = t.position[query];

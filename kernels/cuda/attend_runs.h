@@ -22,7 +22,7 @@ struct work {
 };
 
 /* Items [begin, begin + n) of the task's; used: runs of its list that have any, 1 at least. */
-struct run {
+struct piece {
     int64_t begin;
     int n, used;
 };
@@ -33,7 +33,7 @@ DEV uint32_t seen(uint32_t tokens, int64_t first, int64_t position) {
     return tokens & (n >= RADAR_SEGMENT ? 0xffffu : (1u << n) - 1);
 }
 
-DEV run run_of(const radar_cuda_attend_task &t, int splits) {
+DEV piece run_of(const radar_cuda_attend_task &t, int splits) {
     const int64_t listed = t.count ? *t.count : t.n, n = listed > 0 ? listed : 0;
     const int64_t per = (n + RUN_CHAINS * splits - 1) / (RUN_CHAINS * splits) * RUN_CHAINS;
     const int used = per ? (int)((n + per - 1) / per) : 1;
@@ -42,7 +42,7 @@ DEV run run_of(const radar_cuda_attend_task &t, int splits) {
 }
 
 /* Item i of a run. */
-DEV work fetch(const radar_cuda_attend_task &t, const run &r, int i) {
+DEV work fetch(const radar_cuda_attend_task &t, const piece &r, int i) {
     if (i >= r.n) return {0, 0, 0};
     const radar_item item =
         t.item ? t.item[r.begin + i] : radar_item{(int32_t)(r.begin + i), 0xffffu};
@@ -59,7 +59,7 @@ DEV float *runs_of(const radar_cuda_attend_args &a, int query) {
 
 /* Where this run's partial goes. */
 DEV float *partial_of(const radar_cuda_attend_args &a, const radar_cuda_attend_task &t,
-                      const run &r, int query) {
+                      const piece &r, int query) {
     return r.used == 1 ? t.partial + (size_t)query * t.partial_stride
                        : runs_of(a, query) + (size_t)blockIdx.x * (size_t)RADAR_PARTIAL(a.D);
 }
@@ -110,7 +110,7 @@ DEV void join_four(float x[COLUMNS], const float *from, int D, int left, const f
  * (D + 1) / 32.  factor: 2 * RADAR_CUDA_ATTEND_SPLITS floats of shared memory, the warp's own. */
 template <int COLUMNS>
 DEV void unite_if_last(const radar_cuda_attend_args &a, const radar_cuda_attend_task &t,
-                       const run &r, int query, float *factor) {
+                       const piece &r, int query, float *factor) {
     unsigned *const turn = a.turn + (size_t)blockIdx.z * (size_t)a.most_query + query;
     unsigned before = 0;
     dev_warp_sync(); /* all of the partial is written before lane 0 says so */

@@ -106,8 +106,8 @@ DEV void join_four(float x[COLUMNS], const float *from, int D, int left, const f
     for (int c = 0; c < COLUMNS; c++) x[c] = y[0][c];
 }
 
-/* One warp, which wrote this run's partial of a query: if it is the last, the task's partial of all runs.  COLUMNS: at least
- * (D + 1) / 32.  factor: 2 * RADAR_CUDA_ATTEND_SPLITS floats of shared memory, the warp's own. */
+/* One warp, which wrote this run's partial of a query: if it is the last, the task's partial of all runs.  32 COLUMNS
+ * >= D + 1.  factor: 2 * RADAR_CUDA_ATTEND_SPLITS floats of shared memory, the warp's own. */
 template <int COLUMNS>
 DEV void unite_if_last(const radar_cuda_attend_args &a, const radar_cuda_attend_task &t,
                        const piece &r, int query, float *factor) {
@@ -129,8 +129,8 @@ DEV void unite_if_last(const radar_cuda_attend_args &a, const radar_cuda_attend_
     int runs = 4;
     while (runs < r.used) runs *= 2;
     const float m = weigh_runs(fa, fb, from, size, r.used, runs);
-    float x[COLUMNS],
-        left[3][COLUMNS]; /* left subtrees of 4, 8 and 16 runs that wait for the right */
+    /* left: subtrees of 4, 8 and 16 runs that wait for their right ones */
+    float x[COLUMNS], left[3][COLUMNS];
     for (int s = 0; s < runs; s += 4) {
         join_four<COLUMNS>(x, from + s * size, a.D, r.used - s, fa + s, fb + s);
         bool waits = false;

@@ -41,8 +41,7 @@ struct topk_scores {
     }
 
     template <class F>
-    __device__ void each_of_range(const radar_cuda_topk_range &r, int32_t from, int32_t to,
-                                  F f) const {
+    __device__ void each_of_range(radar_cuda_topk_range r, int32_t from, int32_t to, F f) const {
         for (int32_t base = from; base < to; base += 128) {
             int32_t segment[4];
             float x[4];

@@ -283,7 +283,8 @@ typedef struct radar_backend_ops {
     uint64_t (*read)(radar_backend *be, const void *memory, size_t bytes); /* read.h */
 } radar_backend_ops;
 
-/* NULL-terminated; the first entry that opens is the default. */
+/* NULL-terminated; the first entry that opens is the default.  The CPU is always there, and last. */
 extern const radar_backend_ops *const radar_backends[];
+extern const radar_backend_ops *const radar_backend_cpu;
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "kernels/merge.h"
 #include "parallel/agree.h"
-#include "runtime/engine.h"
+#include "runtime/device.h"
 #include "runtime/policy/radar_work.h"
 #include "runtime/sys.h"
 

@@ -61,6 +61,7 @@ static inline unsigned simt_ballot(const void *site, bool flag) {
 }
 
 template <class T> static inline T dev_atomic_add(T *p, T v) {
+    if (simt::before_add) simt::before_add(p);
     T before = *p;
     *p = before + v;
     return before;
@@ -70,6 +71,9 @@ template <class T> static inline T dev_atomic_or(T *p, T v) {
     *p = before | v;
     return before;
 }
+
+DEV void dev_atomic_min(uint64_t *p, uint64_t v) { *p = v < *p ? v : *p; }
+DEV void dev_fence() {} /* blocks come one after the other */
 
 /* ---- numbers ---- */
 

@@ -23,6 +23,7 @@ namespace simt {
 
 options opt;
 int sites;
+std::function<void(const void *)> before_add;
 
 namespace {
 

@@ -46,6 +46,8 @@ struct options {
 extern options opt;
 /* Barrier sites that the latest launch met. */
 extern int sites;
+/* Called ahead of every atomic addition, if set: whether what a thread announces by it is there. */
+extern std::function<void(const void *)> before_add;
 
 void launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()> &kernel);
 

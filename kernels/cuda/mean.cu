@@ -144,7 +144,7 @@ template <int CHUNKS> DEV void score_means(const radar_cuda_score &t, float scal
     const int skip = (int)blockIdx.z * SPLIT_QUERIES;
     const int n_query = t.n_query - skip < SPLIT_QUERIES ? t.n_query - skip : SPLIT_QUERIES;
     const size_t first = (size_t)blockIdx.y * (size_t)t.n_query + (size_t)skip;
-    const float *query = t.query + first * (size_t)t.D;
+    const float *query = t.query + blockIdx.y * t.query_stride + (size_t)skip * (size_t)t.D;
     const int64_t begin = t.units[0], n = t.units[1] - begin;
     if ((int64_t)blockIdx.x * blockDim.x / 2 >= n) return; /* a warp of 32 has 16 segments */
     split_factors(factor, query, (size_t)t.D, n_query, t.D);

@@ -392,7 +392,8 @@ DEV void score_features(const radar_cuda_rf &x, const radar_cuda_score &t, float
     SHARED(float, factor, SPLIT_QUERIES);
     const int skip = (int)blockIdx.z * TILES * 8;
     const size_t first = (size_t)blockIdx.y * (size_t)t.n_query + (size_t)skip;
-    const float *query = t.query + first * (size_t)query_floats(x);
+    const float *query =
+        t.query + blockIdx.y * t.query_stride + (size_t)skip * (size_t)query_floats(x);
     const rf_queries q = {query, t.n_query - skip < TILES * 8 ? t.n_query - skip : TILES * 8, panel,
                           factor};
     const int64_t begin = t.units[0], n = t.units[1] - begin;

@@ -126,7 +126,10 @@ static double reference(const uint16_t *mean, const float *q, int D, int unit) {
     return std::log(16.0 * unit) + dot / std::sqrt((double)D);
 }
 
-/* Scores of units [begin, end) of a level for n queries, each D numbers of q; what is outside the range is left alone. */
+static size_t query_stride(int n, int D) { return (size_t)(n * D + 8); }
+
+/* Scores of units [begin, end) of a level for n queries of each KV head, with room between the heads, D numbers each; what is
+ * outside the range is left alone. */
 static bool scores(const cache &c, const device_memory<float> &q, int n, int level, int begin,
                    int end, int most, double tol) {
     const int32_t units[2] = {begin, end};
@@ -137,6 +140,7 @@ static bool scores(const cache &c, const device_memory<float> &q, int n, int lev
                           c.heads,
                           n,
                           q.p,
+                          query_stride(n, c.D),
                           c.at(0, level, 0),
                           level ? c.merged_bytes : (size_t)c.segments * c.segment_bytes,
                           1 << level,
@@ -146,8 +150,8 @@ static bool scores(const cache &c, const device_memory<float> &q, int n, int lev
                           stride};
     if (radar_cuda_mean_score(&t, nullptr)) return false;
     for (int row = 0; row < c.heads * n; row++) {
-        const float *query = &q[(size_t)(row * c.D)];
         const int head = row / n;
+        const float *query = &q[(size_t)head * query_stride(n, c.D) + (size_t)(row % n * c.D)];
         const auto cpu = cpu_scores(c, head, level, begin, end, (const char *)query, 1);
         for (size_t i = 0; i < stride; i++) {
             const float got = out[(size_t)row * stride + i];
@@ -176,7 +180,7 @@ static void scores_are_the_cpus(void **) {
     for (int D : all_D) {
         scorer mean(D);
         cache c(mean.s, RADAR_F16, 2, 40, 2, (uint64_t)D, 1.5f);
-        device_memory<float> q((size_t)(2 * 5 * D));
+        device_memory<float> q(2 * query_stride(5, D));
         fill_queries(q, 2);
         assert_true(scores(c, q, 5, 0, 0, 40, 40, 1e-5));
         assert_true(scores(c, q, 1, 0, 7, 24, 17, 1e-5));
@@ -190,7 +194,7 @@ static void any_number_of_queries(void **) {
     scorer mean(64);
     cache c(mean.s, RADAR_BF16, 2, 20, 0, 1, 1.5f);
     for (int n : {1, 4, 8, 9, 16, 17, 35}) {
-        device_memory<float> q((size_t)(2 * n * 64));
+        device_memory<float> q(2 * query_stride(n, 64));
         fill_queries(q, 1);
         assert_true(scores(c, q, n, 0, 1, 20, 20, 1e-5));
     }
@@ -230,7 +234,8 @@ static void a_query_that_is_no_number_spoils_itself_alone(void **) {
     q[64 + 9] = NAN;
     const int32_t units[2] = {0, 16};
     device_memory<float> out(3 * 16);
-    const radar_cuda_score t = {64, 1, 3, q.p, c.summary.p, c.summary.n, 1, units, 16, out.p, 16};
+    const radar_cuda_score t = {64,          1, 3,     q.p, 0,     c.summary.p,
+                                c.summary.n, 1, units, 16,  out.p, 16};
     assert_int_equal(radar_cuda_mean_score(&t, nullptr), 0);
     for (size_t i = 0; i < 48; i++) assert_true(std::isnan(out[i]) == (i / 16 == 1));
 }

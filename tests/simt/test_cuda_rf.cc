@@ -216,17 +216,22 @@ static bool scores(const scorer &rf, const cache &c, int n, int level, int begin
                    float size = 2) {
     const int32_t units[2] = {begin, end};
     const size_t D = (size_t)c.D, count = (size_t)(end - begin), stride = count + 3;
+    const size_t query_stride = (size_t)n * rf.query_floats() + 4; /* room between the heads */
     const int rows = c.heads * n;
-    device_memory<float> raw((size_t)rows * D), q((size_t)rows * rf.query_floats()),
+    device_memory<float> raw((size_t)rows * D), q((size_t)c.heads * query_stride),
         out((size_t)rows * stride);
     draw_queries(raw, D, size);
-    for (size_t j = 0; j < (size_t)rows; j++)
-        rf.s->kind->query(rf.s, &q[j * rf.query_floats()], &raw[j * D]);
+    const auto query_at = [&](int row) {
+        return &q[(size_t)(row / n) * query_stride + (size_t)(row % n) * rf.query_floats()];
+    };
+    for (int row = 0; row < rows; row++)
+        rf.s->kind->query(rf.s, query_at(row), &raw[(size_t)row * D]);
     for (size_t i = 0; i < out.n; i++) out[i] = 77;
     const radar_cuda_score t = {c.D,
                                 c.heads,
                                 n,
                                 q.p,
+                                query_stride,
                                 c.at(0, level, 0),
                                 level ? c.merged_bytes : (size_t)c.segments * c.segment_bytes,
                                 1 << level,
@@ -236,7 +241,7 @@ static bool scores(const scorer &rf, const cache &c, int n, int level, int begin
                                 stride};
     if (radar_cuda_rf_score(&rf.x, &t, nullptr)) return false;
     for (int row = 0; row < rows; row++) {
-        const float *query = &q[(size_t)row * rf.query_floats()];
+        const float *query = query_at(row);
         const auto cpu = cpu_scores(c, row / n, level, begin, end, (const char *)query, 1);
         for (size_t i = 0; i < stride; i++) {
             const float got = out[(size_t)row * stride + i];
@@ -303,7 +308,8 @@ static void a_query_that_is_no_number_spoils_itself_alone(void **) {
     for (size_t j = 0; j < 3; j++) rf.s->kind->query(rf.s, &q[j * each], raw.p);
     q[each + 4 + 9] = NAN;
     const int32_t units[2] = {0, 16};
-    const radar_cuda_score t = {80, 1, 3, q.p, c.summary.p, c.summary.n, 1, units, 16, out.p, 16};
+    const radar_cuda_score t = {80,          1, 3,     q.p, 0,     c.summary.p,
+                                c.summary.n, 1, units, 16,  out.p, 16};
     assert_int_equal(radar_cuda_rf_score(&rf.x, &t, nullptr), 0);
     for (size_t i = 0; i < 48; i++) assert_true(std::isnan(out[i]) == (i / 16 == 1));
 }

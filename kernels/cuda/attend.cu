@@ -408,7 +408,7 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
 }
 
 template <radar_cuda_kv KV, int D>
-int launch(const radar_cuda_attend_args &a, cudaStream_t stream) {
+int launch(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
     using L = layout<KV, D>;
     const int need = (a.span + TILE - 1) / TILE, tiles = need == 1 ? 1 : need == 2 ? 2 : MOST_TILES;
     const int groups = (need + tiles - 1) / tiles, lists = (a.queries + a.span - 1) / a.span;
@@ -418,37 +418,37 @@ int launch(const radar_cuda_attend_args &a, cudaStream_t stream) {
     const cudaError_t e = ALLOW_SHARED(kernel, bytes);
     if (e != cudaSuccess) return e;
     return LAUNCH(kernel, dim3(a.splits, lists * groups, a.shards * a.G), dim3(tiles * CHAINS * 32),
-                  bytes, stream, a);
+                  bytes, queue, a);
 }
 
-template <radar_cuda_kv KV> int launch_type(const radar_cuda_attend_args &a, cudaStream_t stream) {
+template <radar_cuda_kv KV>
+int launch_type(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
     switch (a.D) {
     case 64:
-        return launch<KV, 64>(a, stream);
+        return launch<KV, 64>(a, queue);
     case 80:
-        return launch<KV, 80>(a, stream);
+        return launch<KV, 80>(a, queue);
     case 96:
-        return launch<KV, 96>(a, stream);
+        return launch<KV, 96>(a, queue);
     case 112:
-        return launch<KV, 112>(a, stream);
+        return launch<KV, 112>(a, queue);
     case 128:
-        return launch<KV, 128>(a, stream);
+        return launch<KV, 128>(a, queue);
     }
     return cudaErrorInvalidValue;
 }
 
 } // namespace
 
-extern "C" int radar_cuda_attend(const radar_cuda_attend_args *a, void *stream) {
-    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+extern "C" int radar_cuda_attend(const radar_cuda_attend_args *a, radar_cuda_queue *queue) {
     if (a->splits < 1 || a->splits & (a->splits - 1) || a->span < 1) return cudaErrorInvalidValue;
     switch (a->type) {
     case RADAR_CUDA_KV_F16:
-        return launch_type<RADAR_CUDA_KV_F16>(*a, s);
+        return launch_type<RADAR_CUDA_KV_F16>(*a, queue);
     case RADAR_CUDA_KV_BF16:
-        return launch_type<RADAR_CUDA_KV_BF16>(*a, s);
+        return launch_type<RADAR_CUDA_KV_BF16>(*a, queue);
     case RADAR_CUDA_KV_FP8:
-        return launch_type<RADAR_CUDA_KV_FP8>(*a, s);
+        return launch_type<RADAR_CUDA_KV_FP8>(*a, queue);
     case RADAR_CUDA_KV_F32: /* tensor cores would round it */
         break;
     }

@@ -9,6 +9,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 /* One KV head of one shard and layer; k and v 16-byte aligned, scales too. */
 typedef struct radar_cuda_view {
@@ -36,8 +37,8 @@ typedef struct radar_cuda_attend_args {
         partial; /* [shards, splits, G, queries, RADAR_PARTIAL(D)] as in merge.h; nothing missed yet */
 } radar_cuda_attend_args;
 
-/* 0 or a cudaError_t; returns before the results are there.  stream: cudaStream_t. */
-int radar_cuda_attend(const radar_cuda_attend_args *a, void *stream);
+/* 0 or a cudaError_t; queued. */
+int radar_cuda_attend(const radar_cuda_attend_args *a, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -196,16 +196,15 @@ KERNEL void __launch_bounds__(LIST_THREADS) radar_choose_list(radar_cuda_choose_
     choose_chosen(item, job.bits + task * job.words, choose_words_of(part, r.unit), r.unit);
 }
 
-int radar_cuda_choose(const radar_cuda_choose_job *job, void *stream) {
-    const cudaStream_t at = (cudaStream_t)stream;
+int radar_cuda_choose(const radar_cuda_choose_job *job, radar_cuda_queue *queue) {
     const unsigned lists = (unsigned)(job->rows * (job->heads / job->heads_per_list));
     if (lists == 0) return 0;
     int error = (int)LAUNCH(radar_choose_mark, dim3((unsigned)(job->rows * job->heads)),
-                            dim3(MARK_THREADS), 0, at, *job);
+                            dim3(MARK_THREADS), 0, queue, *job);
     if (error == 0)
-        error = (int)LAUNCH(radar_choose_count, dim3(lists), dim3(LIST_THREADS), 0, at, *job);
+        error = (int)LAUNCH(radar_choose_count, dim3(lists), dim3(LIST_THREADS), 0, queue, *job);
     if (error == 0)
         error = (int)LAUNCH(radar_choose_list, dim3(lists, (unsigned)job->shards.n),
-                            dim3(LIST_THREADS), 0, at, *job);
+                            dim3(LIST_THREADS), 0, queue, *job);
     return error;
 }

@@ -7,6 +7,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 struct radar_item;
 
@@ -30,8 +31,8 @@ typedef struct radar_cuda_choose_job {
 } radar_cuda_choose_job;
 
 /* With --select local: ranks = 1, the lists of all own shards of a head as one of shards.n times their room, and a `keep` no
- * smaller than that.  0 or a cudaError_t; stream: cudaStream_t. */
-int radar_cuda_choose(const radar_cuda_choose_job *job, void *stream);
+ * smaller than that.  Queued; 0 or a cudaError_t. */
+int radar_cuda_choose(const radar_cuda_choose_job *job, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -96,14 +96,14 @@ KERNEL void radar_missed_rows(radar_cuda_missed t, int chunks) {
     t.missed[(size_t)row * t.missed_stride + 1] = m == minus_infinity() ? 0.0f : sum;
 }
 
-int radar_cuda_sum_missed(const radar_cuda_missed *t, void *stream) {
+int radar_cuda_sum_missed(const radar_cuda_missed *t, radar_cuda_queue *queue) {
     const int chunks = (t->most + RADAR_CUDA_MISSED_CHUNK - 1) / RADAR_CUDA_MISSED_CHUNK;
     int bad = 0;
     if (t->rows < 1) return 0;
     if (chunks > 0)
         bad = LAUNCH(radar_missed_chunks, dim3((unsigned)chunks, (unsigned)t->rows),
-                     dim3(MISSED_THREADS), 0, (cudaStream_t)stream, *t, chunks);
+                     dim3(MISSED_THREADS), 0, queue, *t, chunks);
     if (bad) return bad;
-    return LAUNCH(radar_missed_rows, dim3((unsigned)(t->rows + 3) / 4), dim3(128), 0,
-                  (cudaStream_t)stream, *t, chunks);
+    return LAUNCH(radar_missed_rows, dim3((unsigned)(t->rows + 3) / 4), dim3(128), 0, queue, *t,
+                  chunks);
 }

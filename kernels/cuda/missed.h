@@ -1,6 +1,6 @@
 /* missed.h - kernels/missed.h on CUDA: all query heads of one layer and shard in one call.
  * Within 1e-6 of the sum: chunks of RADAR_CUDA_MISSED_CHUNK scores first, then chunks ascending; the same bits for any grid.
- * [this rank] On the stream, 0 or the error. */
+ * [this rank] Queued; 0 or the error. */
 #ifndef RADAR_CUDA_MISSED_H
 #define RADAR_CUDA_MISSED_H
 
@@ -12,6 +12,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 typedef struct radar_cuda_missed {
     int rows;     /* query heads, of all KV heads and rows of the pass */
@@ -35,7 +36,7 @@ static inline size_t radar_cuda_missed_work(int rows, int most) {
     return 2 * (size_t)rows * chunks;
 }
 
-int radar_cuda_sum_missed(const radar_cuda_missed *task, void *stream);
+int radar_cuda_sum_missed(const radar_cuda_missed *task, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -22,14 +22,16 @@ extern "C" {
 typedef struct radar_cuda_queue radar_cuda_queue;
 
 typedef struct radar_cuda_queue_options {
-    int device;              /* number, of those that the process sees */
-    bool graphs;             /* false: every command is issued by itself (--graphs off) */
-    size_t parameter_bytes;  /* of the block of parameters; 0 = 8 MiB.  What does not fit waits for what is queued */
+    int device;  /* number, of those that the process sees */
+    bool graphs; /* false: every command is issued by itself (--graphs off) */
+    size_t
+        parameter_bytes; /* of the block of parameters; 0 = 8 MiB.  What does not fit waits for what is queued */
 } radar_cuda_queue_options;
 
 typedef struct radar_cuda_queue_stats {
-    int64_t waits, commands, graph_launches, captures, direct; /* direct: commands issued by themselves */
-    int64_t parameter_bytes;                                   /* copied to the device */
+    int64_t waits, commands, graph_launches, captures,
+        direct;              /* direct: commands issued by themselves */
+    int64_t parameter_bytes; /* copied to the device */
 } radar_cuda_queue_stats;
 
 /* [this rank] Makes the device the calling thread's, a stream and the block of parameters.  Calls on a queue come from one thread. */
@@ -40,22 +42,25 @@ radar_cuda_queue_stats radar_cuda_queue_stats_of(const radar_cuda_queue *q);
 
 /* ---- commands; of none is the result there before radar_cuda_wait ---- */
 
-typedef struct radar_cuda_grid {
+typedef struct radar_cuda_shape {
     unsigned grid[3], block[3];
     size_t shared_bytes;
-} radar_cuda_grid;
+} radar_cuda_shape;
 
 /* args[i] points to bytes[i] bytes of argument i, copied.  queue NULL: at once, on the default stream.  0, or the cudaError_t of a
  * launch at once. */
-int radar_cuda_launch(radar_cuda_queue *q, const void *kernel, const radar_cuda_grid *grid,
+int radar_cuda_launch(radar_cuda_queue *q, const void *kernel, const radar_cuda_shape *shape,
                       void *const *args, const size_t *bytes, int n);
+/* Dynamic shared memory that launches of the kernel may ask for from now on, beyond 48 KB; at once, and only raised.  0 or the cudaError_t. */
+int radar_cuda_allow_shared(const void *kernel, size_t bytes);
 
 /* Parameters: the device address where `bytes` of host memory will be when commands run, valid until the next wait, aligned to 256
  * bytes.  room >= bytes: what is kept free for them, so that lists of another length do not move what comes after. */
 void *radar_cuda_put(radar_cuda_queue *q, const void *host, size_t bytes, size_t room);
 
-void radar_cuda_copy(radar_cuda_queue *q, void *to, const void *from, size_t bytes); /* device to device */
-void radar_cuda_clear(radar_cuda_queue *q, void *device, size_t bytes);              /* := 0 */
+void radar_cuda_copy(radar_cuda_queue *q, void *to, const void *from,
+                     size_t bytes);                                     /* device to device */
+void radar_cuda_clear(radar_cuda_queue *q, void *device, size_t bytes); /* := 0 */
 /* host := device, in the course of the next wait.  host stays the caller's. */
 void radar_cuda_fetch(radar_cuda_queue *q, void *host, const void *device, size_t bytes);
 /* device := host, which is read before the return; what is large is waited for. */

@@ -263,22 +263,21 @@ size_t radar_cuda_topk_scratch(int64_t lists, int64_t scores) {
                             MANY_DIGITS * RADIX_DIGITS * sizeof *s.counts);
 }
 
-int radar_cuda_topk(const radar_cuda_topk_job *job, void *stream) {
+int radar_cuda_topk(const radar_cuda_topk_job *job, radar_cuda_queue *queue) {
     const int64_t lists = (int64_t)job->rows * job->heads * job->tasks;
-    const cudaStream_t at = (cudaStream_t)stream;
     if (lists == 0) return 0;
     if (job->scores <= SHORT)
-        return (int)LAUNCH(radar_topk_short, dim3((unsigned)lists), dim3(SHORT_THREADS), 0, at,
+        return (int)LAUNCH(radar_topk_short, dim3((unsigned)lists), dim3(SHORT_THREADS), 0, queue,
                            *job);
     const topk_scratch s = topk_lay_out(job->scratch, lists, job->scores);
     const dim3 grid((unsigned)lists, (unsigned)s.pieces);
     for (int digit = 0; digit < MANY_DIGITS; digit++) {
         const int error =
-            (int)LAUNCH(radar_topk_count, grid, dim3(PIECE_THREADS), 0, at, *job, s, digit);
+            (int)LAUNCH(radar_topk_count, grid, dim3(PIECE_THREADS), 0, queue, *job, s, digit);
         if (error) return error;
     }
-    const int error = (int)LAUNCH(radar_topk_sift, grid, dim3(PIECE_THREADS), 0, at, *job, s);
+    const int error = (int)LAUNCH(radar_topk_sift, grid, dim3(PIECE_THREADS), 0, queue, *job, s);
     if (error) return error;
-    return (int)LAUNCH(radar_topk_finish, dim3((unsigned)lists), dim3(SHORT_THREADS), 0, at, *job,
-                       s);
+    return (int)LAUNCH(radar_topk_finish, dim3((unsigned)lists), dim3(SHORT_THREADS), 0, queue,
+                       *job, s);
 }

@@ -9,6 +9,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 /* All pointers are of the device. */
 typedef struct radar_cuda_topk_job {
@@ -31,8 +32,8 @@ typedef struct radar_cuda_topk_job {
 
 /* lists = rows * heads * tasks. */
 size_t radar_cuda_topk_scratch(int64_t lists, int64_t scores);
-/* 0 or a cudaError_t; stream: cudaStream_t. */
-int radar_cuda_topk(const radar_cuda_topk_job *job, void *stream);
+/* Queued; 0 or a cudaError_t. */
+int radar_cuda_topk(const radar_cuda_topk_job *job, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,8 @@
  *
  * Nothing runs when it is queued; radar_cuda_wait runs all of it and comes back when it is done.  So a pass of the model is one list
  * of commands, and where the same list comes again - the same kernels with the same arguments - it is launched as a CUDA graph,
- * captured the second time it is seen: a decode step costs the host one launch.  (Where it cannot be captured, none is any more.)  Host work cuts a list into pieces, a graph each.
+ * captured the second time it is seen: a decode step costs the host one launch.  (If it cannot be captured, no list is any more.)
+ * Host work cuts a list into pieces, a graph each.
  *
  * What changes from step to step - positions, lengths, pointers to what is listed - is therefore no argument but a parameter: bytes
  * that radar_cuda_put lays into one block of memory, copied to the device once, ahead of all commands.

@@ -43,13 +43,13 @@ KERNEL void radar_mean_seal_f32(radar_cuda_seal t) { seal_means<RADAR_F32>(t); }
 KERNEL void radar_mean_seal_f16(radar_cuda_seal t) { seal_means<RADAR_F16>(t); }
 KERNEL void radar_mean_seal_bf16(radar_cuda_seal t) { seal_means<RADAR_BF16>(t); }
 
-int radar_cuda_mean_seal(const radar_cuda_seal *t, void *stream) {
+int radar_cuda_mean_seal(const radar_cuda_seal *t, radar_cuda_queue *queue) {
     const auto kernel = t->type == RADAR_F32   ? radar_mean_seal_f32
                         : t->type == RADAR_F16 ? radar_mean_seal_f16
                                                : radar_mean_seal_bf16;
     const int64_t work = ((int64_t)t->most * 4 * t->D + 255) / 256;
     return LAUNCH(kernel, dim3(radar_cuda_grid(work, t->kv_heads), (unsigned)t->kv_heads),
-                  dim3(256), 0, (cudaStream_t)stream, *t);
+                  dim3(256), 0, queue, *t);
 }
 
 /* ---- unite ---- */
@@ -84,9 +84,8 @@ KERNEL void radar_mean_unite(radar_cuda_unite t) {
     }
 }
 
-int radar_cuda_mean_unite(const radar_cuda_unite *t, void *stream) {
-    return LAUNCH(radar_mean_unite, dim3((unsigned)t->kv_heads), dim3(512), 0, (cudaStream_t)stream,
-                  *t);
+int radar_cuda_mean_unite(const radar_cuda_unite *t, radar_cuda_queue *queue) {
+    return LAUNCH(radar_mean_unite, dim3((unsigned)t->kv_heads), dim3(512), 0, queue, *t);
 }
 
 /* ---- query ---- */
@@ -97,10 +96,10 @@ KERNEL void radar_mean_query(float *out, const float *q, size_t q_stride, int D)
         out[(size_t)blockIdx.x * (size_t)D + (size_t)d] = q[blockIdx.x * q_stride + (size_t)d];
 }
 
-int radar_cuda_mean_query(float *out, const float *q, size_t q_stride, int n, int D, void *stream) {
+int radar_cuda_mean_query(float *out, const float *q, size_t q_stride, int n, int D,
+                          radar_cuda_queue *queue) {
     if (n < 1) return 0;
-    return LAUNCH(radar_mean_query, dim3((unsigned)n), dim3(128), 0, (cudaStream_t)stream, out, q,
-                  q_stride, D);
+    return LAUNCH(radar_mean_query, dim3((unsigned)n), dim3(128), 0, queue, out, q, q_stride, D);
 }
 
 /* ---- score ---- */
@@ -173,7 +172,7 @@ KERNEL void radar_mean_score_256(radar_cuda_score t, float scale, float mass) {
     score_means<8>(t, scale, mass);
 }
 
-int radar_cuda_mean_score(const radar_cuda_score *t, void *stream) {
+int radar_cuda_mean_score(const radar_cuda_score *t, radar_cuda_queue *queue) {
     const auto kernel = t->D <= 64    ? radar_mean_score_64
                         : t->D <= 96  ? radar_mean_score_96
                         : t->D <= 128 ? radar_mean_score_128
@@ -182,6 +181,6 @@ int radar_cuda_mean_score(const radar_cuda_score *t, void *stream) {
     const unsigned heads = (unsigned)t->kv_heads;
     if (parts * heads == 0) return 0;
     const dim3 grid(radar_cuda_grid(((int64_t)t->most + 127) / 128, parts * heads), heads, parts);
-    return LAUNCH(kernel, grid, dim3(256), 0, (cudaStream_t)stream, *t,
-                  (float)(1 / std::sqrt((double)t->D)), radar_cuda_log_tokens(t->unit));
+    return LAUNCH(kernel, grid, dim3(256), 0, queue, *t, (float)(1 / std::sqrt((double)t->D)),
+                  radar_cuda_log_tokens(t->unit));
 }

@@ -198,21 +198,19 @@ KERNEL void radar_rf_features(radar_cuda_rf x, radar_cuda_seal t, const float *a
 static float fourth_root_of(int D) { return (float)(1 / std::sqrt(std::sqrt((double)D))); }
 
 int radar_cuda_rf_seal(const radar_cuda_rf *x, const radar_cuda_seal *t, float *work,
-                       void *stream) {
+                       radar_cuda_queue *queue) {
     const unsigned most = (unsigned)t->most, heads = (unsigned)t->kv_heads;
     const unsigned columns = (unsigned)(x->n + PROJECT_COLUMNS - 1) / PROJECT_COLUMNS;
     float *half = work + (size_t)heads * most * 64 * (size_t)x->n;
     int bad = 0;
     if (most * heads == 0) return 0;
-    if (x->center)
-        bad =
-            LAUNCH(radar_rf_centers, dim3(most, heads), dim3(128), 0, (cudaStream_t)stream, *x, *t);
+    if (x->center) bad = LAUNCH(radar_rf_centers, dim3(most, heads), dim3(128), 0, queue, *x, *t);
     if (!bad)
         bad = LAUNCH(radar_rf_project_keys, dim3(columns, most, heads), dim3(PROJECT_THREADS), 0,
-                     (cudaStream_t)stream, *x, *t, fourth_root_of(x->D), work, half);
+                     queue, *x, *t, fourth_root_of(x->D), work, half);
     if (bad) return bad;
-    return LAUNCH(radar_rf_features, dim3(4 * most, heads), dim3(256), 0, (cudaStream_t)stream, *x,
-                  *t, work, half);
+    return LAUNCH(radar_rf_features, dim3(4 * most, heads), dim3(256), 0, queue, *x, *t, work,
+                  half);
 }
 
 /* ---- prepare ---- */
@@ -241,17 +239,16 @@ KERNEL void radar_rf_prepare(radar_cuda_rf x, float *out, const float *q, size_t
 }
 
 int radar_cuda_rf_query(const radar_cuda_rf *x, float *out, const float *q, size_t q_stride, int n,
-                        float *work, void *stream) {
+                        float *work, radar_cuda_queue *queue) {
     const unsigned columns = (unsigned)(x->n + PROJECT_COLUMNS - 1) / PROJECT_COLUMNS;
     const unsigned parts = (unsigned)(n + 15) / 16;
     float *half = work + (size_t)parts * 16 * (size_t)x->n;
     if (n < 1) return 0;
-    const int bad =
-        LAUNCH(radar_rf_project_queries, dim3(columns, parts), dim3(PROJECT_THREADS), 0,
-               (cudaStream_t)stream, *x, q, q_stride, n, fourth_root_of(x->D), work, half);
+    const int bad = LAUNCH(radar_rf_project_queries, dim3(columns, parts), dim3(PROJECT_THREADS), 0,
+                           queue, *x, q, q_stride, n, fourth_root_of(x->D), work, half);
     if (bad) return bad;
-    return LAUNCH(radar_rf_prepare, dim3((unsigned)n), dim3(256), 0, (cudaStream_t)stream, *x, out,
-                  q, q_stride, (float)(1 / std::sqrt((double)x->D)), work, half);
+    return LAUNCH(radar_rf_prepare, dim3((unsigned)n), dim3(256), 0, queue, *x, out, q, q_stride,
+                  (float)(1 / std::sqrt((double)x->D)), work, half);
 }
 
 /* ---- unite ---- */
@@ -293,9 +290,9 @@ KERNEL void radar_rf_unite(radar_cuda_rf x, radar_cuda_unite t) {
     }
 }
 
-int radar_cuda_rf_unite(const radar_cuda_rf *x, const radar_cuda_unite *t, void *stream) {
-    return LAUNCH(radar_rf_unite, dim3((unsigned)t->kv_heads), dim3(1024), 0, (cudaStream_t)stream,
-                  *x, *t);
+int radar_cuda_rf_unite(const radar_cuda_rf *x, const radar_cuda_unite *t,
+                        radar_cuda_queue *queue) {
+    return LAUNCH(radar_rf_unite, dim3((unsigned)t->kv_heads), dim3(1024), 0, queue, *x, *t);
 }
 
 /* ---- score ---- */
@@ -414,7 +411,8 @@ KERNEL void radar_rf_score_16(radar_cuda_rf x, radar_cuda_score t, float mass) {
     score_features<2>(x, t, mass);
 }
 
-int radar_cuda_rf_score(const radar_cuda_rf *x, const radar_cuda_score *t, void *stream) {
+int radar_cuda_rf_score(const radar_cuda_rf *x, const radar_cuda_score *t,
+                        radar_cuda_queue *queue) {
     const int each = t->n_query <= 8 ? 8 : 16;
     const unsigned parts = (unsigned)((t->n_query + each - 1) / each),
                    heads = (unsigned)t->kv_heads;
@@ -422,6 +420,5 @@ int radar_cuda_rf_score(const radar_cuda_rf *x, const radar_cuda_score *t, void 
     const int64_t blocks = ((int64_t)t->most + SCORE_SEGMENTS - 1) / SCORE_SEGMENTS;
     const auto kernel = each == 8 ? radar_rf_score_8 : radar_rf_score_16;
     return LAUNCH(kernel, dim3(radar_cuda_grid(blocks, parts * heads), heads, parts),
-                  dim3(SCORE_THREADS), 0, (cudaStream_t)stream, *x, *t,
-                  radar_cuda_log_tokens(t->unit));
+                  dim3(SCORE_THREADS), 0, queue, *x, *t, radar_cuda_log_tokens(t->unit));
 }

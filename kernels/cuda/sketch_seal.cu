@@ -280,12 +280,12 @@ __global__ void __launch_bounds__(THREADS)
 extern "C" int radar_cuda_sketch_seal(const radar_cuda_sketch *x, void *summary,
                                       size_t summary_stride, const uint16_t *k, size_t k_stride,
                                       bool bf16, const int32_t *block, int n, int heads,
-                                      void *stream) {
+                                      radar_cuda_queue *queue) {
     if (n <= 0 || heads <= 0) return 0;
     const size_t bytes = sizeof(float) * (size_t)((x->D * ROW + 1) / 2 * 2) + x->block_bytes;
     auto kernel = x->bits == 1   ? (bf16 ? sketch_seal<1, true> : sketch_seal<1, false>)
                   : x->bits == 2 ? (bf16 ? sketch_seal<2, true> : sketch_seal<2, false>)
                                  : (bf16 ? sketch_seal<4, true> : sketch_seal<4, false>);
-    return LAUNCH(kernel, dim3((unsigned)n, (unsigned)heads), dim3(THREADS), bytes,
-                  (cudaStream_t)stream, *x, (char *)summary, summary_stride, k, k_stride, block);
+    return LAUNCH(kernel, dim3((unsigned)n, (unsigned)heads), dim3(THREADS), bytes, queue, *x,
+                  (char *)summary, summary_stride, k, k_stride, block);
 }

@@ -20,6 +20,7 @@
 #include <cmath>
 
 #include "kernels/cuda/dev.h"
+#include "kernels/cuda/keys.h"
 #include "kernels/cuda/split.h"
 #include "kernels/cuda/vmath.h"
 
@@ -32,17 +33,6 @@ DEV int query_floats(const radar_cuda_rf &x) { return 4 + x.Fp + (x.center ? x.D
 
 /* ---- centers ---- */
 
-DEV float number_of(radar_dtype type, const void *p, int64_t i) {
-    if (type == RADAR_F32) return ((const float *)p)[i];
-    const uint16_t h = ((const uint16_t *)p)[i];
-    return type == RADAR_F16 ? dev_f16_to_f32(h) : dev_bf16_to_f32(h);
-}
-
-/* Token j of the block whose keys begin at number `first`. */
-DEV float key_of(const radar_cuda_seal &t, const char *key, int64_t first, int j, int d) {
-    return number_of(t.type, key, first + ((j / 16) * t.D + d) * 16 + j % 16);
-}
-
 /* Where the mu of a block's segment stands. */
 DEV uint16_t *mu_of(const radar_cuda_rf &x, char *summary, int64_t segment) {
     return (uint16_t *)(summary + (segment * segment_words(x) + x.Fp / 2 + 1) * 4);
@@ -50,13 +40,17 @@ DEV uint16_t *mu_of(const radar_cuda_rf &x, char *summary, int64_t segment) {
 
 /* Grid (most, KV heads), 128 threads. */
 KERNEL void radar_rf_centers(radar_cuda_rf x, radar_cuda_seal t) {
-    const char *key = (const char *)t.key + blockIdx.y * t.key_stride;
+    const head_keys keys = keys_of(t, blockIdx.y);
     char *summary = t.summary + blockIdx.y * t.summary_stride;
     const int64_t block = (int64_t)t.blocks[0] + blockIdx.x;
     if (block >= t.blocks[1]) return;
     for (int d = (int)threadIdx.x; d < t.D; d += (int)blockDim.x) {
         float sum = 0;
-        for (int j = 0; j < 64; j++) sum += key_of(t, key, block * 64 * t.D, j, d);
+        for (int s = 0; s < 4; s++) {
+            float key[16];
+            key_row(key, keys, block * 4 + s, d);
+            for (int i = 0; i < 16; i++) sum = dev_add(sum, key[i]);
+        }
         for (int s = 0; s < 4; s++)
             mu_of(x, summary, block * 4 + s)[d] = dev_f32_to_f16(sum * (1.0f / 64));
     }
@@ -68,13 +62,12 @@ enum { PROJECT_THREADS = 256, PROJECT_COLUMNS = 64, PROJECT_DEPTH = 64 };
 
 /* u' of a block of keys, less mu where there is one. */
 struct key_rows {
-    const radar_cuda_seal &t;
-    const char *key;
-    int64_t first;
+    head_keys keys;
+    int64_t block;
     const uint16_t *mu;
     float root;
     __device__ __forceinline__ float at(int j, int d) const {
-        float k = key_of(t, key, first, j, d);
+        float k = key_at(keys, block * 4 + j / 16, d, j % 16);
         if (mu) k = dev_add(k, -dev_f16_to_f32(mu[d]));
         return dev_mul(k, root);
     }
@@ -131,7 +124,7 @@ KERNEL void radar_rf_project_keys(radar_cuda_rf x, radar_cuda_seal t, float root
     if (block >= t.blocks[1]) return;
     const size_t row = ((size_t)blockIdx.z * (size_t)t.most + blockIdx.y) * 64;
     char *summary = t.summary + blockIdx.z * t.summary_stride;
-    const key_rows rows = {t, (const char *)t.key + blockIdx.z * t.key_stride, block * 64 * t.D,
+    const key_rows rows = {keys_of(t, blockIdx.z), block,
                            x.center ? mu_of(x, summary, block * 4) : nullptr, root};
     project<64>(x, rows, out + row * (size_t)x.n, half + row);
 }

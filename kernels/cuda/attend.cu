@@ -372,7 +372,7 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
 }
 
 template <radar_cuda_kv KV, int D>
-int launch(const radar_cuda_attend_args &a, cudaStream_t stream) {
+int launch(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
     using L = layout<KV, D>;
     static_assert(D * 32 >= CHAINS * 2 * RADAR_CUDA_ATTEND_SPLITS * 4, "factors over the queries");
     const int need = (a.most_query + TILE - 1) / TILE;
@@ -386,41 +386,41 @@ int launch(const radar_cuda_attend_args &a, cudaStream_t stream) {
     const cudaError_t e = ALLOW_SHARED(kernel, bytes);
     if (e != cudaSuccess) return e;
     return LAUNCH(kernel, dim3((unsigned)a.splits, (unsigned)groups, (unsigned)a.n_tasks),
-                  dim3(tiles * CHAINS * 32), bytes, stream, a);
+                  dim3(tiles * CHAINS * 32), bytes, queue, a);
 }
 
-template <radar_cuda_kv KV> int launch_type(const radar_cuda_attend_args &a, cudaStream_t stream) {
+template <radar_cuda_kv KV>
+int launch_type(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
     switch (a.D) {
     case 64:
-        return launch<KV, 64>(a, stream);
+        return launch<KV, 64>(a, queue);
     case 80:
-        return launch<KV, 80>(a, stream);
+        return launch<KV, 80>(a, queue);
     case 96:
-        return launch<KV, 96>(a, stream);
+        return launch<KV, 96>(a, queue);
     case 112:
-        return launch<KV, 112>(a, stream);
+        return launch<KV, 112>(a, queue);
     case 128:
-        return launch<KV, 128>(a, stream);
+        return launch<KV, 128>(a, queue);
     }
-    return radar_cuda_attend_plain(&a, stream);
+    return radar_cuda_attend_plain(&a, queue);
 }
 
 } // namespace
 
-extern "C" int radar_cuda_attend(const radar_cuda_attend_args *a, void *stream) {
-    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+extern "C" int radar_cuda_attend(const radar_cuda_attend_args *a, radar_cuda_queue *queue) {
     if (a->splits < 1 || a->splits > RADAR_CUDA_ATTEND_SPLITS || a->splits & (a->splits - 1))
         return cudaErrorInvalidValue;
     if (a->n_tasks < 1 || a->most_query < 1) return cudaSuccess;
     switch (a->type) {
     case RADAR_CUDA_KV_F16:
-        return launch_type<RADAR_CUDA_KV_F16>(*a, s);
+        return launch_type<RADAR_CUDA_KV_F16>(*a, queue);
     case RADAR_CUDA_KV_BF16:
-        return launch_type<RADAR_CUDA_KV_BF16>(*a, s);
+        return launch_type<RADAR_CUDA_KV_BF16>(*a, queue);
     case RADAR_CUDA_KV_FP8:
-        return launch_type<RADAR_CUDA_KV_FP8>(*a, s);
+        return launch_type<RADAR_CUDA_KV_FP8>(*a, queue);
     case RADAR_CUDA_KV_F32: /* tensor cores would round it */
-        return radar_cuda_attend_plain(a, stream);
+        return radar_cuda_attend_plain(a, queue);
     }
     return cudaErrorInvalidValue;
 }

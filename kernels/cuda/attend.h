@@ -10,6 +10,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 #define RADAR_CUDA_ATTEND_SPLITS 32 /* at most */
 
@@ -54,12 +55,12 @@ static inline size_t radar_cuda_attend_turns(int n_tasks, int most_query) {
     return (size_t)n_tasks * (size_t)most_query * sizeof(unsigned);
 }
 
-/* 0 or a cudaError_t; returns before the results are there.  stream: cudaStream_t.  Tensor cores for 16 and 8 bit caches with D 64,
+/* 0 or a cudaError_t; queued.  Tensor cores for 16 and 8 bit caches with D 64,
  * 80, 96, 112 or 128; the rest is attend_plain. */
-int radar_cuda_attend(const radar_cuda_attend_args *a, void *stream);
+int radar_cuda_attend(const radar_cuda_attend_args *a, struct radar_cuda_queue *queue);
 
 /* The same in f32, in the order of kernels/attend.h: with splits = 1 the bits of the CPU.  Any type, any D; slow. */
-int radar_cuda_attend_plain(const radar_cuda_attend_args *a, void *stream);
+int radar_cuda_attend_plain(const radar_cuda_attend_args *a, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

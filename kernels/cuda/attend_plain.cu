@@ -120,30 +120,30 @@ __global__ void __launch_bounds__(PLAIN_WARPS * 32) attend_plain(radar_cuda_atte
                                        factor + dev_warp() * 2 * RADAR_CUDA_ATTEND_SPLITS);
 }
 
-template <radar_cuda_kv KV> int launch_plain(const radar_cuda_attend_args &a, cudaStream_t stream) {
+template <radar_cuda_kv KV>
+int launch_plain(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
     const unsigned blocks = (unsigned)(a.most_query + PLAIN_WARPS - 1) / PLAIN_WARPS;
     auto *const kernel = attend_plain<KV>;
     return LAUNCH(kernel, dim3((unsigned)a.splits, blocks, (unsigned)a.n_tasks),
-                  dim3(PLAIN_WARPS * 32), 0, stream, a);
+                  dim3(PLAIN_WARPS * 32), 0, queue, a);
 }
 
 } // namespace
 
-extern "C" int radar_cuda_attend_plain(const radar_cuda_attend_args *a, void *stream) {
-    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+extern "C" int radar_cuda_attend_plain(const radar_cuda_attend_args *a, radar_cuda_queue *queue) {
     if (a->D < 16 || a->D > PLAIN_D || a->D % 16) return cudaErrorInvalidValue;
     if (a->splits < 1 || a->splits > RADAR_CUDA_ATTEND_SPLITS || a->splits & (a->splits - 1))
         return cudaErrorInvalidValue;
     if (a->n_tasks < 1 || a->most_query < 1) return cudaSuccess;
     switch (a->type) {
     case RADAR_CUDA_KV_F16:
-        return launch_plain<RADAR_CUDA_KV_F16>(*a, s);
+        return launch_plain<RADAR_CUDA_KV_F16>(*a, queue);
     case RADAR_CUDA_KV_BF16:
-        return launch_plain<RADAR_CUDA_KV_BF16>(*a, s);
+        return launch_plain<RADAR_CUDA_KV_BF16>(*a, queue);
     case RADAR_CUDA_KV_FP8:
-        return launch_plain<RADAR_CUDA_KV_FP8>(*a, s);
+        return launch_plain<RADAR_CUDA_KV_FP8>(*a, queue);
     case RADAR_CUDA_KV_F32:
-        return launch_plain<RADAR_CUDA_KV_F32>(*a, s);
+        return launch_plain<RADAR_CUDA_KV_F32>(*a, queue);
     }
     return cudaErrorInvalidValue;
 }

@@ -220,18 +220,17 @@ KERNEL void __launch_bounds__(LIST_THREADS) radar_choose_list(radar_choose_job j
     choose_chosen(item, t.bits, choose_words_of(part, t.group.unit), t.group.unit);
 }
 
-int radar_cuda_choose(const radar_choose_job *job, void *stream) {
-    const cudaStream_t at = (cudaStream_t)stream;
+int radar_cuda_choose(const radar_choose_job *job, radar_cuda_queue *queue) {
     const unsigned tasks = (unsigned)choose_tasks(*job), warps = COUNT_THREADS / 32;
     if (tasks == 0) return 0;
     int error = (int)LAUNCH(radar_choose_mark, dim3((unsigned)(job->rows * job->heads)),
-                            dim3(MARK_THREADS), 0, at, *job);
+                            dim3(MARK_THREADS), 0, queue, *job);
     if (error == 0)
         error = (int)LAUNCH(radar_choose_count, dim3((tasks + warps - 1) / warps),
-                            dim3(COUNT_THREADS), 0, at, *job);
+                            dim3(COUNT_THREADS), 0, queue, *job);
     if (error == 0)
-        error = (int)LAUNCH(radar_choose_begin, dim3(1), dim3(BEGIN_THREADS), 0, at, *job);
+        error = (int)LAUNCH(radar_choose_begin, dim3(1), dim3(BEGIN_THREADS), 0, queue, *job);
     if (error == 0)
-        error = (int)LAUNCH(radar_choose_list, dim3(tasks), dim3(LIST_THREADS), 0, at, *job);
+        error = (int)LAUNCH(radar_choose_list, dim3(tasks), dim3(LIST_THREADS), 0, queue, *job);
     return error;
 }

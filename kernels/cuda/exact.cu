@@ -163,7 +163,7 @@ EXACT_KERNEL(radar_exact_fp8_8, RADAR_CUDA_KV_FP8, 8)
 EXACT_KERNEL(radar_exact_f32_4, RADAR_CUDA_KV_F32, 4)
 EXACT_KERNEL(radar_exact_f32_8, RADAR_CUDA_KV_F32, 8)
 
-int radar_cuda_exact_score(const radar_cuda_exact_args *a, void *stream) {
+int radar_cuda_exact_score(const radar_cuda_exact_args *a, radar_cuda_queue *queue) {
     static void (*const kernels[][2])(radar_cuda_exact_args, float) = {
         /* in the order of radar_cuda_kv */
         {radar_exact_f16_4, radar_exact_f16_8},
@@ -177,6 +177,5 @@ int radar_cuda_exact_score(const radar_cuda_exact_args *a, void *stream) {
     if (a->D % 16 || a->D > EXACT_MOST_D || a->most_queries > RADAR_CUDA_EXACT_QUERIES)
         return (int)cudaErrorInvalidValue;
     return (int)LAUNCH(kernel, dim3((unsigned)a->n_tasks, radar_cuda_grid(blocks, a->n_tasks)),
-                       dim3(EXACT_THREADS), 0, (cudaStream_t)stream, *a,
-                       (float)(1 / std::sqrt((double)a->D)));
+                       dim3(EXACT_THREADS), 0, queue, *a, (float)(1 / std::sqrt((double)a->D)));
 }

@@ -1,6 +1,6 @@
 /* exact.h - the scorer `exact` on CUDA: formula of kernels/cpu/scorer_exact.c, within 1e-5 of the size of q and the keys.
  * A prepared query is q [D] as it is: radar_cuda_mean_query() makes it.  All of a call lies in a table on the device.
- * [this rank] On the stream, 0 or the error.  D is a multiple of 16 up to 256. */
+ * [this rank] Queued; 0 or the error.  D is a multiple of 16 up to 256. */
 #ifndef RADAR_CUDA_EXACT_H
 #define RADAR_CUDA_EXACT_H
 
@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 /* As radar_score_task with unit 1; all pointers are of the device. */
 typedef struct radar_cuda_exact_task {
@@ -35,7 +36,7 @@ typedef struct radar_cuda_exact_args {
     int n_tasks;
 } radar_cuda_exact_args;
 
-int radar_cuda_exact_score(const radar_cuda_exact_args *args, void *stream);
+int radar_cuda_exact_score(const radar_cuda_exact_args *args, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(FINISH_WARPS * 32)
 
 } // namespace
 
-extern "C" int radar_cuda_merge(float *const *piece, int pieces, int64_t n, int D, void *stream) {
+extern "C" int radar_cuda_merge(float *const *piece, int pieces, int64_t n, int D,
+                                radar_cuda_queue *queue) {
     const int size = RADAR_PARTIAL(D), bytes = (size + 6) * pieces * (int)sizeof(float);
     if (pieces < 1 || pieces > RADAR_CUDA_MERGE_PIECES || pieces & (pieces - 1) || D < 1 || D > 256)
         return cudaErrorInvalidValue;
@@ -93,14 +94,13 @@ extern "C" int radar_cuda_merge(float *const *piece, int pieces, int64_t n, int 
     const cudaError_t e = ALLOW_SHARED(merge_tree, bytes);
     if (e != cudaSuccess) return e;
     return LAUNCH(merge_tree, dim3((unsigned)n), dim3(size > 64 ? (size + 31) / 32 * 32 : 64),
-                  bytes, static_cast<cudaStream_t>(stream), tree, pieces, D);
+                  bytes, queue, tree, pieces, D);
 }
 
 extern "C" int radar_cuda_finish(float *out, float *coverage, const float *partial, int M, int G,
-                                 int group, int D, void *stream) {
+                                 int group, int D, radar_cuda_queue *queue) {
     const int64_t warps = (int64_t)M * G * group;
     if (warps == 0) return cudaSuccess;
     return LAUNCH(finish_heads, dim3((unsigned)((warps + FINISH_WARPS - 1) / FINISH_WARPS)),
-                  dim3(FINISH_WARPS * 32), 0, static_cast<cudaStream_t>(stream), out, coverage,
-                  partial, M, G, group, D);
+                  dim3(FINISH_WARPS * 32), 0, queue, out, coverage, partial, M, G, group, D);
 }

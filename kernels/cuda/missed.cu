@@ -101,15 +101,15 @@ KERNEL void radar_missed_rows(radar_cuda_missed a, int chunks) {
     to[1] = m == minus_infinity() ? 0.0f : sum;
 }
 
-int radar_cuda_sum_missed(const radar_cuda_missed *a, void *stream) {
+int radar_cuda_sum_missed(const radar_cuda_missed *a, radar_cuda_queue *queue) {
     const int chunks = (a->most + RADAR_CUDA_MISSED_CHUNK - 1) / RADAR_CUDA_MISSED_CHUNK;
     const unsigned queries = (unsigned)a->most_query, tasks = (unsigned)a->n_tasks;
     int bad = 0;
     if (a->n_tasks < 1 || a->most_query < 1) return 0;
     if (chunks > 0)
         bad = LAUNCH(radar_missed_chunks, dim3((unsigned)chunks, queries, tasks),
-                     dim3(MISSED_THREADS), 0, (cudaStream_t)stream, *a, chunks);
+                     dim3(MISSED_THREADS), 0, queue, *a, chunks);
     if (bad) return bad;
-    return LAUNCH(radar_missed_rows, dim3((queries + 3) / 4, tasks), dim3(128), 0,
-                  (cudaStream_t)stream, *a, chunks);
+    return LAUNCH(radar_missed_rows, dim3((queries + 3) / 4, tasks), dim3(128), 0, queue, *a,
+                  chunks);
 }

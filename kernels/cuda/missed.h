@@ -1,6 +1,6 @@
 /* missed.h - kernels/missed.h on CUDA: many tasks in one call.
  * Within 1e-6 of the sum: chunks of RADAR_CUDA_MISSED_CHUNK scores first, then chunks ascending; the same bits for any grid.
- * [this rank] On the stream, 0 or the error. */
+ * [this rank] Queued; 0 or the error. */
 #ifndef RADAR_CUDA_MISSED_H
 #define RADAR_CUDA_MISSED_H
 
@@ -10,6 +10,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 #include "kernels/backend.h"
 
 #define RADAR_CUDA_MISSED_CHUNK 4096
@@ -41,7 +42,7 @@ static inline size_t radar_cuda_missed_work(int n_tasks, int most_query, int mos
     return 2 * sizeof(float) * (size_t)n_tasks * (size_t)most_query * chunks;
 }
 
-int radar_cuda_sum_missed(const radar_cuda_missed *args, void *stream);
+int radar_cuda_sum_missed(const radar_cuda_missed *args, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -60,9 +60,9 @@ template <int N> __global__ void __launch_bounds__(MOVE_THREADS) sum(summands s,
     if (i < n) s.piece[0][i] = tree<N>(s, 0, i);
 }
 
-template <int N> int launch_sum(const summands &s, int64_t n, cudaStream_t stream) {
+template <int N> int launch_sum(const summands &s, int64_t n, radar_cuda_queue *queue) {
     auto *const kernel = sum<N>;
-    return LAUNCH(kernel, dim3(blocks_for(n, MOVE_THREADS)), dim3(MOVE_THREADS), 0, stream, s, n);
+    return LAUNCH(kernel, dim3(blocks_for(n, MOVE_THREADS)), dim3(MOVE_THREADS), 0, queue, s, n);
 }
 
 /* ---- copies ---- */
@@ -88,34 +88,33 @@ KERNEL void radar_copy_rectangles(const radar_copy *copy) {
 
 } // namespace
 
-extern "C" int radar_cuda_odd(int64_t *row, const float *x, int64_t n, int width, void *stream) {
-    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+extern "C" int radar_cuda_odd(int64_t *row, const float *x, int64_t n, int width,
+                              radar_cuda_queue *queue) {
     uint64_t *const first = reinterpret_cast<uint64_t *>(row);
-    const int e = LAUNCH(radar_odd_none, dim3(1), dim3(1), 0, s, first);
+    const int e = LAUNCH(radar_odd_none, dim3(1), dim3(1), 0, queue, first);
     if (e || n < 1 || width < 1) return e;
     return LAUNCH(radar_odd_rows, dim3((unsigned)n, blocks_for(width, MOVE_THREADS * MOVE_EACH)),
-                  dim3(MOVE_THREADS), 0, s, first, x, width);
+                  dim3(MOVE_THREADS), 0, queue, first, x, width);
 }
 
 extern "C" int radar_cuda_arrange(float *out, const float *q, int M, int G, int group, int D,
-                                  void *stream) {
+                                  radar_cuda_queue *queue) {
     const int part = group * D;
     if (M < 1 || G < 1 || part < 1) return cudaSuccess;
     return LAUNCH(radar_arrange_parts,
                   dim3(blocks_for(part, MOVE_THREADS), (unsigned)M, (unsigned)G),
-                  dim3(MOVE_THREADS), 0, static_cast<cudaStream_t>(stream), out, q, part);
+                  dim3(MOVE_THREADS), 0, queue, out, q, part);
 }
 
 extern "C" int radar_cuda_take(float *out, const float *q, int M, int G, int group, int D,
-                               const int32_t *row, int n, void *stream) {
+                               const int32_t *row, int n, radar_cuda_queue *queue) {
     const int part = group * D;
     if (n < 1 || G < 1 || part < 1) return cudaSuccess;
     return LAUNCH(radar_take_parts, dim3(blocks_for(part, MOVE_THREADS), (unsigned)n, (unsigned)G),
-                  dim3(MOVE_THREADS), 0, static_cast<cudaStream_t>(stream), out, q, part, row, M);
+                  dim3(MOVE_THREADS), 0, queue, out, q, part, row, M);
 }
 
-extern "C" int radar_cuda_sum(float *const *piece, int pieces, int64_t n, void *stream) {
-    const cudaStream_t s = static_cast<cudaStream_t>(stream);
+extern "C" int radar_cuda_sum(float *const *piece, int pieces, int64_t n, radar_cuda_queue *queue) {
     summands all = {};
     if (pieces < 1 || pieces > RADAR_CUDA_SUM_PIECES || pieces & (pieces - 1))
         return cudaErrorInvalidValue;
@@ -123,25 +122,26 @@ extern "C" int radar_cuda_sum(float *const *piece, int pieces, int64_t n, void *
     for (int p = 0; p < pieces; p++) all.piece[p] = piece[p];
     switch (pieces) {
     case 2:
-        return launch_sum<2>(all, n, s);
+        return launch_sum<2>(all, n, queue);
     case 4:
-        return launch_sum<4>(all, n, s);
+        return launch_sum<4>(all, n, queue);
     case 8:
-        return launch_sum<8>(all, n, s);
+        return launch_sum<8>(all, n, queue);
     case 16:
-        return launch_sum<16>(all, n, s);
+        return launch_sum<16>(all, n, queue);
     case 32:
-        return launch_sum<32>(all, n, s);
+        return launch_sum<32>(all, n, queue);
     case 64:
-        return launch_sum<64>(all, n, s);
+        return launch_sum<64>(all, n, queue);
     }
     return cudaSuccess; /* of one piece it is the sum */
 }
 
-extern "C" int radar_cuda_copies(const radar_copy *copy, int n, int64_t most, void *stream) {
+extern "C" int radar_cuda_copies(const radar_copy *copy, int n, int64_t most,
+                                 radar_cuda_queue *queue) {
     const int64_t blocks = blocks_for(most, MOVE_THREADS * 4);
     if (n < 1 || most < 1) return cudaSuccess;
     return LAUNCH(radar_copy_rectangles,
                   dim3((unsigned)(blocks < 1024 ? blocks : 1024), (unsigned)n), dim3(MOVE_THREADS),
-                  0, static_cast<cudaStream_t>(stream), copy);
+                  0, queue, copy);
 }

@@ -11,15 +11,17 @@
 extern "C" {
 #endif
 
-#include "kernels/dtype.h"
+#include "kernels/cuda/kv.h"
 
 /* scorer.h: summaries of sealed blocks. */
 typedef struct radar_cuda_seal {
-    radar_dtype type; /* of the keys: f32, f16 or bf16 */
+    radar_cuda_kv type;
     int D, kv_heads;
     const void *key; /* [S, D, 16] of kv.h, aligned to 16 */
     size_t key_stride;
-    char *summary; /* of block 0, aligned to 16 */
+    const float *key_scale; /* FP8: [S, 16], aligned to 16 */
+    size_t scale_stride;    /* floats */
+    char *summary;          /* of block 0, aligned to 16 */
     size_t summary_stride;
     const int32_t *blocks; /* device: {begin, end} */
     int most;              /* blocks */

@@ -408,14 +408,14 @@ struct launch_of {
     const radar_cuda_sketch *x;
     const radar_score_task *task;
     int n, tiles, ctas;
-    cudaStream_t stream;
+    radar_cuda_queue *queue;
 };
 
 template <int BITS, int MMAS, bool ROUGH, bool LISTED> int launch_kind(const launch_of &l) {
     const int each = l.ctas / (l.n * l.tiles);
     return LAUNCH((sketch_scan<scan_kind<BITS, MMAS, ROUGH, LISTED>>),
                   dim3((unsigned)(l.tiles * (each > 1 ? each : 1)), (unsigned)l.n), dim3(THREADS),
-                  0, l.stream, *l.x, l.task, l.tiles);
+                  0, l.queue, *l.x, l.task, l.tiles);
 }
 
 template <int BITS, bool ROUGH, bool LISTED> int launch_size(const launch_of &l) {
@@ -434,10 +434,9 @@ template <bool LISTED> int launch_bits(const launch_of &l, bool coarse) {
 
 extern "C" int radar_cuda_sketch_scan(const radar_cuda_sketch *x, const radar_score_task *task,
                                       int n, int max_query, bool listed, bool coarse, int ctas,
-                                      void *stream) {
+                                      radar_cuda_queue *queue) {
     if (n <= 0 || max_query <= 0) return 0;
     if (x->D > 128) return cudaErrorInvalidValue; /* more than registers hold */
-    const launch_of l = {
-        x, task, n, (max_query + QUERIES - 1) / QUERIES, ctas, (cudaStream_t)stream};
+    const launch_of l = {x, task, n, (max_query + QUERIES - 1) / QUERIES, ctas, queue};
     return listed ? launch_bits<true>(l, coarse) : launch_bits<false>(l, coarse);
 }

@@ -277,20 +277,22 @@ size_t radar_cuda_topk_scratch(int n_tasks, int64_t most) {
             MANY_DIGITS * RADIX_DIGITS * sizeof *s.counts);
 }
 
-int radar_cuda_topk(const radar_cuda_topk_args *args, void *stream) {
+int radar_cuda_topk(const radar_cuda_topk_args *args, radar_cuda_queue *queue) {
     const unsigned lists = (unsigned)args->n_tasks;
-    const cudaStream_t at = (cudaStream_t)stream;
     if (lists == 0) return 0;
     if (args->most <= SHORT)
-        return (int)LAUNCH(radar_topk_short, dim3(lists), dim3(SHORT_THREADS), 0, at, args->task);
+        return (int)LAUNCH(radar_topk_short, dim3(lists), dim3(SHORT_THREADS), 0, queue,
+                           args->task);
     const topk_scratch s = topk_lay_out(args->scratch, args->n_tasks, args->most);
     const dim3 grid(lists, (unsigned)s.pieces);
     for (int digit = 0; digit < MANY_DIGITS; digit++) {
-        const int error =
-            (int)LAUNCH(radar_topk_count, grid, dim3(PIECE_THREADS), 0, at, args->task, s, digit);
+        const int error = (int)LAUNCH(radar_topk_count, grid, dim3(PIECE_THREADS), 0, queue,
+                                      args->task, s, digit);
         if (error) return error;
     }
-    const int error = (int)LAUNCH(radar_topk_sift, grid, dim3(PIECE_THREADS), 0, at, args->task, s);
+    const int error =
+        (int)LAUNCH(radar_topk_sift, grid, dim3(PIECE_THREADS), 0, queue, args->task, s);
     if (error) return error;
-    return (int)LAUNCH(radar_topk_finish, dim3(lists), dim3(SHORT_THREADS), 0, at, args->task, s);
+    return (int)LAUNCH(radar_topk_finish, dim3(lists), dim3(SHORT_THREADS), 0, queue, args->task,
+                       s);
 }

@@ -1,5 +1,5 @@
 /* topk.h - the best candidates of many lists on CUDA; formula and keys in kernels/topk.h.  All of a call lies in tables on the
- * device: one launch serves every length.  [this rank] On the stream, 0 or the error. */
+ * device: one launch serves every length.  [this rank] Queued; 0 or the error. */
 #ifndef RADAR_CUDA_TOPK_H
 #define RADAR_CUDA_TOPK_H
 
@@ -11,6 +11,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 /* As radar_topk_range, and radar_topk_task with RADAR_PICK_TOP; all pointers are of the device. */
 typedef struct radar_cuda_topk_range {
@@ -36,7 +37,7 @@ typedef struct radar_cuda_topk_args {
 } radar_cuda_topk_args;
 
 size_t radar_cuda_topk_scratch(int n_tasks, int64_t most);
-int radar_cuda_topk(const radar_cuda_topk_args *args, void *stream);
+int radar_cuda_topk(const radar_cuda_topk_args *args, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#include <cuda_runtime.h>
+
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/matvec.h"
 #include "runtime/sys.h"
@@ -141,7 +143,7 @@ void radar_cuda_op_pack(radar_backend *be, void *memory, radar_matrix *w,
     struct radar_packed *p = radar_alloc(sizeof *p);
     stage s = {0};
     if (!open_stage(&s, each, rows, cols) || !p) {
-        radar_fail(&cuda->failed, RADAR_ERR_MEMORY, "weights: no memory to send them from");
+        radar_cuda_note(cuda->queue, "weights on their way", cudaErrorMemoryAllocation);
         close_stage(&s);
         radar_free(p);
         return;
@@ -204,7 +206,7 @@ void radar_cuda_op_matmul(radar_backend *be, const radar_matmul_job *job, int n_
                           const float *x, size_t x_stride, int M) {
     radar_cuda *cuda = radar_cuda_of(be);
     for (int first = 0; first < M; first += RADAR_MATVEC_ROWS)
-        radar_cuda_note(cuda, "product",
+        radar_cuda_note(cuda->queue, "product",
                         multiply(cuda, job, n_jobs, x, x_stride, first,
                                  (int)radar_min64(RADAR_MATVEC_ROWS, M - first)));
 }

@@ -111,14 +111,14 @@ $O/simt/test_cuda_queue: $(FAKE_SRC:%.cc=$O/%.o) $(CUDA_QUEUE:%.c=$O/simt/%.o)
 $O/simt/%.o: %.c $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
-	$(Q)$(CC) -std=c11 -O1 -g $(WARN) $(FAKE_FLAGS) $(CPPFLAGS) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) -std=c11 -O1 -g $(WARN) $(FAKE_FLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
 # All of it for whole models: no sanitizers, which take too long.
 FAKE_OBJ := $(addprefix $O/fake/,$(CUDA_C:.c=.o) $(patsubst %.cu,%.o,$(wildcard kernels/cuda/*.cu)) $(FAKE_SRC:.cc=.o) tests/simt/simt.o)
 FAKE_CXX = $(CXX) -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas $(FAKE_FLAGS) $(CPPFLAGS) -MMD -MP
 $O/fake/%.o: %.c $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
-	$(Q)$(CC) -std=c11 -O2 -g $(WARN) $(FAKE_FLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) -std=c11 $(OPT) -g $(WARN) $(OPENMP_FLAG) $(FAKE_FLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(MPI_CFLAGS) -MMD -MP -c -o $@ $<
 $O/fake/%.o: %.cu $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CXX $<")

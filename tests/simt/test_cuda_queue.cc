@@ -2,7 +2,7 @@
 #include "tests/simt/fake/fake.h"
 #include "tests/simt/dev.h"
 
-#include <csetjmp>
+#include <csetjmp> /* what cmocka.h needs */
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>

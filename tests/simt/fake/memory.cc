@@ -28,6 +28,7 @@ std::map<uintptr_t, allocation> all; /* by the address given out */
 std::vector<uintptr_t> opened;
 size_t in_use;
 const char *kernel;
+struct sigaction before;
 
 void protect(allocation &a, bool open) {
     mprotect(a.map + PAGE, a.map_bytes - 2 * PAGE, open ? PROT_READ | PROT_WRITE : PROT_NONE);
@@ -59,17 +60,16 @@ void on_fault(int, siginfo_t *info, void *) {
         if (write(2, line, (size_t)n) < 0) _exit(98);
         _exit(99);
     }
-    signal(SIGSEGV, SIG_DFL); /* none of ours: dies of it when tried again */
+    sigaction(SIGSEGV, &before, nullptr); /* none of ours: tried again, it is theirs */
 }
 
+/* Each time that memory is taken: test frameworks put handlers of their own in this one's place. */
 void watch() {
-    static bool done;
-    if (done) return;
-    done = true;
-    struct sigaction action = {};
+    struct sigaction action = {}, old;
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO;
-    sigaction(SIGSEGV, &action, nullptr);
+    sigaction(SIGSEGV, &action, &old);
+    if (!(old.sa_flags & SA_SIGINFO) || old.sa_sigaction != on_fault) before = old;
 }
 
 } // namespace

@@ -137,7 +137,7 @@ $O/fake/libradar_cuda.a: $(FAKE_OBJ)
 $O/fake/kernels/backend.o: CPPFLAGS += -DRADAR_CUDA
 $O/fake/radar: $O/launch/main.o $O/fake/kernels/backend.o $O/liblaunch.a $O/fake/libradar_cuda.a $O/libradar.a
 	$(if $(Q),@echo "  LD $@")
-	$(Q)$(CXX) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(filter %libradar.a,$^) $(ALL_LIBS)
+	$(Q)$(CXX) -rdynamic -o $@ $(filter %.o,$^) $(filter %.a,$^) $(filter %libradar.a,$^) $(ALL_LIBS)
 .SECONDARY:
 
 unit: $(UNIT)

@@ -176,15 +176,18 @@ void radar_cuda_forget_weights(radar_cuda *cuda) {
 
 /* ---- products ---- */
 
+/* What stands for a part without columns, which is not packed: its sums are 0. */
+static const struct radar_packed empty = {.w = {.type = RADAR_BF16}};
+
 /* The job for rows of x from `first` on, in terms of what lies on the device. */
 static radar_matvec_job job_of(const radar_matmul_job *job, int first) {
-    const struct radar_packed *p = job->w->packed;
+    const struct radar_packed *p = job->w->packed ? job->w->packed : &empty;
     radar_matvec_job out = {.job = *job, .row_scale = p->row_scale};
     out.job.w = &p->w;
     out.job.row_begin -= p->part.row_begin;
     out.job.row_end -= p->part.row_begin;
-    out.job.col_begin -= p->part.col_begin;
-    out.job.col_end -= p->part.col_begin;
+    out.job.col_begin -= job->w->packed ? p->part.col_begin : job->col_begin;
+    out.job.col_end -= job->w->packed ? p->part.col_begin : job->col_begin;
     if (job->bias) out.job.bias = job->bias + p->part.row_begin;
     out.job.out = job->out + (size_t)first * job->out_stride;
     return out;

@@ -12,19 +12,23 @@
 # make format          clang-format in place;   make check-format   only look
 # make bench           speed: the kernels, then prefill and decode to 32k, in under 25 minutes;   make bench-long   to a million tokens
 # make compile_commands.json   for clangd (needs bear);   make clean
-# Settings: CC=gcc|clang-14  V=1 (show commands)  SAN=address,undefined  DEPS=0 (install nothing, print what is missing)  NP="1 2 3"
+# Settings: CUDA=1 (GPUs, with nvcc: build/radar)  MPI=0 (one rank, no MPI)  STATIC=1 (libraries linked in)
+#           CC=gcc|clang-14  V=1 (show commands)  SAN=address,undefined  DEPS=0 (install nothing, print what is missing)  NP="1 2 3"
 
 CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 V ?= 0
 SAN ?=
+CUDA ?= 0
+MPI ?= 1
+STATIC ?= 0
 DEPS ?= 1
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 600
 Q := $(if $(filter 1,$(V)),,@)
-export DEPS V UNIT_SECONDS JOBS
+export DEPS V UNIT_SECONDS JOBS MPI STATIC CUDA NVCC
 
-VARIANT := cpu$(if $(filter-out gcc,$(notdir $(CC))),-$(notdir $(CC)))$(if $(SAN),-san)
+VARIANT := $(if $(filter 1,$(CUDA)),cuda,cpu)$(if $(filter-out gcc,$(notdir $(CC))),-$(notdir $(CC)))$(if $(SAN),-san)$(if $(filter 0,$(MPI)),-nompi)$(if $(filter 1,$(STATIC)),-static)
 O := build/$(VARIANT)
 MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
@@ -40,14 +44,33 @@ CFLAGS ?= -g
 CPPFLAGS += -I. -D_GNU_SOURCE
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 ALL_CFLAGS = -std=c11 $(OPT) $(WARN) $(OPENMP_FLAG) $(CPPFLAGS) $(PKG_CFLAGS) $(MPI_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
-ALL_LIBS = $(LDFLAGS) $(SAN_FLAGS) $(OPENMP_FLAG) $(PKG_LIBS) $(MPI_LIBS) -ldl -lm
+ALL_LIBS = $(LDFLAGS) $(SAN_FLAGS) $(OPENMP_FLAG) $(PKG_LIBS) $(CUDA_LIBS) $(MPI_LIBS) -ldl -lm
+
+# Kernels for the GPUs of compute capability 8.0 (as it is and newer ones by translation at start-up), 9.0 and 10.0.
+NVCC := $(or $(NVCC),$(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc) nvcc))
+CUDA_ARCH ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_100,code=[sm_100,compute_100]
+ifeq ($(CUDA),1)
+CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC))))
+CPPFLAGS += -DRADAR_CUDA -isystem $(CUDA_HOME)/include
+CUDA_LIBS := $(firstword $(wildcard $(CUDA_HOME)/lib64/libcudart_static.a $(CUDA_HOME)/lib/libcudart_static.a) -lcudart_static) -lpthread -lrt -lstdc++
+endif
+ifeq ($(MPI),0)
+CPPFLAGS += -DRADAR_NO_MPI
+endif
 
 LIB_SRC := $(wildcard runtime/*.c runtime/*/*.c kernels/*.c kernels/cpu/*.c parallel/*.c)
 CMD_SRC := $(wildcard launch/*.c launch/*/*.c)
+ifeq ($(MPI),0)
+LIB_SRC := $(filter-out parallel/comm_mpi.c,$(LIB_SRC))
+CMD_SRC := $(filter-out launch/world_mpi.c,$(CMD_SRC))
+endif
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 MPI_SRC := $(wildcard tests/mpi/test_*.c)
 BENCH_SRC := $(wildcard tests/bench/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$O/%.o)
+ifeq ($(CUDA),1)
+LIB_OBJ += $(patsubst %,$O/%.o,$(basename $(wildcard kernels/cuda/*.c))) $(patsubst %.cu,build/nvcc/%.o,$(wildcard kernels/cuda/*.cu))
+endif
 CMD_OBJ := $(CMD_SRC:%.c=$O/%.o)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$O/%)
 MPI_TESTS := $(MPI_SRC:tests/mpi/%.c=$O/mpi/%)
@@ -55,27 +78,32 @@ BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 SIMT_SRC := $(wildcard tests/simt/test_*.cc)
 SIMT := $(SIMT_SRC:tests/simt/%.cc=$O/simt/%)
 
-.PHONY: all programs test-programs simt-programs cuda-check unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
+.PHONY: again all programs test-programs simt-programs cuda-check unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
         check-format clean
-all: programs $(if $(filter cpu,$(VARIANT)),build/radar build/libradar.a)
+all: programs $(if $(filter cpu cuda,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
 test-programs: $(UNIT) $(MPI_TESTS) $(BENCHES)
 simt-programs: $(SIMT)
 
 # ---- building ----
 
-build/radar build/libradar.a: build/%: $O/%
-	$(Q)cp -f $< $@
+build/radar build/libradar.a: build/%: $O/% $(if $(wildcard build/.$(VARIANT)),,again)
+	$(Q)cp -f $< $@ && rm -f build/.cpu build/.cuda && touch build/.$(VARIANT)
+again: # of another variant
 
 $O/config.mk: launch/probe.sh
 	@mkdir -p $(@D)
-	@launch/probe.sh "$(CC)" $O > $@.new && mv $@.new $@
+	@MPI=$(MPI) STATIC=$(STATIC) launch/probe.sh "$(CC)" $O > $@.new && mv $@.new $@
 
 $O/%.o: %.c $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 $O/launch/bench/text.o: launch/demo/text.txt
+build/nvcc/%.o: %.cu
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  NVCC $<")
+	$(Q)$(NVCC) -std=c++17 -O3 $(CUDA_ARCH) -I. -Xcompiler -Wall,-Wextra -MMD -MF $(@:.o=.d) -c -o $@ $<
 $O/libradar.a: $(LIB_OBJ)
 	$(Q)rm -f $@ && ar rcs $@ $^
 # The command without its main, so that unit tests can reach its parts.
@@ -224,7 +252,7 @@ check-format:
 compile_commands.json:
 	rm -rf $O && bear -- $(MAKE) all
 clean:
-	rm -rf build/cpu* build/fuzz build/radar build/libradar.a
+	rm -rf build/cpu* build/cuda* build/nvcc build/fuzz build/radar build/libradar.a
 
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d \
          $(FAKE_SRC:%.cc=$O/%.d) $(CUDA_QUEUE:%.c=$O/simt/%.d) $(FAKE_OBJ:.o=.d)

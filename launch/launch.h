@@ -12,7 +12,7 @@
 #include "runtime/base.h"
 #include "runtime/radar.h"
 
-/* The ranks of this job.  main.c fills it; nobody else knows MPI. */
+/* The ranks of this job.  world.c fills it; nobody but world_mpi.c knows MPI. */
 typedef struct launch_world launch_world;
 struct launch_world {
     int rank, size;
@@ -26,6 +26,7 @@ struct launch_world {
     void (*broadcast)(const launch_world *w, void *data, size_t bytes);
     /* [all ranks] the largest value of all, and the lowest rank that brought it. */
     void (*largest)(const launch_world *w, int *value, int *rank);
+    void (*close)(launch_world *w);
 };
 
 typedef struct launch_job {

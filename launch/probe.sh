@@ -26,17 +26,21 @@ for p in $packages; do
 done
 # shellcheck disable=SC2086
 package_flags=$(pkg-config --cflags $packages) package_libs=$(pkg-config --libs $packages)
+[ "${STATIC:-0}" = 0 ] || package_libs="-static-libgcc -Wl,-Bstatic $package_libs -Wl,-Bdynamic"
 # shellcheck disable=SC2086
 links '#include <jansson.h>
 int main(void) { json_decref(json_object()); return 0; }' $package_flags $package_libs || missing "a library that links ($packages)" "their development packages"
 
+mpi_flags= mpi_libs=
+if [ "${MPI:-1}" = 1 ]; then
 # As system headers, so that -Werror meets only our own code.
 mpi_flags=$(pkg-config --cflags ompi-c 2>/dev/null || mpicc --showme:compile 2>/dev/null || mpicc -compile_info 2>/dev/null)
 mpi_libs=$(pkg-config --libs ompi-c 2>/dev/null || mpicc --showme:link 2>/dev/null || mpicc -link_info 2>/dev/null)
 mpi_flags=$(sed 's/\(^\| \)-I/\1-isystem /g' <<<"$mpi_flags")
 # shellcheck disable=SC2086
 links '#include <mpi.h>
-int main(int n, char **v) { return MPI_Init(&n, &v); }' $mpi_flags $mpi_libs || missing "MPI" "libopenmpi-dev and openmpi-bin"
+int main(int n, char **v) { return MPI_Init(&n, &v); }' $mpi_flags $mpi_libs || missing "MPI" "libopenmpi-dev and openmpi-bin, or build with MPI=0"
+fi
 
 openmp_flag=
 if links '#include <omp.h>
@@ -48,4 +52,4 @@ echo "PKG_LIBS := $package_libs"
 echo "MPI_CFLAGS := $mpi_flags"
 echo "MPI_LIBS := $mpi_libs"
 echo "OPENMP_FLAG := $openmp_flag"
-echo "mpi=1 openmp=1 -> $folder" >&2
+echo "mpi=${MPI:-1} openmp=1 -> $folder" >&2

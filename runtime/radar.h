@@ -16,10 +16,12 @@
 #include "runtime/status.h"
 
 #ifdef RADAR_NO_MPI
-typedef const void *radar_mpi_comm; /* NULL: one rank */
+typedef const void *radar_mpi_comm;
+#define RADAR_ONE_RANK NULL
 #else
 #include <mpi.h>
-typedef MPI_Comm radar_mpi_comm; /* MPI_COMM_NULL: one rank, and MPI need not be initialised */
+typedef MPI_Comm radar_mpi_comm;
+#define RADAR_ONE_RANK MPI_COMM_NULL /* MPI need not be initialised */
 #endif
 
 #ifdef __cplusplus

@@ -40,7 +40,7 @@ CFLAGS ?= -g
 CPPFLAGS += -I. -D_GNU_SOURCE
 SAN_FLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 ALL_CFLAGS = -std=c11 $(OPT) $(WARN) $(OPENMP_FLAG) $(CPPFLAGS) $(PKG_CFLAGS) $(MPI_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
-ALL_LIBS = $(LDFLAGS) $(SAN_FLAGS) $(OPENMP_FLAG) $(PKG_LIBS) $(MPI_LIBS) -lm
+ALL_LIBS = $(LDFLAGS) $(SAN_FLAGS) $(OPENMP_FLAG) $(PKG_LIBS) $(MPI_LIBS) -ldl -lm
 
 LIB_SRC := $(wildcard runtime/*.c runtime/*/*.c kernels/*.c kernels/cpu/*.c parallel/*.c)
 CMD_SRC := $(wildcard launch/*.c launch/*/*.c)
@@ -89,6 +89,11 @@ $O/test_%: $O/tests/unit/test_%.o $O/liblaunch.a $O/libradar.a
 $O/mpi/%: $O/tests/mpi/%.o $O/libradar.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ $(ALL_LIBS)
+# NCCL for tests without a GPU.
+$O/fake/libnccl.so.2: tests/simt/fake/nccl.c tests/simt/fake/nccl.h $O/config.mk
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -fPIC -shared -o $@ $< $(MPI_LIBS)
+$O/mpi/test_comm_device: | $O/fake/libnccl.so.2
 $O/bench/%: $O/tests/bench/%.o $O/libradar.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ $(ALL_LIBS)

@@ -37,7 +37,7 @@ typedef enum radar_exchange {
 typedef struct radar_exchange_stats {
     int64_t calls;
     int64_t bytes;  /* received from other ranks */
-    double seconds; /* of the host; what is queued on a device costs it nothing */
+    double seconds; /* of the host, which does not wait for what is queued on a device */
 } radar_exchange_stats;
 
 typedef struct radar_comm radar_comm;
@@ -81,6 +81,7 @@ typedef struct radar_comm_ops {
     /* The rest may be NULL.  Memory that gathers work on; NULL: any memory of the device (or of the host) will do. */
     void *(*alloc)(radar_comm *c, size_t bytes);
     void (*release)(radar_comm *c, void *memory);
+    /* NULL: nothing goes wrong behind the host's back, and nobody waits for a rank that has given up */
     radar_status (*check)(radar_comm *c, radar_error *err);
     void (*abandon)(radar_comm *c);
 } radar_comm_ops;
@@ -90,8 +91,8 @@ struct radar_comm {
     int rank, size;             /* size <= RADAR_MAX_RANKS */
     size_t message_bytes;       /* a carrier cuts what is longer; the same on all ranks */
     const radar_device *device; /* whose memory gathers work on; NULL: the host's */
-    radar_comm *
-        base; /* with a device: carries set-up, broadcast and worst, which are of host memory always; else NULL */
+    radar_comm *base; /* with a device, else NULL: carries set-up, broadcast and worst, always of
+                         the host's memory */
     radar_exchange_stats stats[RADAR_X_COUNT];
 };
 
@@ -129,8 +130,8 @@ radar_status radar_worst(radar_comm *c, radar_status *status, int *rank, radar_e
 /* [all ranks] in the same order.  Memory for buffers of gathers: of the device, if there is one; its contents may be anything.  NULL:
  * there is not so much, perhaps on this rank only. */
 void *radar_comm_alloc(radar_comm *c, size_t bytes);
-void radar_comm_release(radar_comm *c,
-                        void *memory); /* [all ranks] in the same order; NULL is fine */
+/* [all ranks] in the same order.  NULL is fine. */
+void radar_comm_release(radar_comm *c, void *memory);
 
 /* [this rank] Whether what is queued can still end; to be asked while the host waits for the device, and when that failed.
  * RADAR_ERR_PEER: it could not, and is abandoned. */

@@ -183,15 +183,19 @@ static void pack_roots(radar_comm *c, const radar_layout *l, float *buffer, size
     carry_out(&m);
 }
 
+/* Those of all ranks side by side: few calls. */
 static void unpack_roots(radar_comm *c, const radar_layout *l, float *buffer, size_t floats) {
+    radar_subtree tree[RADAR_MAX_RANKS][RADAR_MAX_SUBTREES];
+    int n[RADAR_MAX_RANKS], most = 0;
     moves m;
+    for (int r = 0; r < c->size; r++) {
+        n[r] = radar_subtrees(l, r, tree[r]);
+        most = n[r] > most ? n[r] : most;
+    }
     begin_moves(&m, c);
-    for (int k = RADAR_MAX_SUBTREES - 1; k > 0; k--) /* of all ranks side by side: few calls */
-        for (int r = 0; r < c->size; r++) {
-            radar_subtree tree[RADAR_MAX_SUBTREES];
-            if (k < radar_subtrees(l, r, tree))
-                move_root(&m, buffer, tree[k].first, tree[0].first + k, floats);
-        }
+    for (int k = most - 1; k > 0; k--)
+        for (int r = 0; r < c->size; r++)
+            if (k < n[r]) move_root(&m, buffer, tree[r][k].first, tree[r][0].first + k, floats);
     carry_out(&m);
 }
 

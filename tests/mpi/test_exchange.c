@@ -134,6 +134,22 @@ static void ranks_out_of_step_are_named(void) {
     radar_comm_close(c);
 }
 
+static void headers_alone_say_the_same(void) {
+    radar_comm *c = open_comm();
+    for (int odd = 0; odd < c->size; odd++) {
+        radar_header mine = {7, c->rank == odd ? RADAR_ERR_DATA : RADAR_OK, 1 << c->rank}, worst;
+        radar_error err = {0};
+        CHECK(radar_exchange_headers(c, &mine, &worst, &err) == RADAR_OK);
+        CHECK(worst.step == 7 && worst.status == RADAR_ERR_DATA);
+        CHECK(worst.flags == (1 << c->size) - 1);
+        mine.step += c->rank == odd;
+        CHECK(radar_exchange_headers(c, &mine, &worst, &err) ==
+              (c->size > 1 ? RADAR_ERR_DISAGREE : RADAR_OK));
+    }
+    CHECK(c->stats[RADAR_X_SETUP].calls == 2 * c->size);
+    radar_comm_close(c);
+}
+
 /* ---- subtrees ---- */
 
 typedef struct pieces {
@@ -143,12 +159,17 @@ typedef struct pieces {
 } pieces;
 
 /* Neither associative nor commutative, and rounded at every step. */
-static void merge_floats(void *user, int a, int b) {
-    pieces *p = user;
+static void merge_two(pieces *p, int a, int b) {
     float *x = p->buffer + (size_t)a * p->floats;
     const float *y = p->buffer + (size_t)b * p->floats;
     for (size_t i = 0; i < p->floats; i++) x[i] = x[i] * 0.7f + y[i];
     p->merges++;
+}
+
+static void merge_floats(void *user, int first, int count, int apart) {
+    for (int half = 1; half < count; half *= 2)
+        for (int i = 0; i < count; i += 2 * half)
+            merge_two(user, first + i * apart, first + (i + half) * apart);
 }
 
 static void fill(pieces *p, int first, int end) {
@@ -189,13 +210,19 @@ static void the_root_has_the_same_bits_for_every_number_of_ranks(void) {
 /* A piece written down: where in the buffer the numbers of its leaves lie decides the text. */
 enum { TEXT = 512 };
 
-static void join(void *user, int a, int b) {
-    char *x = (char *)user + (size_t)a * TEXT, *y = (char *)user + (size_t)b * TEXT;
+static void join_two(char *piece, int a, int b) {
+    char *x = piece + (size_t)a * TEXT, *y = piece + (size_t)b * TEXT;
     char text[2 * TEXT + 8];
     snprintf(text, sizeof text, "(%s,%s)", x, y);
     CHECK(strlen(text) < TEXT);
     snprintf(x, TEXT, "%.*s", TEXT - 1, text);
     snprintf(y, TEXT, "used");
+}
+
+static void join(void *user, int first, int count, int apart) {
+    for (int half = 1; half < count; half *= 2)
+        for (int i = 0; i < count; i += 2 * half)
+            join_two(user, first + i * apart, first + (i + half) * apart);
 }
 
 static void the_tree_reads_the_same_for_every_number_of_ranks(void) {
@@ -240,6 +267,7 @@ int main(int argc, char **argv) {
     RUN(rows_arrive_whole);
     RUN(a_failing_rank_is_heard_by_all_at_the_same_step);
     RUN(ranks_out_of_step_are_named);
+    RUN(headers_alone_say_the_same);
     RUN(the_root_has_the_same_bits_for_every_number_of_ranks);
     RUN(the_tree_reads_the_same_for_every_number_of_ranks);
     RUN(a_rank_sends_its_subtrees_and_no_more);

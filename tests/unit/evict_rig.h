@@ -87,11 +87,12 @@ typedef struct merge_user {
     int n;
 } merge_user;
 
-static inline void merge(void *user, int a, int b) {
+static inline void merge(void *user, int first, int count, int apart) {
     const merge_user *m = user;
     int64_t partials = (int64_t)m->n * H, floats = partials * RADAR_PARTIAL(D);
-    radar_cpu_merge(&m->r->cpu.base, m->r->pieces + a * floats, m->r->pieces + b * floats, partials,
-                    D);
+    float *piece[RADAR_MAX_SHARDS];
+    for (int i = 0; i < count; i++) piece[i] = m->r->pieces + (first + i * apart) * floats;
+    radar_cpu_merge(&m->r->cpu.base, piece, count, partials, D);
 }
 
 /* What the tasks list, by row, head and position; every query of a token once at most. */

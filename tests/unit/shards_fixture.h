@@ -77,11 +77,12 @@ typedef struct shards_tree {
     int64_t partials;
 } shards_tree;
 
-static inline void shards_merge(void *user, int a, int b) {
+static inline void shards_merge(void *user, int first, int count, int apart) {
     const shards_tree *t = user;
-    size_t piece = (size_t)t->partials * (size_t)RADAR_PARTIAL(t->s->kv.D);
-    radar_cpu_merge(&t->s->cpu.base, t->s->pieces + (size_t)a * piece,
-                    t->s->pieces + (size_t)b * piece, t->partials, t->s->kv.D);
+    size_t floats = (size_t)t->partials * (size_t)RADAR_PARTIAL(t->s->kv.D);
+    float *piece[RADAR_MAX_SHARDS];
+    for (int i = 0; i < count; i++) piece[i] = t->s->pieces + (size_t)(first + i * apart) * floats;
+    radar_cpu_merge(&t->s->cpu.base, piece, count, t->partials, t->s->kv.D);
 }
 
 static inline void shards_run_plan(shards *s, int n) {

@@ -98,11 +98,16 @@ typedef struct sums {
     int merges;
 } sums;
 
-static void add(void *user, int a, int b) {
-    sums *s = user;
+static void add_two(sums *s, int a, int b) {
     for (size_t i = 0; i < s->floats; i++)
         s->buffer[(size_t)a * s->floats + i] += s->buffer[(size_t)b * s->floats + i];
     s->merges++;
+}
+
+static void add(void *user, int first, int count, int apart) {
+    for (int half = 1; half < count; half *= 2)
+        for (int i = 0; i < count; i += 2 * half)
+            add_two(user, first + i * apart, first + (i + half) * apart);
 }
 
 static void one_rank_has_nothing_left_to_merge(void **state) {

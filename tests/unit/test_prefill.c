@@ -60,11 +60,12 @@ typedef struct tree_user {
     float *pieces;
 } tree_user;
 
-static void merge(void *user, int a, int b) {
+static void merge(void *user, int first, int count, int apart) {
     const tree_user *t = user;
-    size_t piece = (size_t)ROWS * HEADS * (size_t)RADAR_PARTIAL(DIM);
-    radar_cpu_merge(&t->r->cpu.base, t->pieces + (size_t)a * piece, t->pieces + (size_t)b * piece,
-                    ROWS * HEADS, DIM);
+    size_t floats = (size_t)ROWS * HEADS * (size_t)RADAR_PARTIAL(DIM);
+    float *piece[RADAR_MAX_SHARDS];
+    for (int i = 0; i < count; i++) piece[i] = t->pieces + (size_t)(first + i * apart) * floats;
+    radar_cpu_merge(&t->r->cpu.base, piece, count, ROWS * HEADS, DIM);
 }
 
 /* Rows FIRST .. END - 1 in one call. */

@@ -209,16 +209,15 @@ static void subtrees_tile_the_shards_in_aligned_powers_of_two(void **state) {
 enum { TEXT = 512 };
 typedef struct words {
     char piece[64][TEXT];
-    int merges;
+    int merges, calls;
 } words;
 
 static void start(words *w, int n) {
     for (int i = 0; i < n; i++) snprintf(w->piece[i], TEXT, "%d", i);
-    w->merges = 0;
+    w->merges = w->calls = 0;
 }
 
-static void join(void *user, int a, int b) {
-    words *w = user;
+static void join_two(words *w, int a, int b) {
     char text[2 * TEXT + 8];
     assert_true(a < b);
     snprintf(text, sizeof text, "(%s,%s)", w->piece[a], w->piece[b]);
@@ -226,6 +225,14 @@ static void join(void *user, int a, int b) {
     strcpy(w->piece[a], text);
     strcpy(w->piece[b], "used"); /* a piece merged twice would show */
     w->merges++;
+}
+
+static void join(void *user, int first, int count, int apart) {
+    assert_true(count >= 2 && (count & (count - 1)) == 0);
+    ((words *)user)->calls++;
+    for (int half = 1; half < count; half *= 2)
+        for (int i = 0; i < count; i += 2 * half)
+            join_two(user, first + i * apart, first + (i + half) * apart);
 }
 
 static void the_tree_is_balanced_in_order(void **state) {
@@ -240,6 +247,7 @@ static void the_tree_is_balanced_in_order(void **state) {
     start(&w, 8);
     radar_tree(5, 1, join, &w);
     assert_int_equal(w.merges, 0);
+    assert_int_equal(w.calls, 0);
 }
 
 static void any_number_of_ranks_makes_the_same_tree(void **state) {
@@ -251,8 +259,14 @@ static void any_number_of_ranks_makes_the_same_tree(void **state) {
         for (int p = 1; p <= n; p++) {
             radar_layout l = layout(n, 256, p);
             start(&got, n);
-            for (int r = 0; r < p; r++) radar_tree_of_rank(&l, r, join, &got);
+            for (int r = 0; r < p; r++) {
+                int calls = got.calls;
+                radar_tree_of_rank(&l, r, join, &got);
+                if ((p & (p - 1)) == 0) assert_int_equal(got.calls - calls, p < n);
+            }
+            int calls = got.calls;
             radar_tree_above_ranks(&l, join, &got);
+            if ((p & (p - 1)) == 0) assert_int_equal(got.calls - calls, p > 1);
             assert_string_equal(got.piece[0], want.piece[0]);
             assert_int_equal(got.merges, n - 1);
         }

@@ -1,0 +1,135 @@
+/* NCCL's C interface for tests without a GPU: "device memory" is the host's, ranks are those of MPI_COMM_WORLD, and a collective is
+ * done when it is called.  Environment RADAR_FAKE_NCCL, words apart by blanks, read at each use:
+ *   version=N     what ncclGetVersion says
+ *   fail=N        the N-th collective from now on fails on this rank
+ *   async         the communicator has an asynchronous error
+ *   id, init, memory, window      these calls fail
+ * Everything done is counted in fake_nccl. */
+#include "tests/simt/fake/nccl.h"
+
+#include <mpi.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SUCCESS = 0, UNHANDLED = 1, SYSTEM = 2, INVALID = 4, REMOTE = 6 };
+
+fake_nccl_counts fake_nccl;
+
+typedef struct fake_comm {
+    MPI_Comm comm;
+    int rank;
+} fake_comm;
+
+/* The number behind `word=`, 1 behind a bare word, 0 without it. */
+static int setting(const char *word) {
+    const char *at = getenv("RADAR_FAKE_NCCL");
+    const size_t length = strlen(word);
+    for (at = at ? strstr(at, word) : NULL; at; at = strstr(at + 1, word)) {
+        if (at[length] == '=') return atoi(at + length + 1);
+        if (at[length] == '\0' || at[length] == ' ') return 1;
+    }
+    return 0;
+}
+
+int ncclGetVersion(int *version) {
+    *version = setting("version") ? setting("version") : 22809;
+    return SUCCESS;
+}
+
+const char *ncclGetErrorString(int result) {
+    return result == SUCCESS  ? "no error"
+           : result == REMOTE ? "remote process exited"
+                              : "fake error";
+}
+
+int ncclGetUniqueId(struct fake_id *id) {
+    memset(id, 7, sizeof *id);
+    return setting("id") ? SYSTEM : SUCCESS;
+}
+
+int ncclCommInitRank(fake_comm **out, int n, struct fake_id id, int rank) {
+    static MPI_Comm world = MPI_COMM_NULL; /* one for all, so that closing meets nobody */
+    int ranks;
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    if (n != ranks || id.bytes[0] != 7 || id.bytes[127] != 7) return INVALID;
+    if (world == MPI_COMM_NULL) PMPI_Comm_dup(MPI_COMM_WORLD, &world);
+    if (setting("init")) return SYSTEM;
+    fake_comm *c = malloc(sizeof *c);
+    *c = (fake_comm){world, rank};
+    fake_nccl.open++;
+    *out = c;
+    return SUCCESS;
+}
+
+int ncclCommDestroy(fake_comm *c) {
+    free(c);
+    fake_nccl.open--;
+    return SUCCESS;
+}
+
+int ncclCommAbort(fake_comm *c) {
+    fake_nccl.aborts++;
+    return ncclCommDestroy(c);
+}
+
+int ncclCommGetAsyncError(fake_comm *c, int *result) {
+    (void)c;
+    *result = setting("async") ? REMOTE : SUCCESS;
+    return SUCCESS;
+}
+
+/* The collective takes place all the same, so that the other ranks come back. */
+static int outcome(int code) {
+    const bool fails = setting("fail") && ++fake_nccl.since_failing == setting("fail");
+    if (!setting("fail")) fake_nccl.since_failing = 0;
+    return fails || code != MPI_SUCCESS ? UNHANDLED : SUCCESS;
+}
+
+int ncclAllGather(const void *send, void *receive, size_t count, int type, fake_comm *c,
+                  void *stream) {
+    (void)stream;
+    if (type != 1 || (const char *)send != (char *)receive + (size_t)c->rank * count)
+        return INVALID;
+    fake_nccl.all_gathers++;
+    return outcome(
+        PMPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, receive, (int)count, MPI_BYTE, c->comm));
+}
+
+int ncclBroadcast(const void *send, void *receive, size_t count, int type, int root, fake_comm *c,
+                  void *stream) {
+    (void)stream;
+    if (type != 1 || send != receive || count == 0 || fake_nccl.groups != 1) return INVALID;
+    fake_nccl.broadcasts++;
+    return outcome(PMPI_Bcast(receive, (int)count, MPI_BYTE, root, c->comm));
+}
+
+int ncclGroupStart(void) { return fake_nccl.groups++ ? INVALID : SUCCESS; }
+int ncclGroupEnd(void) { return --fake_nccl.groups ? INVALID : SUCCESS; }
+
+int ncclMemAlloc(void **memory, size_t bytes) {
+    if (setting("memory") || posix_memalign(memory, 4096, bytes)) return UNHANDLED;
+    memset(*memory, 0xff, bytes); /* NaN, where somebody trusts it to be zero */
+    fake_nccl.memories++;
+    return SUCCESS;
+}
+
+int ncclMemFree(void *memory) {
+    free(memory);
+    fake_nccl.memories--;
+    return SUCCESS;
+}
+
+int ncclCommWindowRegister(fake_comm *c, void *memory, size_t bytes, void **window, int flags) {
+    (void)bytes;
+    PMPI_Barrier(c->comm);
+    if (setting("window") || flags != 1) return INVALID;
+    *window = memory;
+    fake_nccl.windows++;
+    return SUCCESS;
+}
+
+int ncclCommWindowDeregister(fake_comm *c, void *window) {
+    (void)c, (void)window;
+    fake_nccl.windows--;
+    return SUCCESS;
+}

@@ -67,8 +67,13 @@ static inline void kv_put(const radar_kv_view *kv, const float *k, const float *
     radar_cpu cpu = cpu_with("plain", 1);
     int32_t *slot = must(radar_alloc_array((size_t)tokens, sizeof *slot));
     for (int i = 0; i < tokens; i++) slot[i] = i;
-    radar_cpu_append(&cpu.base, kv, slot, k, v, stride, tokens);
+    radar_cpu_append(&cpu.base, kv, 1, slot, k, v, stride, tokens);
     radar_free(slot);
+}
+
+/* a := merge(a, b), n partials each; b is left in any state. */
+static inline void merge_into(radar_cpu *cpu, float *a, float *b, int64_t n, int D) {
+    radar_cpu_merge(&cpu->base, (float *const[]){a, b}, 2, n, D);
 }
 
 static inline radar_kv_view kv_random(radar_dtype type, int D, int segments, uint64_t seed,

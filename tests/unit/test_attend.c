@@ -48,8 +48,7 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
                                 .q = c->q + j * c->kv.D,
                                 .q_stride = (size_t)c->kv.D,
                                 .position = c->position + j,
-                                .item = c->item,
-                                .n_items = c->n_items,
+                                .items = {.item = c->item, .n = c->n_items},
                                 .partial = out + (size_t)j * size,
                                 .partial_stride = size,
                                 .key_weight = c->key_weight,
@@ -233,8 +232,7 @@ static void avx2_gives_the_bits_of_plain(void **state) {
                                       .q = c.q,
                                       .q_stride = (size_t)c.kv.D,
                                       .position = c.position,
-                                      .item = c.item,
-                                      .n_items = c.n_items,
+                                      .items = {.item = c.item, .n = c.n_items},
                                       .partial = got,
                                       .partial_stride = size};
             radar_cpu_attend(&cpu.base, &task, 1, c.scale);
@@ -288,7 +286,7 @@ static void masked_tokens_are_never_touched(void **state) {
                     if (!(c.item[s].tokens >> k & 1) || s * 16 + k > 72) slot[n++] = s * 16 + k;
             for (int d = 0; d < 96; d++) poison[d] = NAN;
             radar_cpu cpu = cpu_with(isa[i], 1);
-            radar_cpu_append(&cpu.base, &c.kv, slot, poison, poison, 0, n);
+            radar_cpu_append(&cpu.base, &c.kv, 1, slot, poison, poison, 0, n);
             for (int j = 0; j < 9; j += 3) c.position[j] = 72;
             float *out = run_case(&c, isa[i], 1, 9);
             double e = worst_error(&c, out);
@@ -392,9 +390,9 @@ static void appending_one_by_one_equals_appending_many(void **state) {
             v[0] = 1e-41f;
             v[1] = -INFINITY;
             for (int i = 0; i < n; i++) slot[i] = i + 7;
-            radar_cpu_append(&best.base, &many, slot, k, v, (size_t)D, n);
+            radar_cpu_append(&best.base, &many, 1, slot, k, v, (size_t)D, n);
             for (int i = 0; i < n; i++)
-                radar_cpu_append(&plain.base, &single, slot + i, k + i * D, v + i * D, (size_t)D,
+                radar_cpu_append(&plain.base, &single, 1, slot + i, k + i * D, v + i * D, (size_t)D,
                                  1);
             if (all_types[t] == RADAR_F16) { /* which NaN is the machine's choice */
                 ((uint16_t *)many.k)[7] = ((uint16_t *)single.k)[7] = 0;

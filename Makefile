@@ -105,7 +105,35 @@ $O/tests/simt/%.o: tests/simt/%.cc $O/config.mk
 	$(Q)$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas $(SIMT_FLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 $O/simt/%: $O/tests/simt/%.o $O/tests/simt/simt.o $O/libradar.a
 	@mkdir -p $(@D)
-	$(Q)$(CXX) $(SIMT_FLAGS) -o $@ $^ -lcmocka $(ALL_LIBS)
+	$(Q)$(CXX) $(SIMT_FLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(ALL_LIBS)
+# The host's part of CUDA, under the same sanitizers, with a runtime whose device is the process.
+FAKE_SRC := $(wildcard tests/simt/fake/*.cc)
+CUDA_C := $(wildcard kernels/cuda/*.c)
+CUDA_QUEUE := kernels/cuda/device.c $(wildcard kernels/cuda/queue*.c)
+FAKE_FLAGS := -Itests/simt/fake
+$O/tests/simt/test_cuda_queue.o $(FAKE_SRC:%.cc=$O/%.o): CPPFLAGS += $(FAKE_FLAGS)
+$O/simt/test_cuda_queue: $(FAKE_SRC:%.cc=$O/%.o) $(CUDA_QUEUE:%.c=$O/simt/%.o)
+$O/simt/%.o: %.c $O/config.mk
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CC $<")
+	$(Q)$(CC) -std=c11 -O1 -g $(WARN) $(FAKE_FLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(SIMT_FLAGS) -MMD -MP -c -o $@ $<
+# All of it for whole models: no sanitizers, which take too long.
+FAKE_OBJ := $(addprefix $O/fake/,$(CUDA_C:.c=.o) $(patsubst %.cu,%.o,$(wildcard kernels/cuda/*.cu)) $(FAKE_SRC:.cc=.o) tests/simt/simt.o)
+FAKE_CXX = $(CXX) -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas $(FAKE_FLAGS) $(CPPFLAGS) -MMD -MP
+$O/fake/%.o: %.c $O/config.mk
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CC $<")
+	$(Q)$(CC) -std=c11 $(OPT) -g $(WARN) $(OPENMP_FLAG) $(FAKE_FLAGS) $(CPPFLAGS) $(PKG_CFLAGS) $(MPI_CFLAGS) -MMD -MP -c -o $@ $<
+$O/fake/%.o: %.cu $O/config.mk
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CXX $<")
+	$(Q)$(FAKE_CXX) -include tests/simt/dev.h -c -o $@ -x c++ $<
+$O/fake/%.o: %.cc $O/config.mk
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  CXX $<")
+	$(Q)$(FAKE_CXX) -c -o $@ $<
+$O/fake/libradar_cuda.a: $(FAKE_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $^
 .SECONDARY:
 
 unit: $(UNIT)
@@ -194,4 +222,5 @@ compile_commands.json:
 clean:
 	rm -rf build/cpu* build/fuzz build/radar build/libradar.a
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d \
+         $(FAKE_SRC:%.cc=$O/%.d) $(CUDA_QUEUE:%.c=$O/simt/%.d) $(FAKE_OBJ:.o=.d)

@@ -40,7 +40,28 @@ typedef struct radar_backend_options {
         *isa;     /* NULL = best the machine has; "avx512", "avx2" or "plain" force one (tests) */
     int max_rows; /* largest M of a matmul */
     int max_cols; /* largest number of columns of a matrix */
+    /* of GPUs */
+    int device;       /* number, of those that the process sees */
+    bool graphs;      /* what is queued again alike is launched as one */
+    bool fp8_weights; /* matrices of BF16 and F16 are multiplied as e4m3 with a scale per row */
 } radar_backend_options;
+
+/* What a session asks of a backend. */
+typedef struct radar_needs {
+    radar_dtype kv_type;
+    int D;
+    int group; /* query heads per KV head */
+    const radar_scorer *scorer,
+        *finest; /* NULL: none; finest: of the last stage of a progressive scan */
+    radar_pick pick;
+    const char
+        *inside; /* who of the host looks into device memory ("attention 'h2o'"); NULL: nobody */
+} radar_needs;
+
+typedef struct radar_device_facts {
+    uint64_t total_bytes, free_bytes; /* of memory that is the device's own; 0: it is the host's */
+    const char *bus;                  /* "0000:65:00.0", or "" */
+} radar_device_facts;
 
 /* Rows and columns of a matrix. */
 typedef struct radar_region {
@@ -178,6 +199,12 @@ typedef struct radar_backend_ops {
     radar_status (*open)(radar_backend **out, const radar_backend_options *opt, radar_error *err);
     void (*close)(radar_backend *be);
     const char *(*describe)(const radar_backend *be); /* e.g. "cpu avx512 vnni bf16, 2 threads" */
+    radar_device_facts (*facts)(const radar_backend *be);
+    /* RADAR_ERR_CONFIG with the cure where it cannot give what is asked for */
+    radar_status (*check)(const radar_backend *be, const radar_needs *needs, radar_error *err);
+    /* The tables of a scorer go to the device, and away from it. */
+    radar_status (*adopt)(radar_backend *be, radar_scorer *scorer, radar_error *err);
+    void (*forget)(radar_backend *be, radar_scorer *scorer);
 
     /* Device memory, zeroed; NULL: there is not so much.  At once, not queued; what is released is not in use. */
     void *(*alloc)(radar_backend *be, size_t bytes);
@@ -188,6 +215,15 @@ typedef struct radar_backend_ops {
     void (*fetch)(radar_backend *be, void *host, const void *device, size_t bytes);
     /* [this rank] Until all that is queued is done.  The first failure since the last wait: RADAR_ERR_PEER where the device is lost. */
     radar_status (*wait)(radar_backend *be, radar_error *err);
+    /* Queued, for carriers (parallel/comm.h): calls of a library on the device's stream, and work of the host; data is copied.  NULL,
+     * as are the next three, where the device's memory is the host's. */
+    void (*call)(radar_backend *be, const char *what, int (*work)(void *data, void *stream),
+                 const void *data, size_t bytes);
+    void (*host)(radar_backend *be, radar_status (*work)(void *data, radar_error *err),
+                 const void *data, size_t bytes);
+    /* Within work of the host, at once; 0 or an error. */
+    int (*read_now)(radar_backend *be, void *host, const void *device, size_t bytes);
+    int (*write_now)(radar_backend *be, void *device, const void *host, size_t bytes);
 
     void (*embed)(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
                   int n); /* layer.h */
@@ -215,17 +251,19 @@ typedef struct radar_backend_ops {
     /* scorer.h: n consecutive blocks from `block` on of all `heads`, kv [heads] */
     void (*seal)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, int heads,
                  int32_t block, int n);
-    /* scorer.h: summaries [begin, end) of segments of unit >= 2, each merged from two of unit / 2 */
+    /* scorer.h: blocks [begin, end) are sealed: all longer segments that end with one of them, of 2, 4, ... 2^levels times 16 tokens,
+     * each merged from its halves */
     void (*unite)(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv, int heads,
-                  int32_t unit, int32_t begin, int32_t end);
+                  int levels, int32_t begin, int32_t end);
     void (*query)(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                   size_t q_stride, int n); /* scorer.h */
     void (*score)(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,
                   int n_tasks);                                                /* scorer.h */
     void (*topk)(radar_backend *be, const radar_topk_task *task, int n_tasks); /* topk.h */
     void (*choose)(radar_backend *be, const radar_choose_job *job);            /* choose.h */
-    void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks,
-                   float scale); /* attend.h */
+    /* attend.h; rows: M of the pass, by whether more than 64 of which a backend may cut lists in its own way */
+    void (*attend)(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale,
+                   int rows);
     void (*weigh)(radar_backend *be, const radar_weigh_task *task, int n_tasks,
                   float scale); /* weigh.h */
     /* merge.h: a power of two of pieces of n partials, in the tree ((0, 1), (2, 3)), into the first; the others are left in any
@@ -245,7 +283,8 @@ typedef struct radar_backend_ops {
     uint64_t (*read)(radar_backend *be, const void *memory, size_t bytes); /* read.h */
 } radar_backend_ops;
 
-/* NULL-terminated; the first entry that opens is the default. */
+/* NULL-terminated; the first entry that opens is the default.  The CPU is always there, and last. */
 extern const radar_backend_ops *const radar_backends[];
+extern const radar_backend_ops *const radar_backend_cpu;
 
 #endif

@@ -11,7 +11,7 @@
  *   Q4_K  f16 d, f16 dmin, 8 scales and 8 minima of 6 bits, nibbles    w = d scale q - dmin min    144 bytes
  *   Q5_K  the same with 32 bytes of high bits before the nibbles                                   176 bytes
  *   Q6_K  low halves, upper two bits, an int8 scale per 16, f16 d      w = d scale (q - 32)        210 bytes
- * Q8 is of the cache alone (kv.h): one byte a number, its scale beside it.
+ * Q8 and FP8 (e4m3) are of the cache alone (kv.h): one byte a number, its scale beside it.
  * Source: ggml docs/gguf.md, ggml-common.h; golden/ holds hashes of dequantised tensors. */
 #ifndef RADAR_DTYPE_H
 #define RADAR_DTYPE_H
@@ -32,7 +32,8 @@
     X(Q4_K, 256, 144) \
     X(Q5_K, 256, 176) \
     X(Q6_K, 256, 210) \
-    X(Q8, 1, 1)
+    X(Q8, 1, 1) \
+    X(FP8, 1, 1)
 
 typedef enum radar_dtype {
 #define RADAR_DTYPE_ENUM(name, elements, bytes) RADAR_##name,

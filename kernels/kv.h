@@ -36,6 +36,7 @@ typedef struct radar_kv_view {
     void *centre;
     uint16_t *tail_k, *tail_v;
     int32_t tail_begin, tail_segments;
+    float *key_scale, *value_scale; /* FP8 only: [S, 16]; kernels/cuda/kv.h */
     void *summary; /* NULL when the scorer stores nothing or the policy needs none */
     size_t block_bytes;
     /* summaries of longer segments, for kinds that merge: level 1 = 2 segments of 16 tokens [S / 2], level 2 = 4 [S / 4], ... one

@@ -57,6 +57,7 @@ struct radar_scorer {
     size_t coarse_bytes; /* of a block, what a coarse scan reads; 0 = there is none (backend.h) */
     int longest;         /* tokens of the longest segment that merging can make; 0 = any */
     void *state;         /* tables made from the seed */
+    void *mirror;        /* a device's copy of them; see adopt of backend.h */
 };
 
 /* NULL-terminated. */

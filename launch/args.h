@@ -80,7 +80,8 @@ typedef struct launch_options {
     const char *fill, *fill_from, *loss, *format;
     int64_t repetitions;
     /* machine */
-    const char *backend, *isa, *precision, *kv_type;
+    const char *backend, *isa, *precision, *kv_type, *exchange, *weights, *graphs;
+    int64_t device;
     int64_t context, threads, shards, stripe, chunk;
     const char *rope_scaling;
     double rope_scale, rope_freq_base;

@@ -88,6 +88,8 @@ radar_engine_options launch_engine_options(launch_job *job) {
     e.stripe = (int)o->stripe, e.chunk = (int)o->chunk;
     e.rope_scaling = o->rope_scaling, e.rope_scale = o->rope_scale;
     e.rope_freq_base = o->rope_freq_base, e.rope_orig_ctx = o->rope_orig_ctx;
+    e.exchange = o->exchange, e.weights = o->weights, e.device = (int)o->device;
+    e.no_graphs = strcmp(o->graphs, "off") == 0;
     e.progress = on_progress, e.user = job;
     return e;
 }

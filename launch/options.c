@@ -204,8 +204,8 @@ const launch_option_row launch_option_table[] = {
     STRING("profile", 0, profile, ATTENDS | LAUNCH_PLACE, "FILE", NULL,
            "JSON {\"fingerprint\": HEX, \"options\": {\"scorer\": \"sketch\", ...}}: options of "
            "this model where nothing was typed"),
-    CHOICE("kv-type", kv_type, SETTING, "f32|f16|bf16|q8", "fp8", NULL,
-           "how keys and values are kept"),
+    CHOICE("kv-type", kv_type, SETTING, "f32|f16|bf16|q8|fp8", NULL,
+           "f16; bf16 with --backend cuda", "how keys and values are kept; q8: CPU, fp8: CUDA"),
     CHOICE("preset", preset, SETTING | LAUNCH_PLACE, "quest|paper|code", NULL, NULL,
            "settings of a publication: quest: --scorer minmax; paper, code: Radar as published and "
            "as its authors' code "
@@ -277,12 +277,20 @@ const launch_option_row launch_option_table[] = {
     NUMBER("threads", 't', threads, ALL | LAUNCH_PER_RANK | LAUNCH_PLACE, 0, 4096, NULL,
            "threads per rank; 0: the cores the rank may use, shared evenly with ranks bound to the "
            "same"),
-    CHOICE("backend", backend, ATTENDS | LAUNCH_PLACE, "auto|cpu", "cuda", NULL,
+    CHOICE("backend", backend, ATTENDS | LAUNCH_PLACE, "auto|cpu|cuda", NULL, NULL,
            "where it is computed"),
     CHOICE("precision", precision, ATTENDS, "fast|exact", NULL, NULL,
            "fast: activations may be rounded per block; exact: f32 activations, exact weights"),
     CHOICE("isa", isa, ATTENDS | LAUNCH_PLACE, "plain|avx2|avx512", NULL, "the best there is",
            "instruction set (diagnostics)"),
+    CHOICE("exchange", exchange, ATTENDS | LAUNCH_PLACE, "auto|nccl|staged", NULL, NULL,
+           "CUDA: between GPUs; auto: NCCL where every rank has it, else through host memory"),
+    CHOICE("weights", weights, ATTENDS, "stored|fp8", NULL, NULL,
+           "CUDA: fp8: matrices of bf16 and f16 as e4m3 with a scale per row"),
+    CHOICE("graphs", graphs, ATTENDS | LAUNCH_PLACE, "on|off", NULL, NULL,
+           "CUDA: off: every kernel is launched by itself (diagnostics)"),
+    NUMBER("device", 0, device, ATTENDS | LAUNCH_PER_RANK | LAUNCH_PLACE, -1, 1024, NULL,
+           "CUDA: number of the GPU; -1: ranks of a machine take its GPUs in turn"),
     NUMBER("shards", 0, shards, ATTENDS, 1, 64, NULL,
            "pieces the work is cut into, a power of two, at least the ranks"),
     NUMBER("stripe", 0, stripe, ATTENDS, 64, 1048576, NULL,
@@ -305,7 +313,8 @@ void launch_options_default(launch_options *o, const launch_command_row *command
                           .min_p = 0.05,
                           .top_k = 40,
                           .seed = 1};
-    o->backend = "auto", o->precision = "fast", o->kv_type = "f16";
+    o->backend = "auto", o->precision = "fast", o->kv_type = NULL;
+    o->exchange = "auto", o->weights = "stored", o->graphs = "on", o->device = -1;
     o->attention = "radar", o->scorer = "sketch", o->share = "group", o->pick = "top",
     o->select = "global", o->rf_form = "plain", o->scan = "full", o->prefill = "dense";
     o->budget = o->dense_below = o->dense_prefill = LAUNCH_AUTO;

@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "parallel/agree.h"
+#include "runtime/device.h"
 #include "runtime/sys.h"
 
 /* ---- options ---- */
@@ -81,12 +82,19 @@ static radar_status keep_options(radar_engine *e, const radar_engine_options *op
     if (st != RADAR_OK) return st;
     e->opt = *opt;
     e->opt.session = NULL; /* the caller's; looked at while the engine opens */
-    RADAR_TRY(st,
-              keep_name(e->backend, &e->opt.backend, "backend", opt->backend, " auto cpu ", err),
-              fail);
+    RADAR_TRY(
+        st, keep_name(e->backend, &e->opt.backend, "backend", opt->backend, " auto cpu cuda ", err),
+        fail);
     RADAR_TRY(st,
               keep_name(e->precision, &e->opt.precision, "precision", opt->precision,
                         " fast exact ", err),
+              fail);
+    RADAR_TRY(st,
+              keep_name(e->exchange, &e->opt.exchange, "exchange", opt->exchange,
+                        " auto nccl staged ", err),
+              fail);
+    RADAR_TRY(st,
+              keep_name(e->weights, &e->opt.weights, "weights", opt->weights, " stored fp8 ", err),
               fail);
     if (opt->rope_scaling)
         RADAR_TRY(st,
@@ -108,11 +116,12 @@ fail:
 /* Everything that decides results, but not what may differ between ranks (threads, paths). */
 static uint64_t options_hash(const radar_engine_options *opt) {
     char text[256];
-    int n = snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s|%s|%a|%a|%lld|%d", RADAR_VERSION,
-                     opt->shards, opt->stripe, opt->chunk, opt->precision, opt->backend,
-                     opt->isa ? opt->isa : "", opt->rope_scaling ? opt->rope_scaling : "",
-                     opt->rope_scale, opt->rope_freq_base, (long long)opt->rope_orig_ctx,
-                     opt->session != NULL);
+    int n =
+        snprintf(text, sizeof text, "%s|%d|%d|%d|%s|%s|%s|%s|%d|%s|%s|%a|%a|%lld|%d", RADAR_VERSION,
+                 opt->shards, opt->stripe, opt->chunk, opt->precision, opt->backend, opt->exchange,
+                 opt->weights, opt->no_graphs, opt->isa ? opt->isa : "",
+                 opt->rope_scaling ? opt->rope_scaling : "", opt->rope_scale, opt->rope_freq_base,
+                 (long long)opt->rope_orig_ctx, opt->session != NULL);
     return XXH3_64bits(text, (size_t)n);
 }
 
@@ -165,24 +174,29 @@ fail:
     return st;
 }
 
-static radar_status open_backend(radar_engine *e, radar_error *err) {
+/* [all ranks] */
+static radar_status open_backend(radar_engine *e) {
     const radar_model_config *c = &e->model->config;
     int64_t cols = radar_max64(radar_max64(c->width, c->inner), (int64_t)c->n_heads * c->head_dim);
-    radar_backend_options opt = {.n_threads = e->opt.threads,
-                                 .precision = strcmp(e->opt.precision, "exact") == 0
-                                                  ? RADAR_PRECISION_EXACT
-                                                  : RADAR_PRECISION_FAST,
-                                 .isa = e->opt.isa,
-                                 .max_rows = radar_pass_rows(e),
-                                 .max_cols = (int)cols};
-    for (const radar_backend_ops *const *ops = radar_backends; *ops; ops++)
-        if (strcmp(e->opt.backend, "auto") == 0 || strcmp(e->opt.backend, (*ops)->name) == 0) {
-            radar_status st = (*ops)->open(&e->be, &opt, err);
-            if (st == RADAR_OK) st = radar_workspace_open(e, err);
-            return st == RADAR_OK ? radar_weights_open(e, err) : st;
-        }
-    return radar_fail(err, RADAR_ERR_CONFIG, "--backend '%s': not in this build; use auto or cpu",
-                      e->opt.backend);
+    const radar_backend_options opt = {.n_threads = e->opt.threads,
+                                       .precision = strcmp(e->opt.precision, "exact") == 0
+                                                        ? RADAR_PRECISION_EXACT
+                                                        : RADAR_PRECISION_FAST,
+                                       .isa = e->opt.isa,
+                                       .max_rows = radar_pass_rows(e),
+                                       .max_cols = (int)cols,
+                                       .device = e->opt.device,
+                                       .graphs = !e->opt.no_graphs,
+                                       .fp8_weights = strcmp(e->opt.weights, "fp8") == 0};
+    radar_status st = radar_device_open(e, &opt);
+    return st == RADAR_OK ? radar_device_carrier(e) : st;
+}
+
+/* [this rank] */
+static radar_status fill_backend(radar_engine *e, radar_error *err) {
+    radar_status st = radar_workspace_open(e, err);
+    if (st == RADAR_OK) st = radar_weights_open(e, err);
+    return st == RADAR_OK ? e->be->ops->wait(e->be, err) : st;
 }
 
 static radar_status open_stages(radar_engine *e, const radar_engine_options *opt) {
@@ -201,8 +215,9 @@ static radar_status open_stages(radar_engine *e, const radar_engine_options *opt
               radar_agree_same(e->comm, "model file", radar_tensorfile_fingerprint(e->model->file),
                                &e->err),
               fail);
+    RADAR_TRY(st, open_backend(e), fail);
     if (opt->session) RADAR_TRY(st, check_room(e, opt->session), fail);
-    open_backend(e, &e->err);
+    fill_backend(e, &e->err);
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     radar_report(e, "load", 1, 1);
 fail:
@@ -244,6 +259,7 @@ void radar_engine_close(radar_engine *e) {
     if (e->be) {
         radar_weights_close(e);
         radar_workspace_close(e);
+        radar_device_leave(e);
         e->be->ops->close(e->be);
     }
     radar_tokenizer_close(e->tokenizer);

@@ -49,8 +49,10 @@ typedef struct radar_workspace {
 struct radar_engine {
     radar_engine_options opt;
     char *model_path, *tokenizer_path; /* own copies, as are the short names that opt points to */
-    char backend[16], precision[16], isa[16], rope_scaling[16];
-    radar_comm *comm;
+    char backend[16], precision[16], isa[16], rope_scaling[16], exchange[16], weights[16];
+    radar_comm *comm;    /* on a device: the carrier of its memory, over the host's */
+    radar_device device; /* the backend, as the carrier sees it; device.c */
+    char fallback[512];  /* why backend or carrier are not the first that "auto" means; "" else */
     radar_layout layout;
     radar_model *model;
     radar_tokenizer *tokenizer; /* rank 0: opened with the engine; other ranks: when asked for */

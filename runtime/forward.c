@@ -8,7 +8,7 @@
 
 #include "kernels/merge.h"
 #include "parallel/agree.h"
-#include "runtime/engine.h"
+#include "runtime/device.h"
 
 #define HEADER_STOP 1
 
@@ -19,6 +19,29 @@ typedef struct product {
     const float *bias;
     float *out; /* [M, w->rows], whole on every rank */
 } product;
+
+static radar_header header_of(const radar_engine *e) {
+    return (radar_header){
+        .step = e->step, .status = (int32_t)e->err.status, .flags = e->stop ? HEADER_STOP : 0};
+}
+
+/* What the headers of all ranks say. */
+static radar_status heed(radar_engine *e, const radar_header *worst, bool may_stop) {
+    if (worst->status != RADAR_OK) return radar_agree(e->comm, &e->err);
+    if (!(worst->flags & HEADER_STOP) || !may_stop) return RADAR_OK;
+    e->stop = false;
+    return radar_fail(&e->err, RADAR_ERR_STOPPED, "stopped on request after %lld passes",
+                      (long long)e->step);
+}
+
+/* On a device no header travels with the rows: ranks agree before anything is queued. */
+static radar_status begin_pass(radar_engine *e) {
+    const radar_header mine = header_of(e);
+    radar_header worst;
+    if (!radar_on_device(e)) return RADAR_OK;
+    radar_status st = radar_exchange_headers(e->comm, &mine, &worst, &e->err);
+    return st == RADAR_OK ? heed(e, &worst, true) : st;
+}
 
 static radar_status multiply_rows(radar_engine *e, radar_exchange x, const product *p, int n,
                                   const float *in, size_t in_stride, int M) {
@@ -37,19 +60,11 @@ static radar_status multiply_rows(radar_engine *e, radar_exchange x, const produ
                                        &job[i].out_stride);
     }
     e->be->ops->matmul(e->be, job, n, in, in_stride, M);
-    radar_header mine = {.step = e->step,
-                         .status = (int32_t)e->err.status,
-                         .flags = e->stop ? HEADER_STOP : 0},
-                 worst;
+    const radar_header mine = header_of(e);
+    radar_header worst;
     radar_status st = radar_exchange_rows(e->comm, &e->layout, x, e->ws.packet, piece, n, M, &mine,
                                           &worst, &e->err);
-    if (st == RADAR_OK && worst.status != RADAR_OK) st = radar_agree(e->comm, &e->err);
-    if (st == RADAR_OK && worst.flags & HEADER_STOP && x == RADAR_X1_QKV) {
-        e->stop = false;
-        st = radar_fail(&e->err, RADAR_ERR_STOPPED, "stopped on request after %lld passes",
-                        (long long)e->step);
-    }
-    return st;
+    return st == RADAR_OK ? heed(e, &worst, x == RADAR_X1_QKV) : st;
 }
 
 /* ---- positions ---- */
@@ -126,7 +141,8 @@ radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n) {
     const radar_model_config *c = &e->model->config;
     const radar_backend_ops *ops = e->be->ops;
     int64_t partials = (int64_t)n * c->n_heads;
-    ops->attend(e->be, plan->task, plan->n_tasks, 1.0f / sqrtf((float)c->head_dim));
+    ops->attend(e->be, plan->task, plan->n_tasks, 1.0f / sqrtf((float)c->head_dim),
+                e->ws.pass_rows);
     for (int i = 0; i < plan->n_folds; i++)
         ops->merge(e->be, (float *[]){plan->fold[i].into, plan->fold[i].from}, 2, plan->fold[i].n,
                    c->head_dim);
@@ -315,6 +331,7 @@ radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batc
     radar_status st = RADAR_OK;
     for (int b = 0; b < n_batches; b++) M += batch[b].n;
     ws->pass_rows = M;
+    RADAR_TRY(st, begin_pass(e), fail);
     fill_positions(e, batch, n_batches);
     e->be->ops->embed(e->be, ws->x, &e->model->embedding, ws->token, M);
     for (int layer = 0; layer < layers; layer++) {

@@ -14,7 +14,7 @@ static size_t longer(const radar_kvcache *kv, size_t segments) {
     return segments - (segments >> kv->levels);
 }
 
-/* Of one allocation each: keys, values; and of q8 both scales, centres, keys and values of the tail. */
+/* Of one allocation each: keys, values; of q8 and fp8 both scales; of q8 centres, keys and values of the tail. */
 typedef struct parts {
     size_t half, scale, centre, tail;
 } parts;
@@ -24,6 +24,7 @@ static bool parts_of(const radar_kvcache *kv, size_t rows, parts *p) {
     size_t D = (size_t)kv->D, heads = (size_t)kv->layers * (size_t)kv->kv_heads;
     *p = (parts){0};
     if (!radar_mul(rows, D * radar_dtype_block_bytes(kv->type), &p->half)) return false;
+    if (kv->type == RADAR_FP8) return radar_mul(rows, 2 * sizeof(float), &p->scale);
     if (!is_q8(kv)) return true;
     return radar_mul(rows, 2 * sizeof(uint16_t), &p->scale) &&
            radar_mul(rows / RADAR_BLOCK, radar_kv_centre_bytes(kv->D), &p->centre) &&
@@ -186,6 +187,10 @@ radar_kv_view radar_kvcache_view(const radar_kvcache *kv, int layer, int head, i
         .shards = kv->layout.shards,
         .phase = radar_bit_reverse(kv->first_shard + i, kv->layout.shards),
     };
+    if (kv->type == RADAR_FP8) {
+        view.key_scale = (float *)(void *)kv->scale + token;
+        view.value_scale = view.key_scale + rows_of(kv);
+    }
     if (is_q8(kv) && kv->k) view_q8(&view, kv, token, layer, head, i);
     return view;
 }
@@ -242,16 +247,6 @@ void radar_kvcache_append(radar_kvcache *kv, int layer, int64_t first, int n, co
     if (is_q8(kv)) note_tail(kv, first + n);
 }
 
-/* Blocks [begin, end) of own shard i have been sealed: every longer segment that ends with one of them can be made. */
-static void unite_levels(const radar_kvcache *kv, const radar_scorer *scorer,
-                         const radar_kv_view *view, int64_t begin, int64_t end) {
-    for (int level = 1; level <= kv->levels; level++) {
-        int32_t first = (int32_t)(begin * RADAR_BLOCK_SEGMENTS >> level),
-                last = (int32_t)(end * RADAR_BLOCK_SEGMENTS >> level);
-        kv->be->ops->unite(kv->be, scorer, view, kv->kv_heads, 1 << level, first, last);
-    }
-}
-
 void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer, int64_t t,
                         int64_t window) {
     int64_t due = radar_sealed_blocks(t, window), done = kv->sealed[layer];
@@ -265,7 +260,9 @@ void radar_kvcache_seal(radar_kvcache *kv, const radar_scorer *scorer, int layer
         if (begin == end) continue;
         const radar_kv_view *view = radar_kvcache_views(kv, layer, i);
         kv->be->ops->seal(kv->be, scorer, view, kv->kv_heads, (int32_t)begin, (int)(end - begin));
-        unite_levels(kv, scorer, view, begin, end);
+        if (kv->levels)
+            kv->be->ops->unite(kv->be, scorer, view, kv->kv_heads, kv->levels, (int32_t)begin,
+                               (int32_t)end);
     }
 }
 

@@ -34,7 +34,8 @@ typedef struct radar_kvcache {
     int64_t tail_before[RADAR_MAX_SHARDS + 1]; /* q8: tokens of the own shards' tails before it */
     size_t bytes, summary_bytes;               /* reserved on this rank */
     char *k, *v, *summary;
-    char *scale, *centre, *tail;          /* q8 */
+    char *scale;                          /* q8, fp8 */
+    char *centre, *tail;                  /* q8 */
     int32_t tail_begin[RADAR_MAX_SHARDS]; /* q8: storage segment from which on the tail is read */
     int64_t tail_from;                    /* q8: positions from here on are in the tail */
     int64_t *sealed;     /* [layers] blocks sealed so far, counted over the whole context */
@@ -71,11 +72,13 @@ void radar_kvcache_restore(radar_kvcache *kv, int64_t next, int64_t t);
 
 /* Bytes of the keys, or of the values, that are read of so many tokens, a multiple of 16. */
 static inline int64_t radar_kvcache_key_bytes(const radar_kvcache *kv, int64_t tokens) {
+    if (kv->type == RADAR_FP8) return tokens * (kv->D + (int64_t)sizeof(float));
     if (kv->type != RADAR_Q8) return tokens * kv->D * (int64_t)radar_dtype_block_bytes(kv->type);
     return tokens * (kv->D + 2) +
            tokens / RADAR_SEGMENT * (int64_t)radar_kv_centre_bytes(kv->D) / RADAR_BLOCK_SEGMENTS;
 }
 static inline int64_t radar_kvcache_value_bytes(const radar_kvcache *kv, int64_t tokens) {
+    if (kv->type == RADAR_FP8) return radar_kvcache_key_bytes(kv, tokens);
     return tokens *
            (kv->type == RADAR_Q8 ? kv->D + 2 : kv->D * (int64_t)radar_dtype_block_bytes(kv->type));
 }

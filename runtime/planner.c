@@ -157,7 +157,7 @@ double radar_planner_bandwidth(radar_planner *p, size_t bytes) {
     radar_error err = {0};
     double rate = 0;
     if (radar_comm_self(&e.comm, &err) == RADAR_OK &&
-        radar_backends[0]->open(&e.be, &opt, &err) == RADAR_OK) {
+        radar_backend_cpu->open(&e.be, &opt, &err) == RADAR_OK) {
         rate = radar_read_bandwidth(&e, bytes);
         e.be->ops->close(e.be);
     }

@@ -7,7 +7,7 @@
 
 #include "kernels/merge.h"
 #include "parallel/agree.h"
-#include "runtime/engine.h"
+#include "runtime/device.h"
 #include "runtime/policy/radar_work.h"
 #include "runtime/sys.h"
 
@@ -358,7 +358,7 @@ radar_status radar_session_observe(radar_session *s, radar_observer *each, void 
     if (each && every < 1) {
         radar_fail(&e->err, RADAR_ERR_USAGE,
                    "radar_session_observe every %lld rows: must be 1 or more", (long long)every);
-    } else if (each) {
+    } else if (each && radar_device_refuse(e, "an observer", &e->err) == RADAR_OK) {
         p = radar_alloc(sizeof *p);
         if (p) {
             *p = (radar_probe){.e = e, .each = each, .user = user, .every = every};

@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "runtime/engine.h"
+#include "runtime/device.h"
 #include "runtime/sys.h"
 
 static radar_profiler *of(radar_backend *be) { return (radar_profiler *)(void *)be->ops; }
@@ -157,9 +157,9 @@ static void profile_seal(radar_backend *be, const radar_scorer *scorer, const ra
 }
 
 static void profile_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                          int heads, int32_t unit, int32_t begin, int32_t end) {
+                          int heads, int levels, int32_t begin, int32_t end) {
     double began = radar_clock();
-    of(be)->inner->unite(be, scorer, kv, heads, unit, begin, end);
+    of(be)->inner->unite(be, scorer, kv, heads, levels, begin, end);
     book(be, RADAR_PHASE_SEAL, began, 0);
 }
 
@@ -192,11 +192,11 @@ static void profile_choose(radar_backend *be, const radar_choose_job *job) {
 }
 
 static void profile_attend(radar_backend *be, const radar_attend_task *task, int n_tasks,
-                           float scale) {
+                           float scale, int rows) {
     double bytes = 0;
     for (int i = 0; i < n_tasks; i++) bytes += attend_bytes(&task[i]);
     double began = radar_clock();
-    of(be)->inner->attend(be, task, n_tasks, scale);
+    of(be)->inner->attend(be, task, n_tasks, scale, rows);
     book(be, RADAR_PHASE_ATTEND, began, bytes);
 }
 
@@ -329,6 +329,7 @@ void radar_profile(radar_engine *e, const radar_phase **phase, size_t *n) {
 
 void radar_profile_reset(radar_engine *e) {
     radar_profiler *p = &e->profiler;
+    if (radar_on_device(e)) return; /* operations are queued: their calls take no time */
     const radar_backend_ops *inner = p->inner ? p->inner : e->be->ops;
     *p = (radar_profiler){.ops = *inner, .inner = inner, .comm = e->comm};
     cover(&p->ops);

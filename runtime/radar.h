@@ -35,7 +35,7 @@ typedef struct radar_engine_options {
     size_t size;           /* sizeof(radar_engine_options); later versions append fields only */
     const char *model;     /* .gguf, its first shard, a directory, or a repo id in the HF cache */
     const char *tokenizer; /* a tokenizer.json to use instead; NULL = the model's own */
-    const char *backend;   /* "auto", "cpu" */
+    const char *backend; /* "auto" (CUDA where this build and every rank have it), "cpu", "cuda" */
     const char *precision; /* "fast": activations may be rounded per block; "exact": all in f32 */
     const char *isa;       /* NULL = best; "plain", "avx2", "avx512" (diagnostics) */
     int threads;           /* per rank; 0 = the cores this process may use */
@@ -54,17 +54,24 @@ typedef struct radar_engine_options {
     int64_t rope_orig_ctx; /* tokens of context before scaling */
     /* the session that will be opened: RADAR_ERR_MEMORY before weights are loaded where there is no room for it; NULL = none */
     const struct radar_session_options *session;
+    /* CUDA */
+    const char *
+        exchange; /* between devices: "auto" (NCCL where every rank has it), "nccl", "staged" (through host memory) */
+    const char
+        *weights; /* "stored"; "fp8": matrices of bf16 and f16 as e4m3 with a scale per row */
+    int device; /* number of the GPU; -1: this rank's number among those of its machine, modulo the GPUs it sees */
+    int no_graphs; /* launch every kernel by itself */
 } radar_engine_options;
 #define RADAR_ENGINE_OPTIONS_DEFAULT \
     { \
         sizeof(radar_engine_options), NULL, NULL, "auto", "fast", NULL, 0, 8, 256, 512, NULL, \
-            NULL, NULL, 0, 0, 0, NULL \
+            NULL, NULL, 0, 0, 0, NULL, "auto", "stored", -1, 0 \
     }
 
 typedef struct radar_session_options {
     size_t size;     /* sizeof(radar_session_options) */
     int64_t context; /* tokens of KV capacity, reserved at once; 0 = the model's maximum */
-    /* "f16", "f32", "bf16"; "q8": int8 with a scale per token from some 256 tokens back (heads of a multiple of 16 numbers) */
+    /* "auto": f16, on CUDA bf16; "f16", "f32", "bf16"; "fp8" (CUDA): e4m3 with a scale per token; "q8" (CPU): int8 with a scale per token from some 256 tokens back (heads of a multiple of 16 numbers) */
     const char *kv_type;
     /* "radar", "dense", "streaming", "h2o", "snapkv", "subgen"; "paper", "code": Radar as published */
     const char *attention;
@@ -109,7 +116,7 @@ typedef struct radar_session_options {
 } radar_session_options;
 #define RADAR_SESSION_OPTIONS_DEFAULT \
     { \
-        sizeof(radar_session_options), 0, "f16", "radar", "sketch", -1, 0, 16, -1, 256, 4, \
+        sizeof(radar_session_options), 0, "auto", "radar", "sketch", -1, 0, 16, -1, 256, 4, \
             "group", "top", "global", 2, "full", "dense", -1, 3, 0, "plain", 0, 1.0, 0, 32, 1, 1, \
             0.0, 40, 0.95, 0.05 \
     }

@@ -78,11 +78,16 @@ radar_status radar_session_check_memory(const radar_session *s, const radar_rank
     char host[256] = "";
     radar_comm *c = s->e->comm;
     uint64_t beside = own->weights + own->workspace, wanted = 0;
+    const radar_device_facts device =
+        s->e->be ? s->e->be->ops->facts(s->e->be) : (radar_device_facts){.bus = ""};
     radar_host_name(host, sizeof host);
-    all[c->rank] = (want){.host = XXH3_64bits(host, strlen(host)),
-                          .session = radar_memory_sum(own) - beside - radar_memory_sum(held),
-                          .beside = beside,
-                          .available = radar_memory_available()};
+    strncat(host, device.bus,
+            sizeof host - strlen(host) - 1); /* ranks share a machine, or a GPU of it */
+    all[c->rank] =
+        (want){.host = XXH3_64bits(host, strlen(host)),
+               .session = radar_memory_sum(own) - beside - radar_memory_sum(held),
+               .beside = beside,
+               .available = device.total_bytes ? device.free_bytes : radar_memory_available()};
     for (int r = 0; r < c->size; r++) bytes[r] = sizeof(want), offset[r] = (size_t)r * sizeof(want);
     radar_status st = radar_gather(c, RADAR_X_SETUP, all, bytes, offset, err);
     if (st != RADAR_OK) return st;
@@ -95,9 +100,10 @@ radar_status radar_session_check_memory(const radar_session *s, const radar_rank
     if (least > 0)
         snprintf(cure, sizeof cure, "use --ctx %lld or less, or more machines", (long long)least);
     return radar_fail(err, RADAR_ERR_MEMORY,
-                      "%s of %lld tokens needs %.1f GB on this machine (%llu bytes), %.1f GB are "
+                      "%s of %lld tokens needs %.1f GB on this %s (%llu bytes), %.1f GB are "
                       "free: %s",
                       held->kv ? "another attention over the context" : "a context",
-                      (long long)s->kv.context, (double)wanted * 1e-9, (unsigned long long)wanted,
+                      (long long)s->kv.context, (double)wanted * 1e-9,
+                      device.total_bytes ? "GPU" : "machine", (unsigned long long)wanted,
                       (double)available * 1e-9, cure);
 }

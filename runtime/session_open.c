@@ -6,7 +6,7 @@
 #include <xxhash.h>
 
 #include "parallel/agree.h"
-#include "runtime/engine.h"
+#include "runtime/device.h"
 #include "runtime/sys.h"
 
 /* Scratch and lists of one pass under the session's own attention: as many rows at once as fit here, at most MOST_ROWS. */
@@ -15,23 +15,45 @@
 
 /* ---- options ---- */
 
-static radar_status parse_kv_type(radar_dtype *type, const char *name, radar_error *err) {
+static radar_status parse_kv_type(radar_dtype *type, const char *name, const radar_engine *e,
+                                  radar_error *err) {
+    if (name && strcmp(name, "auto") == 0) name = radar_on_device(e) ? "bf16" : "f16";
     static const struct {
         const char *name;
         radar_dtype type;
-    } known[] = {{"f16", RADAR_F16}, {"f32", RADAR_F32}, {"bf16", RADAR_BF16}, {"q8", RADAR_Q8}};
+    } known[] = {{"f16", RADAR_F16},
+                 {"f32", RADAR_F32},
+                 {"bf16", RADAR_BF16},
+                 {"q8", RADAR_Q8},
+                 {"fp8", RADAR_FP8}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (name && strcmp(name, known[i].name) == 0) {
             *type = known[i].type;
             return RADAR_OK;
         }
-    bool later = name && strcmp(name, "fp8") == 0;
-    return radar_fail(err, later ? RADAR_ERR_CONFIG : RADAR_ERR_USAGE,
-                      "--kv-type '%s': %s; use f16, f32, bf16 or q8", name ? name : "",
-                      later ? "not in this build" : "not known");
+    return radar_fail(err, RADAR_ERR_USAGE,
+                      "--kv-type '%s': not known; use auto, f16, f32, bf16, q8 (CPU) or fp8 (CUDA)",
+                      name ? name : "");
 }
 
 static void size_plan(radar_session *s);
+
+/* A planner has no backend to ask. */
+static radar_status check_backend(const radar_session *s, radar_error *err) {
+    const radar_attention *a = &s->attention;
+    const radar_model_config *c = &s->e->model->config;
+    char inside[32];
+    radar_needs needs = {.kv_type = s->kv.type,
+                         .D = s->kv.D,
+                         .group = c->n_heads / c->n_kv_heads,
+                         .scorer = a->scorer,
+                         .finest = a->exact,
+                         .pick = a->pick};
+    if (!s->e->be) return RADAR_OK;
+    snprintf(inside, sizeof inside, "attention '%s'", s->own_policy->name);
+    if (s->own_policy->open) needs.inside = inside;
+    return s->e->be->ops->check(s->e->be, &needs, err);
+}
 
 /* The cache and the lists that the session's attention asks for, in shape and bytes; nothing is reserved. */
 radar_status radar_session_reshape(radar_session *s, radar_error *err) {
@@ -58,6 +80,7 @@ radar_status radar_session_reshape(radar_session *s, radar_error *err) {
                           (long long)INT32_MAX / s->kv.layout.ranks * RADAR_SEGMENT);
     const radar_policy_shape shape = {&s->kv, &s->attention, s->e->model->config.n_heads};
     if (s->own_policy->check) st = s->own_policy->check(&shape, err);
+    if (st == RADAR_OK) st = check_backend(s, err);
     if (st == RADAR_OK) st = radar_kvcache_plan(&s->kv, err);
     if (st == RADAR_OK) size_plan(s);
     return st;
@@ -78,7 +101,7 @@ static radar_status shape_cache(radar_session *s, const radar_session_options *o
                             .D = c->head_dim,
                             .context = context,
                             .pass_rows = radar_pass_rows(s->e)};
-    radar_status st = parse_kv_type(&s->kv.type, opt->kv_type, err);
+    radar_status st = parse_kv_type(&s->kv.type, opt->kv_type, s->e, err);
     if (st == RADAR_OK && s->kv.type == RADAR_Q8 && s->kv.D % RADAR_SEGMENT)
         st =
             radar_fail(err, RADAR_ERR_CONFIG,
@@ -210,6 +233,22 @@ static radar_item *list_every(const radar_session *s) {
     return device;
 }
 
+static radar_status adopt_scorers(radar_session *s, radar_error *err) {
+    radar_backend *be = s->e->be;
+    radar_scorer *const all[] = {s->attention.scorer, s->attention.exact};
+    radar_status st = RADAR_OK;
+    for (int i = 0; i < 2 && st == RADAR_OK; i++)
+        if (all[i]) st = be->ops->adopt(be, all[i], err);
+    return st;
+}
+
+static void forget_scorers(radar_session *s) {
+    radar_backend *be = s->e->be;
+    radar_scorer *const all[] = {s->attention.scorer, s->attention.exact};
+    for (int i = 0; i < 2; i++)
+        if (all[i]) be->ops->forget(be, all[i]);
+}
+
 /* What the attention needs beside the cache: lists, scratch and the policy's memory. */
 static radar_status reserve_attention(radar_session *s, radar_error *err) {
     radar_backend *be = s->e->be;
@@ -226,7 +265,8 @@ static radar_status reserve_attention(radar_session *s, radar_error *err) {
         !p->every)
         return radar_fail(err, RADAR_ERR_MEMORY,
                           "session: no memory for its lists; use a smaller --ctx");
-    if (!s->own_policy->open) return RADAR_OK;
+    radar_status st = adopt_scorers(s, err);
+    if (st != RADAR_OK || !s->own_policy->open) return st;
     const radar_policy_shape shape = {&s->kv, &s->attention, s->e->model->config.n_heads};
     return s->own_policy->open(&s->policy_state, &shape, err);
 }
@@ -255,6 +295,7 @@ fail:
 
 static void release_attention(radar_session *s) {
     if (s->own_policy && s->own_policy->close) s->own_policy->close(s->policy_state);
+    forget_scorers(s);
     radar_attention_close(&s->attention);
     radar_free(s->plan.task);
     radar_free(s->plan.item);

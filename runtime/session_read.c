@@ -4,7 +4,7 @@
 #include <xxhash.h>
 
 #include "parallel/agree.h"
-#include "runtime/engine.h"
+#include "runtime/device.h"
 #include "runtime/sys.h"
 
 #define MOST_D 256 /* of a scorer, too */
@@ -92,7 +92,8 @@ radar_status radar_session_read(radar_session *s, int layer, int kv_head, int64_
     reading r = {0};
     radar_status st = radar_session_begin(s);
     if (st != RADAR_OK) return st;
-    if (check(s, layer, kv_head, first, n, key, err) == RADAR_OK) {
+    if (radar_device_refuse(s->e, "radar_session_read", err) == RADAR_OK &&
+        check(s, layer, kv_head, first, n, key, err) == RADAR_OK) {
         r = plan_reading(s, layer, kv_head, first, n, value != NULL);
         r.packet = radar_alloc_array((size_t)n + 1, token_floats(&r) * sizeof *r.packet);
         if (!r.packet)

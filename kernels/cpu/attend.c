@@ -15,7 +15,9 @@ static void reset(const radar_attend_task *task) {
     }
 }
 
-void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale) {
+void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale,
+                      int rows) {
+    (void)rows;
     const radar_cpu *cpu = radar_cpu_of(be);
 #pragma omp parallel for num_threads(cpu->opt.n_threads) schedule(dynamic, 1)
     for (int i = 0; i < n_tasks; i++) {

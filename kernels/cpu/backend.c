@@ -69,6 +69,26 @@ static radar_status cpu_wait(radar_backend *be, radar_error *err) {
     return RADAR_OK;
 }
 
+static radar_device_facts cpu_facts(const radar_backend *be) {
+    (void)be;
+    return (radar_device_facts){.bus = ""};
+}
+
+static radar_status cpu_check(const radar_backend *be, const radar_needs *needs, radar_error *err) {
+    (void)be;
+    if (needs->kv_type != RADAR_FP8) return RADAR_OK;
+    return radar_fail(err, RADAR_ERR_CONFIG,
+                      "--kv-type fp8: of the CUDA backend; use q8, which takes as much memory");
+}
+
+/* A scorer's tables are where they were made. */
+static radar_status cpu_adopt(radar_backend *be, radar_scorer *scorer, radar_error *err) {
+    (void)be, (void)scorer, (void)err;
+    return RADAR_OK;
+}
+
+static void cpu_forget(radar_backend *be, radar_scorer *scorer) { (void)be, (void)scorer; }
+
 static void *cpu_alloc(radar_backend *be, size_t bytes) {
     (void)be;
     return radar_alloc(bytes);
@@ -84,6 +104,10 @@ const radar_backend_ops radar_cpu_backend = {
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,
+    .facts = cpu_facts,
+    .check = cpu_check,
+    .adopt = cpu_adopt,
+    .forget = cpu_forget,
     .alloc = cpu_alloc,
     .release = cpu_release,
     .clear = cpu_clear,

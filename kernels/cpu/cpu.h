@@ -41,14 +41,15 @@ void radar_cpu_restore(radar_backend *be, const radar_kv_view *kv, int32_t begin
 void radar_cpu_seal(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
                     int heads, int32_t block, int n);
 void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                     int heads, int32_t unit, int32_t begin, int32_t end);
+                     int heads, int levels, int32_t begin, int32_t end);
 void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                      size_t q_stride, int n);
 void radar_cpu_score(radar_backend *be, const radar_scorer *scorer, const radar_score_task *task,
                      int n_tasks);
 void radar_cpu_topk(radar_backend *be, const radar_topk_task *task, int n_tasks);
 void radar_cpu_choose(radar_backend *be, const radar_choose_job *job);
-void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale);
+void radar_cpu_attend(radar_backend *be, const radar_attend_task *task, int n_tasks, float scale,
+                      int rows);
 void radar_cpu_weigh(radar_backend *be, const radar_weigh_task *task, int n_tasks, float scale);
 void radar_cpu_merge(radar_backend *be, float *const *piece, int pieces, int64_t n, int D);
 void radar_cpu_missed(radar_backend *be, const radar_missed_task *task, int n_tasks);

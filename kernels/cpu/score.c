@@ -71,8 +71,12 @@ static void unite_head(const radar_cpu *cpu, const radar_scorer *scorer, const r
 }
 
 void radar_cpu_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
-                     int heads, int32_t unit, int32_t begin, int32_t end) {
-    for (int h = 0; h < heads; h++) unite_head(radar_cpu_of(be), scorer, &kv[h], unit, begin, end);
+                     int heads, int levels, int32_t begin, int32_t end) {
+    for (int h = 0; h < heads; h++)
+        for (int level = 1; level <= levels; level++)
+            unite_head(radar_cpu_of(be), scorer, &kv[h], 1 << level,
+                       (int32_t)((int64_t)begin * RADAR_BLOCK_SEGMENTS >> level),
+                       (int32_t)((int64_t)end * RADAR_BLOCK_SEGMENTS >> level));
 }
 
 void radar_cpu_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,

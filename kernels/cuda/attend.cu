@@ -1,9 +1,9 @@
 /* attend.cu - attend.h of kernels/ for a step: gather flash-decode over lists of segments, partial softmax per split.
  *   s_i = scale q . k_i over the attended tokens i;  m = max s_i;  l = sum exp(s_i - m);  o = sum exp(s_i - m) v_i
  *
- * Work: a list of n items is cut into `splits` runs of 4 ceil(n / (4 splits)) items; a run has 4 chains, item i of it in chain
- * i % 4, each an online softmax; their sum is (0 + 1) + (2 + 3).  So the bits of a query follow from its list and `splits` alone.
- * Grid (splits, lists x groups of tiles, views); a tile is 8 queries, 4 warps, one per chain; blocks of 1, 2 or 4 tiles that share
+ * Work: a list is cut into runs (attend_runs.h); a run has 4 chains, item i of it in chain i % 4, each an online softmax; their sum
+ * is (0 + 1) + (2 + 3).  So the bits of a query follow from its list and `splits` alone.
+ * Grid (splits, groups of tiles, tasks); a tile is 8 queries, 4 warps, one per chain; blocks of 1, 2 or 4 tiles that share
  * what is read: all query heads of a KV head, or rows with one list.  Two buffers of 4 segments are filled by cp.async, one ahead
  * of the other; the warps of a block of one tile read only what they copied themselves and need no barrier of the block.
  *
@@ -19,15 +19,12 @@
  * A token that no query of the block attends is not read as a value: its row is zeros, whatever lies there.
  * Bytes: 2 * 16 * D * bytes(type) an item, once per block; a partial of 4 (D + 4) a query and split.  Bandwidth bound: up to 4
  * blocks of 128 threads on an SM keep 64 to 100 KB of copies under way. */
-#include "kernels/cuda/attend.h"
-
-#include "kernels/cuda/dev.h"
-#include "kernels/merge.h"
+#include "kernels/cuda/attend_runs.h"
 
 namespace {
 
-constexpr int TILE = 8;   /* queries */
-constexpr int CHAINS = 4; /* warps of a tile, segments of a stage */
+constexpr int TILE = 8;            /* queries */
+constexpr int CHAINS = RUN_CHAINS; /* warps of a tile, segments of a stage */
 constexpr int MOST_TILES = 4;
 constexpr float LOG2E = 0x1.715476p+0f;
 
@@ -45,13 +42,6 @@ template <radar_cuda_kv KV, int D> struct layout {
     static constexpr int STATE = D + 4; /* floats of a chain's result: o, m, l */
 };
 
-/* An item as the kernel sees it; no tokens: there is none. */
-struct work {
-    int32_t segment;
-    uint32_t tokens;
-    int64_t first; /* position of its first token */
-};
-
 /* What a warp knows of its query g and has summed for it. */
 template <int D> struct state {
     float factor;     /* of logits */
@@ -60,20 +50,6 @@ template <int D> struct state {
     uint32_t unit;    /* fp8: exponent in which o counts */
     float o[D / 8][4];
 };
-
-DEV uint32_t seen(uint32_t tokens, int64_t first, int64_t position) {
-    const int64_t n = position - first + 1;
-    if (n <= 0) return 0;
-    return tokens & (n >= RADAR_SEGMENT ? 0xffffu : (1u << n) - 1);
-}
-
-DEV work fetch(const radar_cuda_view &view, const radar_item *list, int i, int n) {
-    if (i >= n) return {0, 0, 0};
-    const radar_item item = list[i];
-    const uint32_t s = (uint32_t)item.segment, per = (uint32_t)view.stripe_segments;
-    const int64_t stripe = (int64_t)(s / per) * view.shards + view.phase;
-    return {item.segment, item.tokens & 0xffffu, (stripe * per + s % per) * RADAR_SEGMENT};
-}
 
 /* ---- numbers ---- */
 
@@ -118,10 +94,16 @@ template <radar_cuda_kv KV> DEV void cleave(uint32_t &high, uint32_t &low, float
 
 /* ---- in and out ---- */
 
+/* Of a task, what every stage needs. */
+struct memory {
+    const void *k, *v;
+    const float *k_scale, *v_scale;
+};
+
 /* The 32 lanes of one of `tiles` warps copy their share of a segment. */
 template <radar_cuda_kv KV, int D>
-DEV void copy(unsigned char *to, const radar_cuda_view &view, const work &w, int64_t latest,
-              int tile, int tiles) {
+DEV void copy(unsigned char *to, const memory &view, const work &w, int64_t latest, int tile,
+              int tiles) {
     using L = layout<KV, D>;
     const uint32_t used = seen(w.tokens, w.first, latest);
     const int first = tile * 32 + (int)dev_lane(), step = tiles * 32;
@@ -308,27 +290,6 @@ template <int D> DEV void write(float *partial, const float *chain, int stride) 
     }
 }
 
-/* The queries of a block are [first, end) of the KV head's. */
-struct share {
-    int first, end;
-    const radar_item *item;
-    int n;
-};
-
-DEV share share_of(const radar_cuda_attend_args &a, int tiles) {
-    const int each = tiles * TILE, groups = (a.span + each - 1) / each;
-    const int lists = (a.queries + a.span - 1) / a.span, list = (int)blockIdx.y / groups;
-    const int first = list * a.span + (int)blockIdx.y % groups * each;
-    const int last = list * a.span + a.span < a.queries ? list * a.span + a.span : a.queries;
-    const size_t at = (size_t)blockIdx.z * (size_t)lists + (size_t)list;
-    const int64_t n = a.count[at];
-    const int64_t per = (n + CHAINS * a.splits - 1) / (CHAINS * a.splits) * CHAINS;
-    const int64_t begin = per * blockIdx.x < n ? per * blockIdx.x : n;
-    const int64_t stop = begin + per < n ? begin + per : n;
-    return {first, first + each < last ? first + each : last, a.item + a.begin[at] + begin,
-            (int)(stop - begin)};
-}
-
 DEV int64_t latest_of(const int64_t *position, int n) {
     const int lane = (int)dev_lane();
     int64_t latest = lane < n ? position[lane] : -1;
@@ -340,49 +301,48 @@ DEV int64_t latest_of(const int64_t *position, int n) {
 }
 
 /* tiles * 128 threads; shared_bytes of dynamic shared memory: prepared queries of the tiles, then two buffers of four
- * segments, over which the chains leave their results in the end. */
+ * segments.  In the end the chains leave their results over the buffers, and factors of runs go where the queries were. */
 template <radar_cuda_kv KV, int D>
 __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_attend_args a) {
     using L = layout<KV, D>;
     DYNAMIC_SHARED(unsigned char, shared);
-    const int tiles = (int)blockDim.x / (CHAINS * 32), chain = (int)dev_warp() % CHAINS;
-    const int tile = (int)dev_warp() / CHAINS, g = (int)dev_lane() / 4;
-    uint4 *const prepared = reinterpret_cast<uint4 *>(shared) + tile * (D / 16) * 32;
-    unsigned char *const buffers = shared + tiles * (D / 16) * 32 * 16;
-    const share mine = share_of(a, tiles);
-    const radar_cuda_view view = a.view[blockIdx.z];
-    const int shard = (int)blockIdx.z / a.G, head = (int)blockIdx.z % a.G;
-    const float *const queries = a.q + (size_t)head * (size_t)a.queries * D;
-    float *const partial =
-        a.partial + (((size_t)shard * (size_t)a.splits + blockIdx.x) * (size_t)a.G + (size_t)head) *
-                        (size_t)a.queries * RADAR_PARTIAL(D);
-    const int warps = tiles * CHAINS;
+    const radar_cuda_attend_task &task = a.task[blockIdx.z];
+    const int tiles = (int)blockDim.x / (CHAINS * 32), warps = tiles * CHAINS;
+    const int first = (int)blockIdx.y * tiles * TILE, left = task.n_query - first;
+    const int queries = left < tiles * TILE ? left : tiles * TILE; /* of the block */
+    const piece r = run_of(task, a.splits);
+    if (queries <= 0 || (int)blockIdx.x >= r.used) return;
 
-    if (mine.n == 0) {
-        for (int i = mine.first + (int)dev_warp(); i < mine.end; i += warps)
-            write<D>(partial + (size_t)i * RADAR_PARTIAL(D), nullptr, 0);
+    if (r.n == 0) {
+        for (int i = (int)dev_warp(); i < queries; i += warps)
+            write<D>(partial_of(a, task, r, first + i), nullptr, 0);
         return;
     }
 
-    const int64_t latest = latest_of(a.position + mine.first, mine.end - mine.first);
+    const int tile = (int)dev_warp() / CHAINS, chain = (int)dev_warp() % CHAINS;
+    uint4 *const prepared = reinterpret_cast<uint4 *>(shared) + tile * (D / 16) * 32;
+    unsigned char *const buffers = shared + tiles * (D / 16) * 32 * 16;
+    const memory view = {task.k, task.v, task.k_scale, task.v_scale};
+    const int64_t latest = latest_of(task.position + first, queries);
     const auto buffer = [&](int stage) {
         return buffers + (stage % 2 * CHAINS + chain) * L::BYTES;
     };
-    work now = fetch(view, mine.item, chain, mine.n);
-    work next = fetch(view, mine.item, chain + CHAINS, mine.n);
+    work now = fetch(task, r, chain);
+    work next = fetch(task, r, chain + CHAINS);
     copy<KV, D>(buffer(0), view, now, latest, tile, tiles);
     dev_copy_commit();
 
     state<D> q = {};
-    const int query = mine.first + tile * TILE + g;
-    const bool valid = query < mine.end;
+    const int mine = tile * TILE + (int)dev_lane() / 4;
+    const bool valid = mine < queries;
+    const int query = first + (valid ? mine : 0);
     q.m = -INFINITY;
-    q.position = valid ? a.position[query] : -1;
+    q.position = valid ? task.position[query] : -1;
     q.factor =
-        prepare<KV, D>(prepared, queries + (size_t)(valid ? query : 0) * D, valid, a.scale, chain);
+        prepare<KV, D>(prepared, task.q + (size_t)query * task.q_stride, valid, a.scale, chain);
     if (tiles == 1) dev_block_sync(); /* the chains prepared the queries together */
 
-    for (int stage = 0; stage * CHAINS < mine.n; stage++) {
+    for (int stage = 0; stage * CHAINS < r.n; stage++) {
         dev_copy_wait<0>();
         /* all have their part of this stage and are done with the one before, whose buffer is next */
         if (tiles == 1)
@@ -391,66 +351,76 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
             dev_block_sync();
         copy<KV, D>(buffer(stage + 1), view, next, latest, tile, tiles);
         dev_copy_commit();
-        const work after = fetch(view, mine.item, (stage + 2) * CHAINS + chain, mine.n);
+        const work after = fetch(task, r, (stage + 2) * CHAINS + chain);
         if (now.tokens) take_in<KV, D>(q, buffer(stage), now, prepared);
         now = next;
         next = after;
     }
     dev_copy_wait<0>();
 
-    dev_block_sync(); /* the buffers are free */
+    dev_block_sync(); /* the buffers and the queries are free */
     float *const results = reinterpret_cast<float *>(buffers);
+    float *const factor =
+        reinterpret_cast<float *>(shared) + dev_warp() * 2 * RADAR_CUDA_ATTEND_SPLITS;
     leave<KV, D>(results + (tile * CHAINS + chain) * TILE * L::STATE, q);
     dev_block_sync();
-    for (int i = (int)dev_warp(); i < mine.end - mine.first; i += warps)
-        write<D>(partial + (size_t)(mine.first + i) * RADAR_PARTIAL(D),
+    for (int i = (int)dev_warp(); i < queries; i += warps) {
+        write<D>(partial_of(a, task, r, first + i),
                  results + (i / TILE * CHAINS * TILE + i % TILE) * L::STATE, TILE * L::STATE);
+        if (r.used > 1) unite_if_last<D / 32 + 1>(a, task, r, first + i, factor);
+    }
 }
 
 template <radar_cuda_kv KV, int D>
-int launch(const radar_cuda_attend_args &a, cudaStream_t stream) {
+int launch(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
     using L = layout<KV, D>;
-    const int need = (a.span + TILE - 1) / TILE, tiles = need == 1 ? 1 : need == 2 ? 2 : MOST_TILES;
-    const int groups = (need + tiles - 1) / tiles, lists = (a.queries + a.span - 1) / a.span;
+    static_assert(D * 32 >= CHAINS * 2 * RADAR_CUDA_ATTEND_SPLITS * 4, "factors over the queries");
+    const int need = (a.most_query + TILE - 1) / TILE;
+    const int tiles = need == 1   ? 1
+                      : need == 2 ? 2
+                                  : MOST_TILES,
+              groups = (need + tiles - 1) / tiles;
     const int buffers = 2 * CHAINS * L::BYTES, results = tiles * CHAINS * TILE * L::STATE * 4;
     const int bytes = tiles * D * 32 + (buffers > results ? buffers : results);
     auto *const kernel = attend<KV, D>;
     const cudaError_t e = ALLOW_SHARED(kernel, bytes);
     if (e != cudaSuccess) return e;
-    return LAUNCH(kernel, dim3(a.splits, lists * groups, a.shards * a.G), dim3(tiles * CHAINS * 32),
-                  bytes, stream, a);
+    return LAUNCH(kernel, dim3((unsigned)a.splits, (unsigned)groups, (unsigned)a.n_tasks),
+                  dim3(tiles * CHAINS * 32), bytes, queue, a);
 }
 
-template <radar_cuda_kv KV> int launch_type(const radar_cuda_attend_args &a, cudaStream_t stream) {
+template <radar_cuda_kv KV>
+int launch_type(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
     switch (a.D) {
     case 64:
-        return launch<KV, 64>(a, stream);
+        return launch<KV, 64>(a, queue);
     case 80:
-        return launch<KV, 80>(a, stream);
+        return launch<KV, 80>(a, queue);
     case 96:
-        return launch<KV, 96>(a, stream);
+        return launch<KV, 96>(a, queue);
     case 112:
-        return launch<KV, 112>(a, stream);
+        return launch<KV, 112>(a, queue);
     case 128:
-        return launch<KV, 128>(a, stream);
+        return launch<KV, 128>(a, queue);
     }
-    return cudaErrorInvalidValue;
+    return radar_cuda_attend_plain(&a, queue);
 }
 
 } // namespace
 
-extern "C" int radar_cuda_attend(const radar_cuda_attend_args *a, void *stream) {
-    const cudaStream_t s = static_cast<cudaStream_t>(stream);
-    if (a->splits < 1 || a->splits & (a->splits - 1) || a->span < 1) return cudaErrorInvalidValue;
+extern "C" int radar_cuda_attend(const radar_cuda_attend_args *a, radar_cuda_queue *queue) {
+    if (a->splits < 1 || a->splits > RADAR_CUDA_ATTEND_SPLITS || a->splits & (a->splits - 1))
+        return cudaErrorInvalidValue;
+    if (a->n_tasks < 1 || a->most_query < 1) return cudaSuccess;
     switch (a->type) {
     case RADAR_CUDA_KV_F16:
-        return launch_type<RADAR_CUDA_KV_F16>(*a, s);
+        return launch_type<RADAR_CUDA_KV_F16>(*a, queue);
     case RADAR_CUDA_KV_BF16:
-        return launch_type<RADAR_CUDA_KV_BF16>(*a, s);
+        return launch_type<RADAR_CUDA_KV_BF16>(*a, queue);
     case RADAR_CUDA_KV_FP8:
-        return launch_type<RADAR_CUDA_KV_FP8>(*a, s);
+        return launch_type<RADAR_CUDA_KV_FP8>(*a, queue);
     case RADAR_CUDA_KV_F32: /* tensor cores would round it */
-        break;
+        return radar_cuda_attend_plain(a, queue);
     }
     return cudaErrorInvalidValue;
 }

@@ -1,13 +1,13 @@
-/* choose - which segments each KV head (share head: each query head) of a row attends to in the own shards, as a flat list.
+/* choose - which segments each list of query heads of a group of rows attends to in the own shards.
  *
- *   mark    grid [rows * heads]          the keep best of all ranks' keys (radix.h), each a bit of its list, by shard and place
- *                                        in it; those of other ranks are left out
- *   count   grid [rows * lists]          items of each of its tasks, and of all of them
- *   list    grid [rows * lists, shards]  where the task's items begin, by the sums of all before it, and the items
+ *   mark    grid [rows * heads]  the keep best of all ranks' keys (radix.h), each a bit of its list, by shard and place in it;
+ *                                those of other ranks are left out
+ *   count   a warp per task      its items
+ *   begin   one block            where the items of each task begin: sums of the counts before
+ *   list    grid [tasks]         the items
  *
- * A bit is set once or by several heads: the union of their lists.  Bits are read in order of their places, so that items ascend
- * without a sort, and put back to zero.  Bytes: ranks * room * 8 a head, twice; an eighth of a byte a segment and list, twice;
- * 8 an item. */
+ * A bit is set once or by several rows and heads: the union of their choices.  Bits are read in order of their places, so that
+ * items ascend without a sort, and put back to zero.  Bytes: those of kernels/choose.h. */
 #include "kernels/cuda/choose.h"
 
 #include "kernels/cuda/dev.h"
@@ -19,8 +19,55 @@ extern "C" {
 
 #define MARK_THREADS 512
 #define MARK_CHUNK 256 /* keys */
+#define COUNT_THREADS 256
+#define BEGIN_THREADS 1024
 #define LIST_THREADS 256
 #define LIST_WARPS (LIST_THREADS / 32)
+
+/* ---- the table of rows ---- */
+
+/* Lists of a group of rows. */
+__host__ DEV int choose_lists(const radar_choose_job &job) {
+    return job.heads / job.heads_per_list;
+}
+
+__host__ DEV int64_t choose_tasks(const radar_choose_job &job) {
+    return (int64_t)job.groups * choose_lists(job) * job.shards.n;
+}
+
+/* What the rows of a group have in common. */
+struct choose_group {
+    int32_t unit;
+    bool keeps; /* any of them */
+};
+
+DEV choose_group choose_group_of(const radar_choose_job &job, int group) {
+    int first = 0;
+    for (int end = job.rows; first < end;) {
+        const int middle = (first + end) / 2;
+        if (job.row[middle].group < group)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    choose_group g = {job.row[first].unit, false};
+    for (int i = first; i < job.rows && job.row[i].group == group && !g.keeps; i++)
+        g.keeps = job.row[i].keep > 0;
+    return g;
+}
+
+/* A task, by its number. */
+struct choose_task {
+    choose_group group;
+    radar_choose_part part;
+    uint32_t *bits;
+};
+
+DEV choose_task choose_task_of(const radar_choose_job &job, int64_t task) {
+    const int n = job.shards.n, group = (int)(task / n / choose_lists(job));
+    return {choose_group_of(job, group), job.part[(int64_t)group * n + task % n],
+            job.bits + task * job.words};
+}
 
 /* ---- the best of all ranks ---- */
 
@@ -37,10 +84,8 @@ struct choose_keys {
     }
 };
 
-DEV int choose_lists(const radar_cuda_choose_job &job) { return job.heads / job.heads_per_list; }
-
 /* Sets the bit of unit `number` of the context, if its shard is an own one.  bits: of the list. */
-DEV void choose_mark(const radar_cuda_choose_job &job, uint32_t *bits, uint32_t number,
+DEV void choose_mark(const radar_choose_job &job, uint32_t *bits, uint32_t number,
                      uint32_t stripe_units) {
     const uint32_t stripe = number / stripe_units, n = (uint32_t)job.shards.shards;
     uint32_t shard = 0;
@@ -52,15 +97,15 @@ DEV void choose_mark(const radar_cuda_choose_job &job, uint32_t *bits, uint32_t 
 }
 
 /* MARK_THREADS threads. */
-KERNEL void __launch_bounds__(MARK_THREADS) radar_choose_mark(radar_cuda_choose_job job) {
+KERNEL void __launch_bounds__(MARK_THREADS) radar_choose_mark(radar_choose_job job) {
     const int row = (int)blockIdx.x / job.heads, head = (int)blockIdx.x % job.heads;
-    const radar_cuda_row r = job.row[row];
+    const radar_choose_row r = job.row[row];
     if (r.keep <= 0) return;
     const choose_keys keys = {job.packet + (int64_t)blockIdx.x * job.room,
                               (int64_t)job.rows * job.heads * job.room, job.ranks, job.room,
                               (job.room + MARK_CHUNK - 1) / MARK_CHUNK};
     const uint64_t floor = radix_floor(keys, radix_start(job.ranks * job.room), r.keep);
-    const int64_t list = (int64_t)row * choose_lists(job) + head / job.heads_per_list;
+    const int64_t list = (int64_t)r.group * choose_lists(job) + head / job.heads_per_list;
     uint32_t *const bits = job.bits + list * job.shards.n * job.words;
     const uint32_t stripe_units = (uint32_t)(job.shards.stripe_segments / r.unit);
     for (int chunk = (int)dev_warp(); chunk < keys.chunks(); chunk += MARK_THREADS / 32)
@@ -71,43 +116,48 @@ KERNEL void __launch_bounds__(MARK_THREADS) radar_choose_mark(radar_cuda_choose_
 
 /* ---- how many ---- */
 
-/* Words [begin, end) that have the bits of a row's candidates in a shard. */
+/* Words [begin, end) that have the bits of a group's candidates in a shard. */
 struct choose_words {
     int32_t begin, end;
 };
-DEV choose_words choose_words_of(const radar_cuda_part &part, int32_t unit) {
+DEV choose_words choose_words_of(const radar_choose_part &part, int32_t unit) {
     if (part.begin == part.end) return {0, 0};
     return {part.begin / unit / 32, (part.end / unit + 31) / 32};
 }
 
-/* LIST_THREADS threads. */
-KERNEL void __launch_bounds__(LIST_THREADS) radar_choose_count(radar_cuda_choose_job job) {
-    SHARED(int, chosen, RADAR_CUDA_MOST_SHARDS);
-    const int n = job.shards.n, lists = choose_lists(job), row = (int)blockIdx.x / lists;
-    const radar_cuda_row r = job.row[row];
-    const radar_cuda_part *const part = job.part + (int64_t)row * n;
-    const uint32_t *const bits = job.bits + (int64_t)blockIdx.x * n * job.words;
-    if (threadIdx.x < RADAR_CUDA_MOST_SHARDS) chosen[threadIdx.x] = 0;
-    dev_block_sync();
-    for (int i = 0; i < n && r.keep > 0; i++) {
-        const choose_words w = choose_words_of(part[i], r.unit);
-        int sum = 0;
-        for (int32_t at = w.begin + (int32_t)threadIdx.x; at < w.end; at += LIST_THREADS)
-            sum += dev_popcount(bits[(int64_t)i * job.words + at]);
-        if (sum) dev_atomic_add(&chosen[i], sum);
+/* Grid [tasks / 8], COUNT_THREADS threads. */
+KERNEL void __launch_bounds__(COUNT_THREADS) radar_choose_count(radar_choose_job job) {
+    const int64_t task = (int64_t)blockIdx.x * (COUNT_THREADS / 32) + dev_warp();
+    if (task >= choose_tasks(job)) return;
+    const choose_task t = choose_task_of(job, task);
+    int items = 0;
+    if (t.group.keeps) {
+        const choose_words w = choose_words_of(t.part, t.group.unit);
+        for (int32_t at = w.begin + (int32_t)dev_lane(); at < w.end; at += 32)
+            items += dev_popcount(t.bits[at]);
+        for (int m = 16; m; m /= 2) items += dev_shuffle_xor(items, m);
+        items = t.part.begin + items * t.group.unit + t.part.stop - t.part.end;
     }
-    dev_block_sync();
-    if (dev_warp()) return;
-    int64_t all = 0;
-    for (int i = (int)dev_lane(); i < n; i += 32) {
-        const radar_cuda_part p = part[i];
-        const int items = r.keep > 0 ? p.begin + chosen[i] * r.unit + p.stop - p.end : p.stop;
-        job.count[(int64_t)blockIdx.x * n + i] = items;
-        all += items;
+    if (dev_lane() == 0) job.count[task] = items;
+}
+
+/* One block of BEGIN_THREADS threads.  Two buffers take turns, so that one barrier keeps what is read apart from what is written
+ * next. */
+KERNEL void __launch_bounds__(BEGIN_THREADS, 1) radar_choose_begin(radar_choose_job job) {
+    SHARED(int, sums, 2 * 32);
+    const int64_t tasks = choose_tasks(job);
+    int64_t before = 0;
+    int *sum = sums;
+    for (int64_t base = 0; base < tasks; base += BEGIN_THREADS, sum = sums + (sum == sums) * 32) {
+        const int64_t task = base + threadIdx.x;
+        const int own = task < tasks ? job.count[task] : 0, through = radix_through(own);
+        if (dev_lane() == 31) sum[dev_warp()] = through;
+        dev_block_sync();
+        const int64_t at = before + radix_sum(sum, (int)dev_warp()) + through - own;
+        if (task < tasks) job.begin[task] = at;
+        before += radix_sum(sum, 32);
     }
-    for (int m = 16; m; m /= 2) all += dev_shuffle_xor(all, m);
-    const bool shares = r.keep <= 0 && (int)blockIdx.x % lists > 0; /* the row's first list */
-    if (dev_lane() == 0) job.listed[blockIdx.x] = shares ? 0 : all;
+    if (threadIdx.x == 0) job.begin[tasks] = before;
 }
 
 /* ---- which ---- */
@@ -159,53 +209,28 @@ DEV void choose_chosen(radar_item *item, uint32_t *bits, choose_words w, int32_t
     choose_units(item + (int64_t)radix_sum(chosen, (int)dev_warp()) * unit, bits, begin, end, unit);
 }
 
-/* [a block] Where the tasks of a list begin. */
-DEV int64_t choose_before(const int64_t *listed, int64_t list) {
-    SHARED(int64_t, part, LIST_WARPS);
-    int64_t own = 0, sum = 0;
-    for (int64_t i = threadIdx.x; i < list; i += LIST_THREADS) own += listed[i];
-    for (int m = 16; m; m /= 2) own += dev_shuffle_xor(own, m);
-    if (dev_lane() == 0) part[dev_warp()] = own;
-    dev_block_sync();
-    for (int i = 0; i < LIST_WARPS; i++) sum += part[i];
-    return sum;
-}
-
-/* LIST_THREADS threads. */
-KERNEL void __launch_bounds__(LIST_THREADS) radar_choose_list(radar_cuda_choose_job job) {
-    const int lists = choose_lists(job), row = (int)blockIdx.x / lists, n = job.shards.n,
-              i = (int)blockIdx.y;
-    const radar_cuda_row r = job.row[row];
-    const int64_t list = blockIdx.x, task = list * n + i,
-                  owner = r.keep > 0 ? list : (int64_t)row * lists;
-    const int64_t before = choose_before(job.listed, owner);
-    const int64_t at = before + radix_sum(job.count + owner * n, i);
-    const radar_cuda_part part = job.part[(int64_t)row * n + i];
-    if (threadIdx.x == 0) {
-        job.offset[task] = at;
-        if (task + 1 == (int64_t)gridDim.x * n) job.offset[task + 1] = before + job.listed[owner];
-    }
-    if (list != owner) return;
-    radar_item *item = job.item + at;
-    if (r.keep <= 0) {
-        choose_range(item, 0, part.stop);
-        return;
-    }
-    item = choose_range(item, 0, part.begin);
+/* Grid [tasks], LIST_THREADS threads. */
+KERNEL void __launch_bounds__(LIST_THREADS) radar_choose_list(radar_choose_job job) {
+    const int64_t task = blockIdx.x;
+    const choose_task t = choose_task_of(job, task);
+    const radar_choose_part part = t.part;
+    if (!t.group.keeps) return;
+    radar_item *item = choose_range(job.item + job.begin[task], 0, part.begin);
     choose_range(item + job.count[task] - part.begin - (part.stop - part.end), part.end, part.stop);
-    choose_chosen(item, job.bits + task * job.words, choose_words_of(part, r.unit), r.unit);
+    choose_chosen(item, t.bits, choose_words_of(part, t.group.unit), t.group.unit);
 }
 
-int radar_cuda_choose(const radar_cuda_choose_job *job, void *stream) {
-    const cudaStream_t at = (cudaStream_t)stream;
-    const unsigned lists = (unsigned)(job->rows * (job->heads / job->heads_per_list));
-    if (lists == 0) return 0;
+int radar_cuda_choose(const radar_choose_job *job, radar_cuda_queue *queue) {
+    const unsigned tasks = (unsigned)choose_tasks(*job), warps = COUNT_THREADS / 32;
+    if (tasks == 0) return 0;
     int error = (int)LAUNCH(radar_choose_mark, dim3((unsigned)(job->rows * job->heads)),
-                            dim3(MARK_THREADS), 0, at, *job);
+                            dim3(MARK_THREADS), 0, queue, *job);
     if (error == 0)
-        error = (int)LAUNCH(radar_choose_count, dim3(lists), dim3(LIST_THREADS), 0, at, *job);
+        error = (int)LAUNCH(radar_choose_count, dim3((tasks + warps - 1) / warps),
+                            dim3(COUNT_THREADS), 0, queue, *job);
     if (error == 0)
-        error = (int)LAUNCH(radar_choose_list, dim3(lists, (unsigned)job->shards.n),
-                            dim3(LIST_THREADS), 0, at, *job);
+        error = (int)LAUNCH(radar_choose_begin, dim3(1), dim3(BEGIN_THREADS), 0, queue, *job);
+    if (error == 0)
+        error = (int)LAUNCH(radar_choose_list, dim3(tasks), dim3(LIST_THREADS), 0, queue, *job);
     return error;
 }

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/launch.h"
+
 #define DEV __device__ __forceinline__
 #define KERNEL extern "C" __global__
 #define DEV_ALL 0xffffffffu /* lanes of a warp */
@@ -23,12 +25,13 @@
 
 /* ---- launching ---- */
 
-/* cudaError_t; stream: cudaStream_t. */
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
-/* Dynamic shared memory beyond 48 KB has to be asked for, once; cudaError_t. */
+/* Queues the kernel, its arguments converted to the types of its parameters; queue NULL: at once.  cudaError_t. */
+#define LAUNCH(kernel, grid, block, shared_bytes, queue, ...) \
+    ((cudaError_t)radar_queue_kernel((kernel), (grid), (block), (size_t)(shared_bytes), (queue), \
+                                     __VA_ARGS__))
+/* Dynamic shared memory beyond 48 KB has to be asked for, ahead of the launch; cudaError_t. */
 #define ALLOW_SHARED(kernel, bytes) \
-    cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
+    ((cudaError_t)radar_cuda_allow_shared(reinterpret_cast<const void *>(kernel), (size_t)(bytes)))
 
 /* ---- threads together ---- */
 
@@ -45,6 +48,11 @@ DEV unsigned dev_warp() { return threadIdx.x / 32; }
 
 template <class T> DEV T dev_atomic_add(T *p, T v) { return atomicAdd(p, v); }
 template <class T> DEV T dev_atomic_or(T *p, T v) { return atomicOr(p, v); }
+DEV void dev_atomic_min(uint64_t *p, uint64_t v) {
+    atomicMin(reinterpret_cast<unsigned long long *>(p), (unsigned long long)v);
+}
+/* What this thread wrote before is seen by who sees what it writes next; and the like for reads. */
+#define dev_fence() __threadfence()
 
 /* ---- numbers ---- */
 

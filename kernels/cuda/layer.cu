@@ -99,12 +99,12 @@ KERNEL void embed_rows(float *out, radar_dtype type, const uint8_t *data, size_t
 }
 
 extern "C" int radar_cuda_embed(float *out, const radar_matrix *w, const int32_t *token, int n,
-                                void *stream) {
+                                radar_cuda_queue *queue) {
     const uintptr_t odd = (uintptr_t)w->data | w->row_bytes;
     if (n < 0 || w->type >= RADAR_Q8 || odd % (w->type == RADAR_F32 ? 4 : 2))
         return cudaErrorInvalidValue;
     if (n == 0) return 0;
-    return LAUNCH(embed_rows, dim3((unsigned)n), dim3(256), 0, (cudaStream_t)stream, out, w->type,
+    return LAUNCH(embed_rows, dim3((unsigned)n), dim3(256), 0, queue, out, w->type,
                   (const uint8_t *)w->data, w->row_bytes, w->cols, token);
 }
 
@@ -168,7 +168,7 @@ KERNEL void __launch_bounds__(NORM_THREADS)
 }
 
 extern "C" int radar_cuda_norm(float *out, float *x, const float *y, const float *weight, float eps,
-                               int n, int width, void *stream) {
+                               int n, int width, radar_cuda_queue *queue) {
     if (n < 0 || width < 1 || width > RADAR_CUDA_NORM_WIDTH || (y && out == x))
         return cudaErrorInvalidValue;
     if (n == 0) return 0;
@@ -178,7 +178,7 @@ extern "C" int radar_cuda_norm(float *out, float *x, const float *y, const float
     auto *const kernel = width <= 4096   ? norm_rows_4096
                          : width <= 8192 ? norm_rows_8192
                                          : norm_rows_16384;
-    return LAUNCH(kernel, grid, block, 0, (cudaStream_t)stream, out, x, y, weight, eps, width);
+    return LAUNCH(kernel, grid, block, 0, queue, out, x, y, weight, eps, width);
 }
 
 /* ---- element by element ---- */
@@ -238,18 +238,17 @@ static unsigned element_blocks(int64_t n) {
     return (unsigned)((n + EACH * ELEMENT_THREADS - 1) / (EACH * ELEMENT_THREADS));
 }
 
-extern "C" int radar_cuda_gate(float *gate, const float *up, int64_t n, void *stream) {
+extern "C" int radar_cuda_gate(float *gate, const float *up, int64_t n, radar_cuda_queue *queue) {
     if (n < 0) return cudaErrorInvalidValue;
     if (n == 0) return 0;
-    return LAUNCH(gate_numbers, dim3(element_blocks(n)), dim3(ELEMENT_THREADS), 0,
-                  (cudaStream_t)stream, gate, up, n);
+    return LAUNCH(gate_numbers, dim3(element_blocks(n)), dim3(ELEMENT_THREADS), 0, queue, gate, up,
+                  n);
 }
 
-extern "C" int radar_cuda_add(float *x, const float *y, int64_t n, void *stream) {
+extern "C" int radar_cuda_add(float *x, const float *y, int64_t n, radar_cuda_queue *queue) {
     if (n < 0) return cudaErrorInvalidValue;
     if (n == 0) return 0;
-    return LAUNCH(add_numbers, dim3(element_blocks(n)), dim3(ELEMENT_THREADS), 0,
-                  (cudaStream_t)stream, x, y, n);
+    return LAUNCH(add_numbers, dim3(element_blocks(n)), dim3(ELEMENT_THREADS), 0, queue, x, y, n);
 }
 
 /* ---- angles ---- */
@@ -303,11 +302,12 @@ KERNEL void fill_angles(float *cos_sin, const double *frequency, int pairs, doub
 }
 
 extern "C" int radar_cuda_angles(float *cos_sin, const double *frequency, int rotary,
-                                 double magnitude, const int64_t *position, int M, void *stream) {
+                                 double magnitude, const int64_t *position, int M,
+                                 radar_cuda_queue *queue) {
     if (M < 0 || rotary < 0 || rotary % 2) return cudaErrorInvalidValue;
     if (M == 0 || rotary == 0) return 0;
-    return LAUNCH(fill_angles, dim3((unsigned)M), dim3(64), 0, (cudaStream_t)stream, cos_sin,
-                  frequency, rotary / 2, magnitude, position);
+    return LAUNCH(fill_angles, dim3((unsigned)M), dim3(64), 0, queue, cos_sin, frequency,
+                  rotary / 2, magnitude, position);
 }
 
 /* ---- heads: norm, rope, append ---- */
@@ -472,13 +472,12 @@ KERNEL void rotate_append(const radar_cuda_heads a) {
     if (slot >= 0) append_head(h, a, key, g, slot);
 }
 
-extern "C" int radar_cuda_rotate_append(const radar_cuda_heads *heads, void *stream) {
+extern "C" int radar_cuda_rotate_append(const radar_cuda_heads *heads, radar_cuda_queue *queue) {
     const radar_cuda_heads a = *heads;
     const int64_t units = (int64_t)a.H + (int64_t)a.G * (a.cache.k ? 2 : 1);
     if (a.M < 0 || a.H < 0 || a.G < 0 || units > 65535) return cudaErrorInvalidValue;
     if (a.D < 1 || a.D > HEAD_MAX || a.D % SEGMENT) return cudaErrorInvalidValue;
     if (a.rotary < 0 || a.rotary % 2 || a.rotary > a.D) return cudaErrorInvalidValue;
     if (a.M == 0 || units == 0) return 0;
-    return LAUNCH(rotate_append, dim3((unsigned)a.M, (unsigned)units), dim3(LANES), 0,
-                  (cudaStream_t)stream, a);
+    return LAUNCH(rotate_append, dim3((unsigned)a.M, (unsigned)units), dim3(LANES), 0, queue, a);
 }

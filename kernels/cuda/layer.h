@@ -2,8 +2,8 @@
  * the projections and the attention: norms of heads, rotary positions, append to the cache (norm.h, rope.h, kv.h).
  *
  * Pointers are of the device unless said otherwise, and nothing that changes from step to step is an argument: tokens, positions
- * and slots are read from device memory, so a captured graph can be replayed.  Every function queues one kernel on `stream`
- * (a cudaStream_t) and returns 0 or the CUDA error; what an argument cannot be is cudaErrorInvalidValue.  Nothing to do is 0.
+ * and slots are read from device memory, so a captured graph can be replayed.  Every function queues one kernel
+ * and returns 0 or the CUDA error; what an argument cannot be is cudaErrorInvalidValue.  Nothing to do is 0.
  * The result for one row depends on that row alone. */
 #ifndef RADAR_CUDA_LAYER_H
 #define RADAR_CUDA_LAYER_H
@@ -16,25 +16,29 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 #include "kernels/dtype.h"
 
 /* out [n, w->cols] f32: rows token[i] of w, exactly.  w lies in host memory, its data on the device, at an even address (F32: a
  * multiple of 4); row_bytes likewise.  Any type of weights. */
-int radar_cuda_embed(float *out, const radar_matrix *w, const int32_t *token, int n, void *stream);
+int radar_cuda_embed(float *out, const radar_matrix *w, const int32_t *token, int n,
+                     struct radar_cuda_queue *queue);
 
 #define RADAR_CUDA_NORM_WIDTH 16384 /* at most */
 /* out [n, width] := RMSNorm of x [n, width].  With y: x := x + y first.  out may be x where y is NULL. */
 int radar_cuda_norm(float *out, float *x, const float *y, const float *weight, float eps, int n,
-                    int width, void *stream);
+                    int width, struct radar_cuda_queue *queue);
 
-int radar_cuda_add(float *x, const float *y, int64_t n, void *stream);      /* x := x + y */
-int radar_cuda_gate(float *gate, const float *up, int64_t n, void *stream); /* silu(gate) * up */
+int radar_cuda_add(float *x, const float *y, int64_t n,
+                   struct radar_cuda_queue *queue); /* x := x + y */
+int radar_cuda_gate(float *gate, const float *up, int64_t n,
+                    struct radar_cuda_queue *queue); /* silu(gate) * up */
 
 /* cos_sin [M, 2, rotary / 2] f32 (rope.h) of position[m], from frequency [rotary / 2] in radians per position, all times magnitude.
  * The product of position and frequency is not rounded before it is reduced: right to 2^-24 up to position 2^34, where the
  * rounding to double alone would turn an angle by 2^-19. */
 int radar_cuda_angles(float *cos_sin, const double *frequency, int rotary, double magnitude,
-                      const int64_t *position, int M, void *stream);
+                      const int64_t *position, int M, struct radar_cuda_queue *queue);
 
 /* One shard of one layer, KV head by KV head: k [G, S, D, 16], v [G, S, 16, D], and of FP8 k_scale, v_scale [G, S, 16]. */
 typedef struct radar_cuda_cache {
@@ -65,7 +69,7 @@ typedef struct radar_cuda_heads {
 } radar_cuda_heads;
 
 /* heads lies in host memory and is read before the call returns. */
-int radar_cuda_rotate_append(const radar_cuda_heads *heads, void *stream);
+int radar_cuda_rotate_append(const radar_cuda_heads *heads, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

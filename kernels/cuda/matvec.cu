@@ -262,7 +262,7 @@ __global__ void __launch_bounds__(THREADS, 1) multiply_rows(const plan p) {
 
 /* ---- launching ---- */
 
-typedef int launch_function(const plan &p, unsigned grid, size_t shared, cudaStream_t stream);
+typedef int launch_function(const plan &p, unsigned grid, size_t shared, radar_cuda_queue *queue);
 
 /* A type, a precision and a number of rows of x, as the launcher sees them. */
 struct product {
@@ -272,11 +272,11 @@ struct product {
 };
 
 template <class U, class X, int M, int R>
-static int launch_for(const plan &p, unsigned grid, size_t shared, cudaStream_t stream) {
+static int launch_for(const plan &p, unsigned grid, size_t shared, radar_cuda_queue *queue) {
     void (*const kernel)(const plan) = multiply_rows<U, X, M, R>;
     const cudaError_t allowed = ALLOW_SHARED(kernel, shared);
     if (allowed != cudaSuccess) return (int)allowed;
-    return (int)LAUNCH(kernel, dim3(grid), dim3(THREADS), shared, stream, p);
+    return (int)LAUNCH(kernel, dim3(grid), dim3(THREADS), shared, queue, p);
 }
 
 /* Rows of x that the kernel is made for. */
@@ -410,7 +410,7 @@ static launch_function *cut(plan *p, const product &k, int multiprocessors) {
 
 /* The rest of the plan, and the launch. */
 static int run(plan *p, const product &k, range all, int64_t fit, const radar_matvec_device *device,
-               cudaStream_t stream) {
+               radar_cuda_queue *queue) {
     const int64_t units = units_in(k, all);
     launch_function *const launch = cut(p, k, device->multiprocessors);
     if (p->tasks == 0) return cudaSuccess;
@@ -420,12 +420,12 @@ static int run(plan *p, const product &k, range all, int64_t fit, const radar_ma
     if (units && p->tile == 0) return cudaErrorInvalidValue;
     p->tiles = units ? (int)((units + p->tile - 1) / p->tile) : 1;
     const int blocks = p->tasks < device->multiprocessors ? p->tasks : device->multiprocessors;
-    return launch(*p, (unsigned)blocks, k.ring + k.x_unit * (size_t)p->tile, stream);
+    return launch(*p, (unsigned)blocks, k.ring + k.x_unit * (size_t)p->tile, queue);
 }
 
 extern "C" int radar_cuda_matvec(const radar_matvec_job *job, int n_jobs, const float *x,
                                  size_t x_stride, int M, radar_precision precision,
-                                 const radar_matvec_device *device, void *stream) {
+                                 const radar_matvec_device *device, radar_cuda_queue *queue) {
     if (M < 0 || M > RADAR_MATVEC_ROWS || (uintptr_t)x % 16 || (M > 1 && x_stride % 4))
         return cudaErrorInvalidValue;
     if (M == 0) return cudaSuccess;
@@ -438,7 +438,7 @@ extern "C" int radar_cuda_matvec(const radar_matvec_job *job, int n_jobs, const 
         plan p = {};
         p.x = x, p.x_stride = x_stride, p.M = M;
         for (int j = 0; j < n; j++) add_job(&p, k, job + i + j, all);
-        const int status = run(&p, k, all, fit, device, static_cast<cudaStream_t>(stream));
+        const int status = run(&p, k, all, fit, device, queue);
         if (status != cudaSuccess) return status;
         i += n;
     }

@@ -11,6 +11,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 #include "kernels/matmul.h"
 
 #define RADAR_MATVEC_ROWS 8 /* of x, at most */
@@ -29,11 +30,11 @@ typedef struct radar_matvec_device {
 } radar_matvec_device;
 
 /* [this rank] x: a multiple of 16 bytes, x_stride (where M > 1) of 4 floats, x_begin of 4, of 32 with quantised weights.
- * stream: a cudaStream_t.  Returns 0 or the CUDA error; what an argument cannot be is cudaErrorInvalidValue, and then
+ * Queued.  Returns 0 or the CUDA error; what an argument cannot be is cudaErrorInvalidValue, and then
  * nothing or a part has run. */
 int radar_cuda_matvec(const radar_matvec_job *job, int n_jobs, const float *x, size_t x_stride,
                       int M, radar_precision precision, const radar_matvec_device *device,
-                      void *stream);
+                      struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /* mean - f16 means of 16 tokens, and of longer segments, scored by reading each once for all queries of its KV head.
  *   score = ln c + (q . mean) / sqrt D
- * seal    a thread per (segment, d): a row of the key tile is 16 tokens of one d, so it reads 32 or 64 bytes in a piece, and the
+ * seal    a thread per (segment, d): a row of the key tile is 16 tokens of one d, so it reads 16 to 64 bytes in a piece, and the
  *         mean's place is the row's number.  Sums run over tokens ascending, as on the CPU: the same bits.
  * unite   a block per KV head, a barrier between levels: a step seals at most a block, so all levels together are a few
  *         kilobytes, and a launch for each would cost more than its work.
@@ -13,43 +13,29 @@
 #include <cmath>
 
 #include "kernels/cuda/dev.h"
+#include "kernels/cuda/keys.h"
 #include "kernels/cuda/split.h"
 
 /* ---- seal ---- */
 
-template <radar_dtype TYPE> DEV float number_at(const void *p, int i) {
-    if (TYPE == RADAR_F32) return ((const float *)p)[i];
-    const uint16_t h = ((const uint16_t *)p)[i];
-    return TYPE == RADAR_F16 ? dev_f16_to_f32(h) : dev_bf16_to_f32(h);
-}
-
-template <radar_dtype TYPE> DEV void seal_means(const radar_cuda_seal &t) {
-    enum { LOADS = TYPE == RADAR_F32 ? 4 : 2 };
-    const char *key = (const char *)t.key + blockIdx.y * t.key_stride;
+/* Grid (blocks, KV heads), 256 threads. */
+KERNEL void radar_mean_seal(radar_cuda_seal t) {
+    const head_keys keys = keys_of(t, blockIdx.y);
     uint16_t *out = (uint16_t *)(t.summary + blockIdx.y * t.summary_stride);
     const int64_t begin = (int64_t)t.blocks[0] * 4 * t.D, end = (int64_t)t.blocks[1] * 4 * t.D;
     for (int64_t row = begin + blockIdx.x * blockDim.x + threadIdx.x; row < end;
          row += (int64_t)gridDim.x * blockDim.x) {
-        uint4 part[LOADS];
-        float sum = 0;
-        for (int i = 0; i < LOADS; i++) part[i] = dev_stream16(key + (row * LOADS + i) * 16);
-        for (int i = 0; i < 16; i++) sum += number_at<TYPE>(part, i);
+        float key[16], sum = 0;
+        key_row(key, keys, row / t.D, (int)(row % t.D));
+        for (int i = 0; i < 16; i++) sum = dev_add(sum, key[i]);
         out[row] = dev_f32_to_f16(sum * (1.0f / 16));
     }
 }
 
-/* Grid (blocks, KV heads), 256 threads. */
-KERNEL void radar_mean_seal_f32(radar_cuda_seal t) { seal_means<RADAR_F32>(t); }
-KERNEL void radar_mean_seal_f16(radar_cuda_seal t) { seal_means<RADAR_F16>(t); }
-KERNEL void radar_mean_seal_bf16(radar_cuda_seal t) { seal_means<RADAR_BF16>(t); }
-
-int radar_cuda_mean_seal(const radar_cuda_seal *t, void *stream) {
-    const auto kernel = t->type == RADAR_F32   ? radar_mean_seal_f32
-                        : t->type == RADAR_F16 ? radar_mean_seal_f16
-                                               : radar_mean_seal_bf16;
+int radar_cuda_mean_seal(const radar_cuda_seal *t, radar_cuda_queue *queue) {
     const int64_t work = ((int64_t)t->most * 4 * t->D + 255) / 256;
-    return LAUNCH(kernel, dim3(radar_cuda_grid(work, t->kv_heads), (unsigned)t->kv_heads),
-                  dim3(256), 0, (cudaStream_t)stream, *t);
+    return LAUNCH(radar_mean_seal, dim3(radar_cuda_grid(work, t->kv_heads), (unsigned)t->kv_heads),
+                  dim3(256), 0, queue, *t);
 }
 
 /* ---- unite ---- */
@@ -84,9 +70,8 @@ KERNEL void radar_mean_unite(radar_cuda_unite t) {
     }
 }
 
-int radar_cuda_mean_unite(const radar_cuda_unite *t, void *stream) {
-    return LAUNCH(radar_mean_unite, dim3((unsigned)t->kv_heads), dim3(512), 0, (cudaStream_t)stream,
-                  *t);
+int radar_cuda_mean_unite(const radar_cuda_unite *t, radar_cuda_queue *queue) {
+    return LAUNCH(radar_mean_unite, dim3((unsigned)t->kv_heads), dim3(512), 0, queue, *t);
 }
 
 /* ---- query ---- */
@@ -97,10 +82,10 @@ KERNEL void radar_mean_query(float *out, const float *q, size_t q_stride, int D)
         out[(size_t)blockIdx.x * (size_t)D + (size_t)d] = q[blockIdx.x * q_stride + (size_t)d];
 }
 
-int radar_cuda_mean_query(float *out, const float *q, size_t q_stride, int n, int D, void *stream) {
+int radar_cuda_mean_query(float *out, const float *q, size_t q_stride, int n, int D,
+                          radar_cuda_queue *queue) {
     if (n < 1) return 0;
-    return LAUNCH(radar_mean_query, dim3((unsigned)n), dim3(128), 0, (cudaStream_t)stream, out, q,
-                  q_stride, D);
+    return LAUNCH(radar_mean_query, dim3((unsigned)n), dim3(128), 0, queue, out, q, q_stride, D);
 }
 
 /* ---- score ---- */
@@ -144,7 +129,7 @@ template <int CHUNKS> DEV void score_means(const radar_cuda_score &t, float scal
     const int skip = (int)blockIdx.z * SPLIT_QUERIES;
     const int n_query = t.n_query - skip < SPLIT_QUERIES ? t.n_query - skip : SPLIT_QUERIES;
     const size_t first = (size_t)blockIdx.y * (size_t)t.n_query + (size_t)skip;
-    const float *query = t.query + first * (size_t)t.D;
+    const float *query = t.query + blockIdx.y * t.query_stride + (size_t)skip * (size_t)t.D;
     const int64_t begin = t.units[0], n = t.units[1] - begin;
     if ((int64_t)blockIdx.x * blockDim.x / 2 >= n) return; /* a warp of 32 has 16 segments */
     split_factors(factor, query, (size_t)t.D, n_query, t.D);
@@ -173,7 +158,7 @@ KERNEL void radar_mean_score_256(radar_cuda_score t, float scale, float mass) {
     score_means<8>(t, scale, mass);
 }
 
-int radar_cuda_mean_score(const radar_cuda_score *t, void *stream) {
+int radar_cuda_mean_score(const radar_cuda_score *t, radar_cuda_queue *queue) {
     const auto kernel = t->D <= 64    ? radar_mean_score_64
                         : t->D <= 96  ? radar_mean_score_96
                         : t->D <= 128 ? radar_mean_score_128
@@ -182,6 +167,6 @@ int radar_cuda_mean_score(const radar_cuda_score *t, void *stream) {
     const unsigned heads = (unsigned)t->kv_heads;
     if (parts * heads == 0) return 0;
     const dim3 grid(radar_cuda_grid(((int64_t)t->most + 127) / 128, parts * heads), heads, parts);
-    return LAUNCH(kernel, grid, dim3(256), 0, (cudaStream_t)stream, *t,
-                  (float)(1 / std::sqrt((double)t->D)), radar_cuda_log_tokens(t->unit));
+    return LAUNCH(kernel, grid, dim3(256), 0, queue, *t, (float)(1 / std::sqrt((double)t->D)),
+                  radar_cuda_log_tokens(t->unit));
 }

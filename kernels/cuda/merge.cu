@@ -14,12 +14,17 @@
 
 namespace {
 
-constexpr int MOST_PIECES = 256;
 constexpr int FINISH_WARPS = 4;
 
+/* Partials of a query lie at the same place of every piece. */
+struct pieces_of_tree {
+    float *piece[RADAR_CUDA_MERGE_PIECES];
+};
+
 /* One warp: top [pieces] are maxima and become those of subtrees; a node's factors go to fa and fb at its right piece. */
-DEV void weigh_nodes(float *top, float *fa, float *fb, const float *m, size_t stride, int pieces) {
-    for (int p = (int)dev_lane(); p < pieces; p += 32) top[p] = m[(size_t)p * stride];
+DEV void weigh_nodes(float *top, float *fa, float *fb, const pieces_of_tree &tree, size_t m,
+                     int pieces) {
+    for (int p = (int)dev_lane(); p < pieces; p += 32) top[p] = tree.piece[p][m];
     for (int half = 1; half < pieces; half *= 2) {
         dev_warp_sync(); /* the level below is done */
         for (int k = (int)dev_lane(); k < pieces / (2 * half); k += 32) {
@@ -34,21 +39,19 @@ DEV void weigh_nodes(float *top, float *fa, float *fb, const float *m, size_t st
 }
 
 /* Grid n, block D + 4 threads rounded up to whole warps, two at least; dynamic shared memory (D + 10) pieces floats. */
-__global__ void __launch_bounds__(288)
-    merge_tree(float *out, const float *piece, size_t stride, int pieces, int D) {
+__global__ void __launch_bounds__(288) merge_tree(pieces_of_tree tree, int pieces, int D) {
     DYNAMIC_SHARED(float, shared);
     const int size = RADAR_PARTIAL(D), mine = (int)threadIdx.x;
     float *const column = shared + 6 * pieces + mine;
-    const float *const from = piece + (size_t)blockIdx.x * (size_t)size;
+    const size_t first = (size_t)blockIdx.x * (size_t)size;
     if (mine < size)
-        for (int p = 0; p < pieces; p++) column[p * size] = from[(size_t)p * stride + (size_t)mine];
+        for (int p = 0; p < pieces; p++) column[p * size] = tree.piece[p][first + (size_t)mine];
     if (dev_warp() < 2) {
         float *const of = shared + 3 * pieces * (int)dev_warp();
-        weigh_nodes(of, of + pieces, of + 2 * pieces,
-                    from + (dev_warp() == 0 ? RADAR_PARTIAL_M : RADAR_PARTIAL_MISSED_M(D)), stride,
-                    pieces);
+        const int m = dev_warp() == 0 ? RADAR_PARTIAL_M : RADAR_PARTIAL_MISSED_M(D);
+        weigh_nodes(of, of + pieces, of + 2 * pieces, tree, first + (size_t)m, pieces);
     }
-    dev_block_sync(); /* factors of both are there; and out may be where the pieces were */
+    dev_block_sync(); /* factors of both are there, and all has been read of the piece that is written */
     if (mine >= size) return;
     const float *const of = shared + (mine < RADAR_PARTIAL_MISSED_M(D) ? 0 : 3 * pieces);
     const float *const fa = of + pieces, *const fb = of + 2 * pieces;
@@ -58,7 +61,7 @@ __global__ void __launch_bounds__(288)
             *x = dev_add(dev_mul(*x, fa[b]), dev_mul(column[b * size], fb[b]));
         }
     const bool maximum = mine == RADAR_PARTIAL_M || mine == RADAR_PARTIAL_MISSED_M(D);
-    out[(size_t)blockIdx.x * (size_t)size + (size_t)mine] = maximum ? of[0] : column[0];
+    tree.piece[0][first + (size_t)mine] = maximum ? of[0] : column[0];
 }
 
 /* A warp of the grid per (row, head). */
@@ -80,23 +83,24 @@ __global__ void __launch_bounds__(FINISH_WARPS * 32)
 
 } // namespace
 
-extern "C" int radar_cuda_merge(float *out, const float *piece, size_t stride, int pieces,
-                                int64_t n, int D, void *stream) {
+extern "C" int radar_cuda_merge(float *const *piece, int pieces, int64_t n, int D,
+                                radar_cuda_queue *queue) {
     const int size = RADAR_PARTIAL(D), bytes = (size + 6) * pieces * (int)sizeof(float);
-    if (pieces < 1 || pieces > MOST_PIECES || pieces & (pieces - 1) || D < 1 || D > 256)
+    if (pieces < 1 || pieces > RADAR_CUDA_MERGE_PIECES || pieces & (pieces - 1) || D < 1 || D > 256)
         return cudaErrorInvalidValue;
-    if (n == 0) return cudaSuccess;
+    if (n == 0 || pieces == 1) return cudaSuccess;
+    pieces_of_tree tree = {};
+    for (int p = 0; p < pieces; p++) tree.piece[p] = piece[p];
     const cudaError_t e = ALLOW_SHARED(merge_tree, bytes);
     if (e != cudaSuccess) return e;
     return LAUNCH(merge_tree, dim3((unsigned)n), dim3(size > 64 ? (size + 31) / 32 * 32 : 64),
-                  bytes, static_cast<cudaStream_t>(stream), out, piece, stride, pieces, D);
+                  bytes, queue, tree, pieces, D);
 }
 
 extern "C" int radar_cuda_finish(float *out, float *coverage, const float *partial, int M, int G,
-                                 int group, int D, void *stream) {
+                                 int group, int D, radar_cuda_queue *queue) {
     const int64_t warps = (int64_t)M * G * group;
     if (warps == 0) return cudaSuccess;
     return LAUNCH(finish_heads, dim3((unsigned)((warps + FINISH_WARPS - 1) / FINISH_WARPS)),
-                  dim3(FINISH_WARPS * 32), 0, static_cast<cudaStream_t>(stream), out, coverage,
-                  partial, M, G, group, D);
+                  dim3(FINISH_WARPS * 32), 0, queue, out, coverage, partial, M, G, group, D);
 }

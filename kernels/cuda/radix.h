@@ -124,8 +124,8 @@ template <class Keys> DEV uint64_t radix_floor(const Keys &keys, radix_state s, 
     return s.floor;
 }
 
-/* [a block] Keys from the floor on to out, in their order; returns how many. */
-template <class Keys> DEV int radix_emit(const Keys &keys, uint64_t floor, uint64_t *out) {
+/* [a block] Keys from the floor on, numbered in their order: put(number, high, low); returns how many. */
+template <class Keys, class Put> DEV int radix_emit(const Keys &keys, uint64_t floor, Put put) {
     SHARED(int, found, RADIX_CHUNKS);
     for (int chunk = (int)dev_warp(); chunk < keys.chunks(); chunk += (int)blockDim.x / 32) {
         int n = 0;
@@ -140,9 +140,7 @@ template <class Keys> DEV int radix_emit(const Keys &keys, uint64_t floor, uint6
         keys.each(chunk, [&](uint32_t high, auto low) {
             const bool wins = radix_wins(floor, high, low);
             const unsigned votes = dev_ballot(wins);
-            if (wins)
-                out[at + dev_popcount(votes & ((1u << dev_lane()) - 1))] =
-                    (uint64_t)high << 32 | low();
+            if (wins) put(at + dev_popcount(votes & ((1u << dev_lane()) - 1)), high, low());
             at += dev_popcount(votes);
         });
     }

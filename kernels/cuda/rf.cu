@@ -20,6 +20,7 @@
 #include <cmath>
 
 #include "kernels/cuda/dev.h"
+#include "kernels/cuda/keys.h"
 #include "kernels/cuda/split.h"
 #include "kernels/cuda/vmath.h"
 
@@ -32,17 +33,6 @@ DEV int query_floats(const radar_cuda_rf &x) { return 4 + x.Fp + (x.center ? x.D
 
 /* ---- centers ---- */
 
-DEV float number_of(radar_dtype type, const void *p, int64_t i) {
-    if (type == RADAR_F32) return ((const float *)p)[i];
-    const uint16_t h = ((const uint16_t *)p)[i];
-    return type == RADAR_F16 ? dev_f16_to_f32(h) : dev_bf16_to_f32(h);
-}
-
-/* Token j of the block whose keys begin at number `first`. */
-DEV float key_of(const radar_cuda_seal &t, const char *key, int64_t first, int j, int d) {
-    return number_of(t.type, key, first + ((j / 16) * t.D + d) * 16 + j % 16);
-}
-
 /* Where the mu of a block's segment stands. */
 DEV uint16_t *mu_of(const radar_cuda_rf &x, char *summary, int64_t segment) {
     return (uint16_t *)(summary + (segment * segment_words(x) + x.Fp / 2 + 1) * 4);
@@ -50,13 +40,17 @@ DEV uint16_t *mu_of(const radar_cuda_rf &x, char *summary, int64_t segment) {
 
 /* Grid (most, KV heads), 128 threads. */
 KERNEL void radar_rf_centers(radar_cuda_rf x, radar_cuda_seal t) {
-    const char *key = (const char *)t.key + blockIdx.y * t.key_stride;
+    const head_keys keys = keys_of(t, blockIdx.y);
     char *summary = t.summary + blockIdx.y * t.summary_stride;
     const int64_t block = (int64_t)t.blocks[0] + blockIdx.x;
     if (block >= t.blocks[1]) return;
     for (int d = (int)threadIdx.x; d < t.D; d += (int)blockDim.x) {
         float sum = 0;
-        for (int j = 0; j < 64; j++) sum += key_of(t, key, block * 64 * t.D, j, d);
+        for (int s = 0; s < 4; s++) {
+            float key[16];
+            key_row(key, keys, block * 4 + s, d);
+            for (int i = 0; i < 16; i++) sum = dev_add(sum, key[i]);
+        }
         for (int s = 0; s < 4; s++)
             mu_of(x, summary, block * 4 + s)[d] = dev_f32_to_f16(sum * (1.0f / 64));
     }
@@ -68,13 +62,12 @@ enum { PROJECT_THREADS = 256, PROJECT_COLUMNS = 64, PROJECT_DEPTH = 64 };
 
 /* u' of a block of keys, less mu where there is one. */
 struct key_rows {
-    const radar_cuda_seal &t;
-    const char *key;
-    int64_t first;
+    head_keys keys;
+    int64_t block;
     const uint16_t *mu;
     float root;
     __device__ __forceinline__ float at(int j, int d) const {
-        float k = key_of(t, key, first, j, d);
+        float k = key_at(keys, block * 4 + j / 16, d, j % 16);
         if (mu) k = dev_add(k, -dev_f16_to_f32(mu[d]));
         return dev_mul(k, root);
     }
@@ -131,7 +124,7 @@ KERNEL void radar_rf_project_keys(radar_cuda_rf x, radar_cuda_seal t, float root
     if (block >= t.blocks[1]) return;
     const size_t row = ((size_t)blockIdx.z * (size_t)t.most + blockIdx.y) * 64;
     char *summary = t.summary + blockIdx.z * t.summary_stride;
-    const key_rows rows = {t, (const char *)t.key + blockIdx.z * t.key_stride, block * 64 * t.D,
+    const key_rows rows = {keys_of(t, blockIdx.z), block,
                            x.center ? mu_of(x, summary, block * 4) : nullptr, root};
     project<64>(x, rows, out + row * (size_t)x.n, half + row);
 }
@@ -198,21 +191,19 @@ KERNEL void radar_rf_features(radar_cuda_rf x, radar_cuda_seal t, const float *a
 static float fourth_root_of(int D) { return (float)(1 / std::sqrt(std::sqrt((double)D))); }
 
 int radar_cuda_rf_seal(const radar_cuda_rf *x, const radar_cuda_seal *t, float *work,
-                       void *stream) {
+                       radar_cuda_queue *queue) {
     const unsigned most = (unsigned)t->most, heads = (unsigned)t->kv_heads;
     const unsigned columns = (unsigned)(x->n + PROJECT_COLUMNS - 1) / PROJECT_COLUMNS;
     float *half = work + (size_t)heads * most * 64 * (size_t)x->n;
     int bad = 0;
     if (most * heads == 0) return 0;
-    if (x->center)
-        bad =
-            LAUNCH(radar_rf_centers, dim3(most, heads), dim3(128), 0, (cudaStream_t)stream, *x, *t);
+    if (x->center) bad = LAUNCH(radar_rf_centers, dim3(most, heads), dim3(128), 0, queue, *x, *t);
     if (!bad)
         bad = LAUNCH(radar_rf_project_keys, dim3(columns, most, heads), dim3(PROJECT_THREADS), 0,
-                     (cudaStream_t)stream, *x, *t, fourth_root_of(x->D), work, half);
+                     queue, *x, *t, fourth_root_of(x->D), work, half);
     if (bad) return bad;
-    return LAUNCH(radar_rf_features, dim3(4 * most, heads), dim3(256), 0, (cudaStream_t)stream, *x,
-                  *t, work, half);
+    return LAUNCH(radar_rf_features, dim3(4 * most, heads), dim3(256), 0, queue, *x, *t, work,
+                  half);
 }
 
 /* ---- prepare ---- */
@@ -241,17 +232,16 @@ KERNEL void radar_rf_prepare(radar_cuda_rf x, float *out, const float *q, size_t
 }
 
 int radar_cuda_rf_query(const radar_cuda_rf *x, float *out, const float *q, size_t q_stride, int n,
-                        float *work, void *stream) {
+                        float *work, radar_cuda_queue *queue) {
     const unsigned columns = (unsigned)(x->n + PROJECT_COLUMNS - 1) / PROJECT_COLUMNS;
     const unsigned parts = (unsigned)(n + 15) / 16;
     float *half = work + (size_t)parts * 16 * (size_t)x->n;
     if (n < 1) return 0;
-    const int bad =
-        LAUNCH(radar_rf_project_queries, dim3(columns, parts), dim3(PROJECT_THREADS), 0,
-               (cudaStream_t)stream, *x, q, q_stride, n, fourth_root_of(x->D), work, half);
+    const int bad = LAUNCH(radar_rf_project_queries, dim3(columns, parts), dim3(PROJECT_THREADS), 0,
+                           queue, *x, q, q_stride, n, fourth_root_of(x->D), work, half);
     if (bad) return bad;
-    return LAUNCH(radar_rf_prepare, dim3((unsigned)n), dim3(256), 0, (cudaStream_t)stream, *x, out,
-                  q, q_stride, (float)(1 / std::sqrt((double)x->D)), work, half);
+    return LAUNCH(radar_rf_prepare, dim3((unsigned)n), dim3(256), 0, queue, *x, out, q, q_stride,
+                  (float)(1 / std::sqrt((double)x->D)), work, half);
 }
 
 /* ---- unite ---- */
@@ -293,9 +283,9 @@ KERNEL void radar_rf_unite(radar_cuda_rf x, radar_cuda_unite t) {
     }
 }
 
-int radar_cuda_rf_unite(const radar_cuda_rf *x, const radar_cuda_unite *t, void *stream) {
-    return LAUNCH(radar_rf_unite, dim3((unsigned)t->kv_heads), dim3(1024), 0, (cudaStream_t)stream,
-                  *x, *t);
+int radar_cuda_rf_unite(const radar_cuda_rf *x, const radar_cuda_unite *t,
+                        radar_cuda_queue *queue) {
+    return LAUNCH(radar_rf_unite, dim3((unsigned)t->kv_heads), dim3(1024), 0, queue, *x, *t);
 }
 
 /* ---- score ---- */
@@ -392,7 +382,8 @@ DEV void score_features(const radar_cuda_rf &x, const radar_cuda_score &t, float
     SHARED(float, factor, SPLIT_QUERIES);
     const int skip = (int)blockIdx.z * TILES * 8;
     const size_t first = (size_t)blockIdx.y * (size_t)t.n_query + (size_t)skip;
-    const float *query = t.query + first * (size_t)query_floats(x);
+    const float *query =
+        t.query + blockIdx.y * t.query_stride + (size_t)skip * (size_t)query_floats(x);
     const rf_queries q = {query, t.n_query - skip < TILES * 8 ? t.n_query - skip : TILES * 8, panel,
                           factor};
     const int64_t begin = t.units[0], n = t.units[1] - begin;
@@ -413,7 +404,8 @@ KERNEL void radar_rf_score_16(radar_cuda_rf x, radar_cuda_score t, float mass) {
     score_features<2>(x, t, mass);
 }
 
-int radar_cuda_rf_score(const radar_cuda_rf *x, const radar_cuda_score *t, void *stream) {
+int radar_cuda_rf_score(const radar_cuda_rf *x, const radar_cuda_score *t,
+                        radar_cuda_queue *queue) {
     const int each = t->n_query <= 8 ? 8 : 16;
     const unsigned parts = (unsigned)((t->n_query + each - 1) / each),
                    heads = (unsigned)t->kv_heads;
@@ -421,6 +413,5 @@ int radar_cuda_rf_score(const radar_cuda_rf *x, const radar_cuda_score *t, void 
     const int64_t blocks = ((int64_t)t->most + SCORE_SEGMENTS - 1) / SCORE_SEGMENTS;
     const auto kernel = each == 8 ? radar_rf_score_8 : radar_rf_score_16;
     return LAUNCH(kernel, dim3(radar_cuda_grid(blocks, parts * heads), heads, parts),
-                  dim3(SCORE_THREADS), 0, (cudaStream_t)stream, *x, *t,
-                  radar_cuda_log_tokens(t->unit));
+                  dim3(SCORE_THREADS), 0, queue, *x, *t, radar_cuda_log_tokens(t->unit));
 }

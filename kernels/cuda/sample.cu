@@ -323,22 +323,21 @@ static int launches(const sampling &a) { return a.stages ? a.stages * DIGITS + 3
 
 /* The n-th of them. */
 static int launch(const sampling &a, int n, radar_cuda_token *out, unsigned threads,
-                  cudaStream_t stream) {
+                  radar_cuda_queue *queue) {
     const dim3 grid((unsigned)(a.vocab + TILE - 1) / TILE), block(threads);
-    if (n == 0) return LAUNCH(radar_sample_largest, grid, block, 0, stream, a);
-    if (n == launches(a) - 1) return LAUNCH(radar_sample_emit, dim3(1), block, 0, stream, a, out);
-    if (n == launches(a) - 2) return LAUNCH(radar_sample_count, grid, block, 0, stream, a);
-    return LAUNCH(radar_sample_sweep, grid, block, 0, stream, a, n - 1);
+    if (n == 0) return LAUNCH(radar_sample_largest, grid, block, 0, queue, a);
+    if (n == launches(a) - 1) return LAUNCH(radar_sample_emit, dim3(1), block, 0, queue, a, out);
+    if (n == launches(a) - 2) return LAUNCH(radar_sample_count, grid, block, 0, queue, a);
+    return LAUNCH(radar_sample_sweep, grid, block, 0, queue, a, n - 1);
 }
 
 size_t radar_cuda_sample_scratch(void) { return sizeof(scratch); }
 
 int radar_cuda_sample(radar_cuda_token *out, const radar_cuda_sampler *opt, const int64_t *position,
-                      const float *logit, int vocab, void *memory, void *stream) {
+                      const float *logit, int vocab, void *memory, radar_cuda_queue *queue) {
     if (vocab < 1 || vocab > RADAR_CUDA_SAMPLE_VOCAB) return 1; /* cudaErrorInvalidValue */
     const sampling a = plan(opt, position, logit, vocab, memory);
     int failed = 0;
-    for (int n = 0; n < launches(a) && !failed; n++)
-        failed = launch(a, n, out, THREADS, static_cast<cudaStream_t>(stream));
+    for (int n = 0; n < launches(a) && !failed; n++) failed = launch(a, n, out, THREADS, queue);
     return failed;
 }

@@ -10,6 +10,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 #define RADAR_CUDA_SAMPLE_VOCAB (1 << 20) /* at most */
 
@@ -33,7 +34,7 @@ size_t radar_cuda_sample_scratch(void);
 /* [device] out, position, logit [vocab] f32 and scratch.  opt is read before the return; position when the kernels run, so that a
  * captured graph draws anew as position moves.  Returns 0 or the cudaError_t; nothing is waited for. */
 int radar_cuda_sample(radar_cuda_token *out, const radar_cuda_sampler *opt, const int64_t *position,
-                      const float *logit, int vocab, void *scratch, void *stream);
+                      const float *logit, int vocab, void *scratch, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

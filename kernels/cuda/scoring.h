@@ -11,15 +11,17 @@
 extern "C" {
 #endif
 
-#include "kernels/dtype.h"
+#include "kernels/cuda/kv.h"
 
 /* scorer.h: summaries of sealed blocks. */
 typedef struct radar_cuda_seal {
-    radar_dtype type; /* of the keys: f32, f16 or bf16 */
+    radar_cuda_kv type;
     int D, kv_heads;
     const void *key; /* [S, D, 16] of kv.h, aligned to 16 */
     size_t key_stride;
-    char *summary; /* of block 0, aligned to 16 */
+    const float *key_scale; /* FP8: [S, 16], aligned to 16 */
+    size_t scale_stride;    /* floats */
+    char *summary;          /* of block 0, aligned to 16 */
     size_t summary_stride;
     const int32_t *blocks; /* device: {begin, end} */
     int most;              /* blocks */
@@ -37,13 +39,14 @@ typedef struct radar_cuda_unite {
 /* backend.h: scores of units of a range. */
 typedef struct radar_cuda_score {
     int D, kv_heads, n_query; /* queries of each KV head */
-    const float *query;       /* prepared, [kv_heads][n_query], aligned to 16 */
+    const float *query;       /* prepared, aligned to 16; those of a KV head back to back */
+    size_t query_stride;      /* floats from the queries of a KV head to those of the next */
     const char *summary;      /* radar_kv_summaries of `unit` */
     size_t summary_stride;
     int32_t unit;         /* segments of 16 tokens scored as one, a power of two */
     const int32_t *units; /* device: {begin, end} */
     int most;
-    float *score; /* [kv_heads][n_query] rows of score_stride; unit i at [i - begin] */
+    float *score; /* [kv_heads, n_query] rows of score_stride; unit i at [i - begin] */
     size_t score_stride;
 } radar_cuda_score;
 

@@ -1,12 +1,15 @@
 /* sketch.h - the scorer `sketch` on the device: blocks, prepared queries and scores as in kernels/cpu/sketch.h.
- * All pointers are of the device, k and queries aligned to 16 bytes, summaries to 8; every launch is asynchronous on `stream`
- * (cudaStream_t) and returns 0 or the CUDA error. */
+ * x and a task to seal are of the host, all that they point to and all other pointers of the device: queries aligned to 16 bytes,
+ * summaries to 8.  Every launch is queued and returns 0 or the CUDA error. */
 #ifndef RADAR_CUDA_SKETCH_H
 #define RADAR_CUDA_SKETCH_H
+
+#include "kernels/cuda/scoring.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 #include "kernels/backend.h"
 
@@ -23,21 +26,20 @@ typedef struct radar_cuda_sketch {
     const float *middle;  /* [16] where step codes change */
 } radar_cuda_sketch;
 
-/* Seals n blocks of each of `heads` KV heads.  k: tiles [S, D, 16] of f16, or bf16; those of head h begin at h k_stride numbers,
- * its summaries at h summary_stride bytes.  block [n]: which of them.  The bytes are those of the CPU. */
-int radar_cuda_sketch_seal(const radar_cuda_sketch *x, void *summary, size_t summary_stride,
-                           const uint16_t *k, size_t k_stride, bool bf16, const int32_t *block,
-                           int n, int heads, void *stream);
+/* task->most is a limit of the blocks.  The bytes are those of the CPU. */
+int radar_cuda_sketch_seal(const radar_cuda_sketch *x, const radar_cuda_seal *task,
+                           struct radar_cuda_queue *queue);
 
 /* Prepares n queries, q + i q_stride [D] f32 each, into query_bytes each.  The bytes are those of the CPU. */
 int radar_cuda_sketch_query(const radar_cuda_sketch *x, void *prepared, const float *q,
-                            size_t q_stride, int n, void *stream);
+                            size_t q_stride, int n, struct radar_cuda_queue *queue);
 
 /* Scores n tasks of at most max_query queries; D up to 128.  task: on the device, as are its pointers; of unit 1, and alike in
  * having a list (`listed`) and in being coarse.  ctas: blocks of 256 threads that the device holds at once, twice its
  * multiprocessors: what the work is spread over, which changes no bit of a score. */
 int radar_cuda_sketch_scan(const radar_cuda_sketch *x, const radar_score_task *task, int n,
-                           int max_query, bool listed, bool coarse, int ctas, void *stream);
+                           int max_query, bool listed, bool coarse, int ctas,
+                           struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

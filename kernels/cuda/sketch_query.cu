@@ -99,8 +99,8 @@ KERNEL void __launch_bounds__(32 * QUERIES)
 }
 
 extern "C" int radar_cuda_sketch_query(const radar_cuda_sketch *x, void *prepared, const float *q,
-                                       size_t q_stride, int n, void *stream) {
+                                       size_t q_stride, int n, radar_cuda_queue *queue) {
     if (n <= 0) return 0;
     return LAUNCH(sketch_query, dim3((unsigned)(n + QUERIES - 1) / QUERIES), dim3(32 * QUERIES), 0,
-                  (cudaStream_t)stream, *x, (char *)prepared, q, q_stride, n);
+                  queue, *x, (char *)prepared, q, q_stride, n);
 }

@@ -346,13 +346,21 @@ DEV float score_turn(fetched<KIND> &f, const turn &next, const queries<KIND> &q,
     return base + LN2 * (m + dev_log2(sum[0]));
 }
 
-/* The lane's unit in turn i: of a range the blocks from that of its first on, of a list four at a time.  Past the end: the last. */
-template <class KIND> DEV int32_t unit_at(const radar_score_task &t, int32_t i, int32_t turns) {
-    if (i >= turns) i = turns - 1;
+/* Where turns end: blocks of a range, units of a list, which are taken four at a time. */
+template <class KIND> DEV int32_t end_of(const radar_score_task &t) {
+    if (KIND::listed) return *t.n_listed;
+    if (t.segment_end <= t.segment_begin) return 0;
+    return (t.segment_end - 1) / SLOTS - t.segment_begin / SLOTS + 1;
+}
+template <class KIND> DEV bool is_turn(int32_t i, int32_t end) {
+    return KIND::listed ? SLOTS * i < end : i < end;
+}
+/* The lane's unit in turn i: of a range the blocks from that of its first on, of a list the next four.  Past the end: the last. */
+template <class KIND> DEV int32_t unit_at(const radar_score_task &t, int32_t i, int32_t end) {
     const int32_t slot = (int32_t)dev_lane() / 8;
-    if (!KIND::listed) return (t.segment_begin / SLOTS + i) * SLOTS + slot;
+    if (!KIND::listed) return (t.segment_begin / SLOTS + (i < end ? i : end - 1)) * SLOTS + slot;
     const int32_t k = SLOTS * i + slot;
-    return t.list[k < t.n_listed ? k : t.n_listed - 1];
+    return t.list[k < end ? k : end - 1];
 }
 
 /* All turns of a warp, every stride-th from number i on, for n queries from number `first` on. */
@@ -360,33 +368,31 @@ template <class KIND>
 DEV void scan_queries(const radar_cuda_sketch &x, const radar_score_task &t, int32_t i,
                       int32_t stride, int first, int n) {
     const char *prepared = (const char *)t.query + (size_t)first * x.query_bytes;
-    const int32_t turns = KIND::listed ? (t.n_listed + SLOTS - 1) / SLOTS
-                          : t.segment_end <= t.segment_begin
-                              ? 0
-                              : (t.segment_end - 1) / SLOTS - t.segment_begin / SLOTS + 1;
+    const int32_t end = end_of<KIND>(t);
     queries<KIND> q;
     q.shared = KIND::listed ? share_queries<KIND::mmas>(x, prepared, n) : nullptr;
-    if (i >= turns) return;
+    if (!is_turn<KIND>(i, end)) return;
     load_queries<KIND>(q, x, prepared, n);
     const places at = places_of<KIND>(x);
     const uint32_t table = step_table(x.step);
     const int j = 2 * ((int)dev_lane() % 4) + (int)dev_lane() / 4 % 2, slot = (int)dev_lane() / 8;
     float *score = t.score + (size_t)(first + j) * t.score_stride;
-    turn next = {(const char *)t.kv.summary, x.block_bytes, unit_at<KIND>(t, i, turns)};
+    if (KIND::listed && j >= n) score = nullptr; /* one register less than comparing again */
+    turn next = {(const char *)t.kv.summary, x.block_bytes, unit_at<KIND>(t, i, end)};
     /* a list is read a turn before its blocks */
-    int32_t ahead = KIND::listed ? unit_at<KIND>(t, i + stride, turns) : 0;
+    int32_t ahead = KIND::listed ? unit_at<KIND>(t, i + stride, end) : 0;
     fetched<KIND> f;
     fetch_rest<KIND>(f, next, x, at);
 #pragma unroll
     for (int s = 0; s < SLOTS; s++) fetch_codes<KIND>(f, next, x, at, s);
-    for (; i < turns; i += stride) {
+    for (; is_turn<KIND>(i, end); i += stride) {
         const int32_t unit = next.unit;
-        next.unit = KIND::listed ? ahead : unit_at<KIND>(t, i + stride, turns);
-        if (KIND::listed) ahead = unit_at<KIND>(t, i + 2 * stride, turns);
+        next.unit = KIND::listed ? ahead : unit_at<KIND>(t, i + stride, end);
+        if (KIND::listed) ahead = unit_at<KIND>(t, i + 2 * stride, end);
         const float s = score_turn<KIND>(f, next, q, x, at, table);
-        const bool wanted = KIND::listed ? SLOTS * i + slot < t.n_listed
-                                         : unit >= t.segment_begin && unit < t.segment_end;
-        if (wanted && j < n) score[unit - t.segment_begin] = s;
+        const bool wanted =
+            KIND::listed ? SLOTS * i + slot < end : unit >= t.segment_begin && unit < t.segment_end;
+        if (wanted && (KIND::listed ? score != nullptr : j < n)) score[unit - t.segment_begin] = s;
     }
 }
 
@@ -408,14 +414,14 @@ struct launch_of {
     const radar_cuda_sketch *x;
     const radar_score_task *task;
     int n, tiles, ctas;
-    cudaStream_t stream;
+    radar_cuda_queue *queue;
 };
 
 template <int BITS, int MMAS, bool ROUGH, bool LISTED> int launch_kind(const launch_of &l) {
     const int each = l.ctas / (l.n * l.tiles);
     return LAUNCH((sketch_scan<scan_kind<BITS, MMAS, ROUGH, LISTED>>),
                   dim3((unsigned)(l.tiles * (each > 1 ? each : 1)), (unsigned)l.n), dim3(THREADS),
-                  0, l.stream, *l.x, l.task, l.tiles);
+                  0, l.queue, *l.x, l.task, l.tiles);
 }
 
 template <int BITS, bool ROUGH, bool LISTED> int launch_size(const launch_of &l) {
@@ -434,10 +440,9 @@ template <bool LISTED> int launch_bits(const launch_of &l, bool coarse) {
 
 extern "C" int radar_cuda_sketch_scan(const radar_cuda_sketch *x, const radar_score_task *task,
                                       int n, int max_query, bool listed, bool coarse, int ctas,
-                                      void *stream) {
+                                      radar_cuda_queue *queue) {
     if (n <= 0 || max_query <= 0) return 0;
     if (x->D > 128) return cudaErrorInvalidValue; /* more than registers hold */
-    const launch_of l = {
-        x, task, n, (max_query + QUERIES - 1) / QUERIES, ctas, (cudaStream_t)stream};
+    const launch_of l = {x, task, n, (max_query + QUERIES - 1) / QUERIES, ctas, queue};
     return listed ? launch_bits<true>(l, coarse) : launch_bits<false>(l, coarse);
 }

@@ -7,11 +7,12 @@
  *   rotate      a warp takes every fourth token, its lanes the dimensions
  *   steps       a warp per candidate, a lane per token
  *   codes       warp j makes byte j of every dword, which has dimensions 4 s + j; a lane per token
- * The block is put together in shared memory and written once.  Reads 128 D bytes twice (the second time from L1), writes
+ * The block is put together in shared memory and written once.  Reads 64 D keys twice (the second time from L1), writes
  * block_bytes.  Bound by the steps: four candidates times 64 D terms of some 8 operations. */
 #include "kernels/cuda/sketch.h"
 
 #include "kernels/cuda/dev.h"
+#include "kernels/cuda/keys.h"
 #include "kernels/cuda/rotate.h"
 
 namespace {
@@ -35,24 +36,12 @@ DEV image image_at(const radar_cuda_sketch &x, unsigned char *p) {
     return b;
 }
 
-/* One dimension of the 16 keys of a segment. */
-template <bool BF16> DEV void load_keys(float key[RADAR_SEGMENT], const uint16_t *k) {
-    alignas(16) uint32_t two[RADAR_SEGMENT / 2];
-    *(uint4 *)two = *(const uint4 *)k;
-    *(uint4 *)(two + 4) = *(const uint4 *)(k + 8);
-#pragma unroll
-    for (int i = 0; i < RADAR_SEGMENT; i++) {
-        const uint16_t h = (uint16_t)(two[i / 2] >> i % 2 * 16);
-        key[i] = BF16 ? dev_bf16_to_f32(h) : dev_f16_to_f32(h);
-    }
-}
-
-/* Mean over the block of the dimension whose keys of a segment begin at k. */
-template <bool BF16> DEV float mean_of(const uint16_t *k, int D) {
+/* Mean of a dimension over the block. */
+DEV float mean_of(const head_keys &keys, int64_t block, int d) {
     float sum = 0;
-    for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++, k += D * RADAR_SEGMENT) {
+    for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++) {
         float key[RADAR_SEGMENT];
-        load_keys<BF16>(key, k);
+        key_row(key, keys, block * RADAR_BLOCK_SEGMENTS + s, d);
 #pragma unroll
         for (int i = 0; i < RADAR_SEGMENT; i++) sum = dev_add(sum, key[i]);
     }
@@ -168,8 +157,8 @@ struct centre {
 };
 
 /* Fills mu of the image; meets all threads once. */
-template <bool BF16>
-DEV centre find_centre(const radar_cuda_sketch &x, const image &to, const uint16_t *k) {
+DEV centre find_centre(const radar_cuda_sketch &x, const image &to, const head_keys &keys,
+                       int64_t block) {
     SHARED(float, most, WARPS);
     centre c = {{0, 0}, 0, {0, 0}};
     float max = 0;
@@ -177,7 +166,7 @@ DEV centre find_centre(const radar_cuda_sketch &x, const image &to, const uint16
     for (int i = 0; i < 2; i++) {
         const int d = dim_of(i);
         if (d >= x.D) continue;
-        c.mean[i] = mean_of<BF16>(k + d * RADAR_SEGMENT, x.D);
+        c.mean[i] = mean_of(keys, block, d);
         max = radar_larger(max, c.mean[i]);
     }
     max = radar_warp_max(max);
@@ -194,9 +183,9 @@ DEV centre find_centre(const radar_cuda_sketch &x, const image &to, const uint16
     return c;
 }
 
-/* z of 32 tokens, whose first segment's keys begin at k, before the rotation. */
-template <bool BF16>
-DEV void load_centred(float *z, const radar_cuda_sketch &x, const uint16_t *k, const centre &c) {
+/* z of 32 tokens, from a segment's first on, before the rotation. */
+DEV void load_centred(float *z, const radar_cuda_sketch &x, const head_keys &keys, int64_t segment,
+                      const centre &c) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int d = dim_of(i);
@@ -204,7 +193,7 @@ DEV void load_centred(float *z, const radar_cuda_sketch &x, const uint16_t *k, c
         const float mu = dev_mul(c.scale, (float)c.mu[i]), norm = x.norm[d];
         for (int s = 0; s < TOKENS / RADAR_SEGMENT; s++) {
             float key[RADAR_SEGMENT];
-            load_keys<BF16>(key, k + (s * x.D + d) * RADAR_SEGMENT);
+            key_row(key, keys, segment + s, d);
 #pragma unroll
             for (int t = 0; t < RADAR_SEGMENT; t++)
                 z[d * ROW + s * RADAR_SEGMENT + t] = dev_mul(dev_add(key[t], -mu), norm);
@@ -244,22 +233,21 @@ DEV void put_steps(const radar_cuda_sketch &x, const image &to, const float *ste
     }
 }
 
-/* Grid: n blocks, heads.  128 threads; dynamic: z and the image. */
-template <int BITS, bool BF16>
-__global__ void __launch_bounds__(THREADS)
-    sketch_seal(radar_cuda_sketch x, char *summary, size_t summary_stride, const uint16_t *k,
-                size_t k_stride, const int32_t *block) {
+/* Grid: most, KV heads.  128 threads; dynamic: z and the image. */
+template <int BITS>
+__global__ void __launch_bounds__(THREADS) sketch_seal(radar_cuda_sketch x, radar_cuda_seal t) {
     DYNAMIC_SHARED(float, z);
     SHARED(float, steps, RADAR_BLOCK);
     uint64_t *whole = (uint64_t *)(z + (x.D * ROW + 1) / 2 * 2);
     const image to = image_at(x, (unsigned char *)whole);
-    const size_t at = (size_t)block[blockIdx.x];
+    const head_keys keys = keys_of(t, blockIdx.y);
+    const int64_t block = (int64_t)t.blocks[0] + blockIdx.x;
     const int n = (int)(x.block_bytes / 8);
-    k += blockIdx.y * k_stride + at * (size_t)(RADAR_BLOCK * x.D);
+    if (block >= t.blocks[1]) return;
     for (int i = (int)threadIdx.x; i < n; i += THREADS) whole[i] = 0;
-    const centre c = find_centre<BF16>(x, to, k);
+    const centre c = find_centre(x, to, keys, block);
     for (int first = 0; first < RADAR_BLOCK; first += TOKENS) {
-        load_centred<BF16>(z, x, k + first * x.D, c);
+        load_centred(z, x, keys, block * RADAR_BLOCK_SEGMENTS + first / RADAR_SEGMENT, c);
         dev_block_sync();
         if (x.D <= 128)
             rotate_tokens<4>(z, x.D);
@@ -271,21 +259,20 @@ __global__ void __launch_bounds__(THREADS)
     }
     put_steps(x, to, steps, c.scale);
     dev_block_sync();
-    uint64_t *out = (uint64_t *)(summary + blockIdx.y * summary_stride + at * x.block_bytes);
+    uint64_t *out =
+        (uint64_t *)(t.summary + blockIdx.y * t.summary_stride + (size_t)block * x.block_bytes);
     for (int i = (int)threadIdx.x; i < n; i += THREADS) out[i] = whole[i];
 }
 
 } // namespace
 
-extern "C" int radar_cuda_sketch_seal(const radar_cuda_sketch *x, void *summary,
-                                      size_t summary_stride, const uint16_t *k, size_t k_stride,
-                                      bool bf16, const int32_t *block, int n, int heads,
-                                      void *stream) {
-    if (n <= 0 || heads <= 0) return 0;
+extern "C" int radar_cuda_sketch_seal(const radar_cuda_sketch *x, const radar_cuda_seal *t,
+                                      radar_cuda_queue *queue) {
     const size_t bytes = sizeof(float) * (size_t)((x->D * ROW + 1) / 2 * 2) + x->block_bytes;
-    auto kernel = x->bits == 1   ? (bf16 ? sketch_seal<1, true> : sketch_seal<1, false>)
-                  : x->bits == 2 ? (bf16 ? sketch_seal<2, true> : sketch_seal<2, false>)
-                                 : (bf16 ? sketch_seal<4, true> : sketch_seal<4, false>);
-    return LAUNCH(kernel, dim3((unsigned)n, (unsigned)heads), dim3(THREADS), bytes,
-                  (cudaStream_t)stream, *x, (char *)summary, summary_stride, k, k_stride, block);
+    const auto kernel = x->bits == 1   ? sketch_seal<1>
+                        : x->bits == 2 ? sketch_seal<2>
+                                       : sketch_seal<4>;
+    if (t->most <= 0 || t->kv_heads <= 0) return 0;
+    return LAUNCH(kernel, dim3((unsigned)t->most, (unsigned)t->kv_heads), dim3(THREADS), bytes,
+                  queue, *x, *t);
 }

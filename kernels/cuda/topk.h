@@ -1,38 +1,43 @@
-/* topk.h - the best candidates of every query head over the own shards of a rank; formula and keys in kernels/topk.h. */
+/* topk.h - the best candidates of many lists on CUDA; formula and keys in kernels/topk.h.  All of a call lies in tables on the
+ * device: one launch serves every length.  [this rank] Queued; 0 or the error. */
 #ifndef RADAR_CUDA_TOPK_H
 #define RADAR_CUDA_TOPK_H
 
 #include <stddef.h>
+#include <stdint.h>
 
-#include "kernels/cuda/rows.h"
+#define RADAR_CUDA_TOPK_RANGES 64 /* of a task, at most: a shard each */
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+struct radar_cuda_queue; /* queue.h; NULL: at once */
 
-/* All pointers are of the device. */
-typedef struct radar_cuda_topk_job {
-    const float *score;          /* [rows, heads, scores]: unit u of own shard i has
-                                  * score[first[i] + u - part[i].begin / unit] */
-    const int64_t *first;        /* [shards.n] */
-    const radar_cuda_row *row;   /* [rows] */
-    const radar_cuda_part *part; /* [rows, shards.n] */
-    uint64_t *
-        key; /* out [rows, heads, tasks, room]: the min(take, scores that are numbers) best, shard by
-                                  * shard in the order of their storage, then zeros */
-    void *
-        scratch; /* radar_cuda_topk_scratch() bytes, zero before the first call; no two calls at a time */
-    int64_t scores; /* of a row and query head, all own shards together: room for them */
-    int32_t rows, heads;
-    int32_t tasks; /* lists per query head: 1 over all own shards, or shards.n of one each */
-    int32_t room;  /* at least the `take` of every row */
-    radar_cuda_shards shards;
-} radar_cuda_topk_job;
+/* As radar_topk_range, and radar_topk_task with RADAR_PICK_TOP; all pointers are of the device. */
+typedef struct radar_cuda_topk_range {
+    const float *score;
+    int32_t n, segment_begin, phase;
+    const int32_t *list, *n_listed;
+} radar_cuda_topk_range;
 
-/* lists = rows * heads * tasks. */
-size_t radar_cuda_topk_scratch(int64_t lists, int64_t scores);
-/* 0 or a cudaError_t; stream: cudaStream_t. */
-int radar_cuda_topk(const radar_cuda_topk_job *job, void *stream);
+typedef struct radar_cuda_topk_task {
+    const radar_cuda_topk_range *range;
+    int32_t n_ranges, stripe_segments, shards, keep;
+    /* Out, each may be NULL: the best, range by range in the order of their candidates */
+    uint64_t *key; /* [keep] and then zeros */
+    int32_t *segment;
+    int32_t *n_kept;
+} radar_cuda_topk_task;
+
+typedef struct radar_cuda_topk_args {
+    const radar_cuda_topk_task *task; /* device */
+    int n_tasks;
+    int64_t most;  /* limit of the candidates of a task, all ranges together */
+    void *scratch; /* radar_cuda_topk_scratch() bytes, zero before the first call, and after each */
+} radar_cuda_topk_args;
+
+size_t radar_cuda_topk_scratch(int n_tasks, int64_t most);
+int radar_cuda_topk(const radar_cuda_topk_args *args, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus
 }

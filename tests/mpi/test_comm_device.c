@@ -71,12 +71,12 @@ static void opens(int gpu) {
     close_rig(&r);
 }
 
-/* Words side by side, queued and run. */
-static radar_status gather_words(rig *r, int *words, radar_error *err) {
+/* Words, side by side or not, queued and run. */
+static radar_status gather_words(rig *r, int *words, int apart, radar_error *err) {
     size_t bytes[RADAR_MAX_RANKS], offset[RADAR_MAX_RANKS];
     for (int i = 0; i < tap_ranks; i++) {
         bytes[i] = sizeof(int);
-        offset[i] = (size_t)i * sizeof(int);
+        offset[i] = (size_t)(i * apart) * sizeof(int);
     }
     radar_status st = radar_gather(r->c, RADAR_X4_OUTPUT, words, bytes, offset, err);
     return st == RADAR_OK ? lazy_flush(r->d, err) : st;
@@ -231,26 +231,31 @@ static void what_fails_while_opening_fails_on_all(void) {
 
 /* ---- failures in a step ---- */
 
+static void fail_in_a_gather(int bad, int apart, const char *text) {
+    rig r;
+    radar_error err = {0};
+    CHECK(open_nccl(&r, tap_rank) == RADAR_OK);
+    int *words = radar_comm_alloc(r.c, 2 * (size_t)tap_ranks * sizeof *words);
+    CHECK(gather_words(&r, words, apart, NULL) == RADAR_OK);
+    set("RADAR_FAKE_NCCL", apart == 1 ? "fail=1" : "last", bad);
+    radar_status want = tap_rank == bad ? RADAR_ERR_PEER : RADAR_OK;
+    CHECK(gather_words(&r, words, apart, NULL) == want);
+    const int aborts = fake->aborts;
+    CHECK(fake->groups == 0);
+    CHECK(radar_comm_check(r.c, &err) == want);
+    CHECK(want == RADAR_OK || strstr(err.text, text));
+    CHECK(fake->aborts - aborts == (tap_rank == bad));
+    if (tap_rank == bad) CHECK(gather_words(&r, words, apart, NULL) == RADAR_ERR_PEER);
+    radar_comm_release(r.c, words);
+    close_rig(&r);
+    CHECK(fake->aborts - aborts == (tap_rank == bad));
+}
+
 static void a_collective_that_fails_is_a_lost_peer(void) {
     if (tap_ranks == 1) return;
     for (int bad = 0; bad < tap_ranks; bad++) {
-        rig r;
-        radar_error err = {0};
-        CHECK(open_nccl(&r, tap_rank) == RADAR_OK);
-        int *words = radar_comm_alloc(r.c, (size_t)tap_ranks * sizeof *words);
-        set("RADAR_FAKE_NCCL", "fail=2", bad);
-        CHECK(gather_words(&r, words, NULL) == RADAR_OK);
-        radar_status want = tap_rank == bad ? RADAR_ERR_PEER : RADAR_OK;
-        CHECK(gather_words(&r, words, NULL) == want);
-        const int aborts = fake->aborts;
-        CHECK(radar_comm_check(r.c, &err) == want);
-        CHECK(want == RADAR_OK ||
-              strstr(err.text, "exchange X4 output: ncclAllGather: fake error;"));
-        CHECK(fake->aborts - aborts == (tap_rank == bad));
-        if (tap_rank == bad) CHECK(gather_words(&r, words, NULL) == RADAR_ERR_PEER);
-        radar_comm_release(r.c, words);
-        close_rig(&r);
-        CHECK(fake->aborts - aborts == (tap_rank == bad));
+        fail_in_a_gather(bad, 1, "exchange X4 output: ncclAllGather: fake error;");
+        fail_in_a_gather(bad, 2, "exchange X4 output: ncclBroadcast: fake error;");
     }
 }
 
@@ -260,6 +265,7 @@ static void an_error_on_the_device_is_seen_while_waiting(void) {
         radar_error err = {0};
         CHECK(open_nccl(&r, tap_rank) == RADAR_OK);
         const int aborts = fake->aborts;
+        set("RADAR_FAKE_NCCL", "busy", -1);
         CHECK(radar_comm_check(r.c, NULL) == RADAR_OK);
         set("RADAR_FAKE_NCCL", "async", bad);
         CHECK(radar_comm_check(r.c, &err) == (tap_rank == bad ? RADAR_ERR_PEER : RADAR_OK));

@@ -9,6 +9,10 @@ extern "C" {
 #include "runtime/base.h"
 }
 #include "tests/simt/simt.h"
+#include "kernels/cuda/launch.h"
+
+#include <type_traits>
+#include <utility>
 
 #define DEV static inline
 #define KERNEL extern "C"
@@ -18,15 +22,52 @@ extern "C" {
     type *const name = static_cast<type *>(simt::shared(SIMT_SITE, sizeof(type) * (size_t)(n)))
 #define DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(simt::dynamic())
 
+#ifndef SIMT_CUDA_RUNTIME /* of tests/simt/fake, which has them too */
 typedef int cudaError_t;
 typedef void *cudaStream_t;
 #define cudaSuccess 0
 #define cudaErrorInvalidValue 1
+#endif
+
+/* Programs that test kernels alone have no queue, and pass nullptr. */
+extern "C" {
+int radar_cuda_launch(radar_cuda_queue *, const void *, const radar_cuda_shape *, void *const *,
+                      const size_t *, int) __attribute__((weak));
+int radar_cuda_allow_shared(const void *, size_t) __attribute__((weak));
+}
+
 #define ALLOW_SHARED(kernel, bytes) \
-    ((void)(kernel), (bytes) > 227 << 10 ? cudaErrorInvalidValue : cudaSuccess)
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), simt::launch((grid), (block), (shared_bytes), [&] { kernel(__VA_ARGS__); }), \
-     cudaSuccess)
+    simt_allow_shared(reinterpret_cast<const void *>(kernel), (size_t)(bytes))
+#define LAUNCH(kernel, grid, block, shared_bytes, queue, ...) \
+    simt_queue_kernel(#kernel, (kernel), (grid), (block), (size_t)(shared_bytes), (queue), \
+                      __VA_ARGS__)
+
+static inline cudaError_t simt_allow_shared(const void *kernel, size_t bytes) {
+    if (radar_cuda_allow_shared) return (cudaError_t)radar_cuda_allow_shared(kernel, bytes);
+    return bytes > 227 << 10 ? cudaErrorInvalidValue : cudaSuccess;
+}
+/* args[i] points to argument i. */
+template <class... P, size_t... I>
+static inline void simt_invoke(void (*kernel)(P...), void **args, std::index_sequence<I...>) {
+    (void)args; /* of a kernel without parameters */
+    kernel(*static_cast<P *>(args[I])...);
+}
+template <class... P>
+static inline cudaError_t
+simt_queue_kernel(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
+                  size_t shared_bytes, radar_cuda_queue *queue, typename radar_as<P>::type... a) {
+    if (!queue) {
+        simt::launch(grid, block, shared_bytes, [&] { kernel(a...); });
+        return cudaSuccess;
+    }
+    static_assert((std::is_trivially_copyable<P>::value && ...), "arguments are copied as bytes");
+    const void *const at = reinterpret_cast<const void *>(kernel);
+    if (!simt::known_of(at))
+        simt::know(at, {name, {sizeof(P)...}, [kernel](void **args) {
+                            simt_invoke(kernel, args, std::index_sequence_for<P...>());
+                        }});
+    return (cudaError_t)radar_queue_kernel(kernel, grid, block, shared_bytes, queue, a...);
+}
 
 /* ---- threads together ---- */
 
@@ -61,6 +102,7 @@ static inline unsigned simt_ballot(const void *site, bool flag) {
 }
 
 template <class T> static inline T dev_atomic_add(T *p, T v) {
+    if (simt::before_add) simt::before_add(p);
     T before = *p;
     *p = before + v;
     return before;
@@ -70,6 +112,9 @@ template <class T> static inline T dev_atomic_or(T *p, T v) {
     *p = before | v;
     return before;
 }
+
+DEV void dev_atomic_min(uint64_t *p, uint64_t v) { *p = v < *p ? v : *p; }
+DEV void dev_fence() {} /* blocks come one after the other */
 
 /* ---- numbers ---- */
 

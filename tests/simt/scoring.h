@@ -2,6 +2,7 @@
 #ifndef RADAR_SIMT_SCORING_H
 #define RADAR_SIMT_SCORING_H
 
+#include <cfloat>
 #include <vector>
 
 extern "C" {
@@ -23,40 +24,60 @@ template <class T> struct device_memory {
     void fill(int byte) const { memset((void *)p, byte, n * sizeof(T)); }
 };
 
-static inline size_t type_bytes(radar_dtype type) { return type == RADAR_F32 ? 4 : 2; }
+static inline size_t number_bytes(radar_cuda_kv type) {
+    return type == RADAR_CUDA_KV_F32 ? 4 : type == RADAR_CUDA_KV_FP8 ? 1 : 2;
+}
 
-static inline float store_number(radar_dtype type, void *base, size_t i, float x) {
-    if (type == RADAR_F32) return ((float *)base)[i] = x;
-    const uint16_t h = type == RADAR_F16 ? radar_f32_to_f16(x) : radar_f32_to_bf16(x);
+/* Number i := x, of FP8 in units of `scale`; what it is then. */
+static inline float store_number(radar_cuda_kv type, void *base, size_t i, float x, float scale) {
+    if (type == RADAR_CUDA_KV_F32) return ((float *)base)[i] = x;
+    if (type == RADAR_CUDA_KV_FP8) {
+        const uint8_t code = dev_f32_to_e4m3(x / scale);
+        ((uint8_t *)base)[i] = code;
+        return dev_e4m3_to_f32(code) * scale;
+    }
+    const uint16_t h = type == RADAR_CUDA_KV_F16 ? radar_f32_to_f16(x) : radar_f32_to_bf16(x);
     ((uint16_t *)base)[i] = h;
-    return type == RADAR_F16 ? radar_f16_to_f32(h) : radar_bf16_to_f32(h);
+    return type == RADAR_CUDA_KV_F16 ? radar_f16_to_f32(h) : radar_bf16_to_f32(h);
+}
+
+/* Key x [D] of a token into tiles as kv.h lays them out; x becomes what is stored of it. */
+static inline void store_key(radar_cuda_kv type, void *tiles, float *scale, size_t token, float *x,
+                             int D) {
+    float max = 0;
+    for (int d = 0; d < D; d++) max = std::fmax(max, std::fabs(x[d]));
+    max = std::fmin(max, FLT_MAX) / 448;
+    scale[token] = max;
+    for (int d = 0; d < D; d++)
+        x[d] = store_number(type, tiles, (token / 16 * (size_t)D + (size_t)d) * 16 + token % 16,
+                            x[d], max > 0 ? max : 1);
 }
 
 /* Keys of some KV heads as kv.h lays them out, and the CPU's summaries of them at all levels. */
 struct cache {
     const radar_scorer *s;
-    radar_dtype type;
+    radar_cuda_kv type;
     int D, heads, segments, levels;
     size_t key_stride, segment_bytes, merged_bytes; /* of a KV head */
     device_memory<char> key, summary, merged;
+    device_memory<float> scale; /* of keys */
 
-    cache(const radar_scorer *scorer, radar_dtype t, int kv_heads, int S, int n_levels,
+    cache(const radar_scorer *scorer, radar_cuda_kv t, int kv_heads, int S, int n_levels,
           uint64_t seed, float size)
         : s(scorer), type(t), D(scorer->opt.D), heads(kv_heads), segments(S), levels(n_levels),
-          key_stride((size_t)(S * 16 * scorer->opt.D) * type_bytes(t)),
+          key_stride((size_t)(S * 16 * scorer->opt.D) * number_bytes(t)),
           segment_bytes(scorer->block_bytes / 4), merged_bytes((size_t)S * segment_bytes),
           key((size_t)kv_heads * key_stride), summary((size_t)(kv_heads * S) * segment_bytes),
-          merged((size_t)kv_heads * merged_bytes) {
+          merged((size_t)kv_heads * merged_bytes), scale((size_t)(kv_heads * S * 16)) {
         std::vector<float> block((size_t)(64 * D));
         for (int b = 0; b < heads * S / 4; b++) {
-            for (int j = 0; j < 64; j++)
-                for (int d = 0; d < D; d++) {
-                    const size_t at =
-                        ((size_t)(b * 4 + j / 16) * (size_t)D + (size_t)d) * 16 + (size_t)j % 16;
-                    const float x = size * draw(seed, (uint64_t)(b * 64 + j) * 256 + (uint64_t)d);
-                    block[(size_t)(j * D + d)] =
-                        store_number(type, key.p, at, x + (d == 3 ? 2 : 0));
-                }
+            for (int j = 0; j < 64; j++) {
+                float *x = &block[(size_t)(j * D)];
+                for (int d = 0; d < D; d++)
+                    x[d] = size * draw(seed, (uint64_t)(b * 64 + j) * 256 + (uint64_t)d) +
+                           (d == 3 ? 2 : 0);
+                store_key(type, key.p, scale.p, (size_t)(b * 64 + j), x, D);
+            }
             s->kind->seal(s, summary.p + (size_t)b * s->block_bytes, block.data());
         }
         for (int head = 0; head < heads; head++)
@@ -75,8 +96,18 @@ struct cache {
                      : summary.p + (size_t)(head * segments + i) * segment_bytes;
     }
     radar_cuda_seal seal_task(char *out, const int32_t *blocks, int most) const {
-        return {type,   D,   heads, key.p, key_stride, out, (size_t)segments * segment_bytes,
-                blocks, most};
+        const size_t summary_stride = (size_t)segments * segment_bytes;
+        return {type,
+                D,
+                heads,
+                key.p,
+                key_stride,
+                type == RADAR_CUDA_KV_FP8 ? scale.p : nullptr,
+                (size_t)(segments * 16),
+                out,
+                summary_stride,
+                blocks,
+                most};
     }
     radar_cuda_unite unite_task(char *from, char *to, const int32_t *blocks) const {
         return {D,

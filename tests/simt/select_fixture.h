@@ -1,4 +1,4 @@
-/* select_fixture.h - rows of a step that choose, and what their ranks have to choose from; kernels in turn. */
+/* select_fixture.h - what ranks have to choose from; kernels in turn. */
 #ifndef RADAR_SIMT_SELECT_FIXTURE_H
 #define RADAR_SIMT_SELECT_FIXTURE_H
 
@@ -12,12 +12,21 @@ extern "C" {
 #include "kernels/topk.h"
 #include "parallel/shard.h"
 }
-#include "kernels/cuda/rows.h"
 #include "tests/simt/fixture.h"
 
 /* ---- scores ---- */
 
-enum score_kind { NORMAL, EQUAL, FEW, SPECIAL, NO_NUMBER, NEAR, ASCENDING, SCORE_KINDS };
+enum score_kind {
+    NORMAL,
+    EQUAL,
+    FEW,
+    SPECIAL,
+    NO_NUMBER,
+    NEAR,
+    ASCENDING,
+    MOSTLY_EQUAL,
+    SCORE_KINDS
+};
 
 /* Of a unit, by its number: what a rank has does not depend on who the ranks are. */
 static inline float score_of(score_kind kind, uint64_t stream, uint32_t unit) {
@@ -36,6 +45,8 @@ static inline float score_of(score_kind kind, uint64_t stream, uint32_t unit) {
         return 10000 + x / 64;
     case ASCENDING:
         return (float)unit / 16 - 300;
+    case MOSTLY_EQUAL:
+        return unit % 101 ? -1.5f : x;
     default:
         return x;
     }
@@ -49,32 +60,8 @@ struct test_row {
     int32_t unit, keep;
 };
 
-/* What a rank is told of the rows. */
-struct rank_rows {
-    radar_cuda_shards shards;
-    std::vector<radar_cuda_row> row;
-    std::vector<radar_cuda_part> part;
-};
-
 static inline int32_t storage_segment(const radar_layout &l, int shard, int64_t segment) {
     return (int32_t)(radar_shard_tokens(&l, shard, segment * 16) / 16);
-}
-
-static inline rank_rows rows_of(const radar_layout &l, int rank,
-                                const std::vector<test_row> &rows) {
-    rank_rows r = {};
-    r.shards.stripe_segments = l.stripe / 16;
-    r.shards.shards = l.shards;
-    r.shards.first = radar_first_shard(&l, rank);
-    r.shards.n = radar_first_shard(&l, rank + 1) - r.shards.first;
-    for (const test_row &row : rows) {
-        r.row.push_back({row.keep, row.keep, row.unit});
-        for (int i = 0; i < r.shards.n; i++)
-            r.part.push_back({storage_segment(l, r.shards.first + i, row.begin),
-                              storage_segment(l, r.shards.first + i, row.end),
-                              storage_segment(l, r.shards.first + i, row.stop)});
-    }
-    return r;
 }
 
 /* The number of a storage unit in the context. */

@@ -1,5 +1,6 @@
 /* Fibers, barriers and copies of simt.h. */
 #include "tests/simt/simt.h"
+#include "tests/simt/switch.h"
 
 #include <algorithm>
 #include <cstdarg>
@@ -7,10 +8,11 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
-#include <ucontext.h>
+#include <unordered_map>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define SIMT_ASAN 1
 #else
@@ -23,6 +25,7 @@ namespace simt {
 
 options opt;
 int sites;
+std::function<void(const void *)> before_add;
 
 namespace {
 
@@ -35,7 +38,7 @@ struct copy {
 };
 
 struct fiber {
-    ucontext_t context;
+    stack_place place;
     std::unique_ptr<char[]> stack{new char[STACK]};
     dim3 index;
     bool done = false;
@@ -61,8 +64,8 @@ struct mbarrier {
 };
 
 struct block_state {
-    std::vector<fiber> fibers;
-    unsigned now = 0, live = 0;
+    std::vector<fiber> fibers; /* those of larger blocks are kept */
+    unsigned n = 0, now = 0, live = 0;
     uint64_t progress = 0;
     std::map<const void *, std::unique_ptr<char[]>> shared;
     std::unique_ptr<char[]> dynamic;
@@ -73,7 +76,7 @@ struct block_state {
 };
 
 block_state block;
-ucontext_t scheduler;
+stack_place scheduler;
 const std::function<void()> *body;
 std::map<const void *, int> site_number;
 uint64_t state;
@@ -95,7 +98,7 @@ void to_scheduler() {
 #if SIMT_ASAN
     __sanitizer_start_switch_fiber(f.done ? nullptr : &f.fake, scheduler_stack, scheduler_bytes);
 #endif
-    swapcontext(&f.context, &scheduler);
+    stack_switch(f.place, scheduler);
 #if SIMT_ASAN
     __sanitizer_finish_switch_fiber(f.fake, &scheduler_stack, &scheduler_bytes);
 #endif
@@ -108,7 +111,7 @@ void to_fiber(unsigned i) {
 #if SIMT_ASAN
     __sanitizer_start_switch_fiber(&scheduler_fake, f.stack.get(), STACK);
 #endif
-    swapcontext(&scheduler, &f.context);
+    stack_switch(scheduler, f.place);
 #if SIMT_ASAN
     __sanitizer_finish_switch_fiber(scheduler_fake, nullptr, nullptr);
 #endif
@@ -136,6 +139,9 @@ void run_fiber() {
     block.live--;
     block.progress++;
     leave_meetings();
+#if SIMT_ASAN
+    __asan_handle_no_return(); /* the next fiber on this stack finds nothing of this one's frames */
+#endif
     to_scheduler();
 }
 
@@ -170,9 +176,9 @@ void land(std::vector<copy> &copies) {
 
 void tell_deadlock() {
     fprintf(stderr, "simt: deadlock in block (%u, %u, %u):", blockIdx.x, blockIdx.y, blockIdx.z);
-    for (size_t i = 0; i < block.fibers.size(); i++)
+    for (unsigned i = 0; i < block.n; i++)
         if (!block.fibers[i].done)
-            fprintf(stderr, " %zu at site %d", i, site_number[block.fibers[i].waits]);
+            fprintf(stderr, " %u at site %d", i, site_number[block.fibers[i].waits]);
     die(" - not all of its threads reach the same barrier");
 }
 
@@ -194,21 +200,16 @@ void run_block(dim3 shape, size_t dynamic_bytes) {
     block.warps.clear();
     block.mbarriers.clear();
     block.all = meeting();
-    block.live = n;
+    block.n = block.live = n;
     block.dynamic.reset(new char[dynamic_bytes ? dynamic_bytes : 1]);
     memset(block.dynamic.get(), UNWRITTEN, dynamic_bytes);
     while (block.fibers.size() < n) block.fibers.emplace_back();
-    block.fibers.resize(n);
     for (unsigned i = 0; i < n; i++) {
         fiber &f = block.fibers[i];
         f.done = false;
         f.waits = nullptr;
         f.index = dim3(i % shape.x, i / shape.x % shape.y, i / (shape.x * shape.y));
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.get();
-        f.context.uc_stack.ss_size = STACK;
-        f.context.uc_link = nullptr;
-        makecontext(&f.context, run_fiber, 0);
+        stack_make(f.place, f.stack.get(), STACK, run_fiber);
     }
     std::vector<unsigned> sleeps(n); /* rounds that a fiber is passed over */
     while (block.live) {
@@ -265,6 +266,18 @@ void launch(dim3 grid, dim3 shape, size_t dynamic_bytes, const std::function<voi
     }
 }
 
+static std::unordered_map<const void *, known> &kernels() {
+    static std::unordered_map<const void *, known> all;
+    return all;
+}
+
+void know(const void *kernel, known what) { kernels().emplace(kernel, std::move(what)); }
+
+const known *known_of(const void *kernel) {
+    const auto found = kernels().find(kernel);
+    return found == kernels().end() ? nullptr : &found->second;
+}
+
 /* ---- the block ---- */
 
 void barrier(const void *site) {
@@ -303,7 +316,7 @@ static meeting &warp_meeting(unsigned mask) {
 
 /* Lanes of the mask that the block has. */
 static unsigned present(unsigned mask) {
-    const unsigned first = block.now / 32 * 32, n = (unsigned)block.fibers.size() - first;
+    const unsigned first = block.now / 32 * 32, n = block.n - first;
     return (unsigned)__builtin_popcount(n >= 32 ? mask : mask & ((1u << n) - 1));
 }
 

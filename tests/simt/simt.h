@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -46,8 +47,19 @@ struct options {
 extern options opt;
 /* Barrier sites that the latest launch met. */
 extern int sites;
+/* Called ahead of every atomic addition, if set: whether what a thread announces by it is there. */
+extern std::function<void(const void *)> before_add;
 
 void launch(dim3 grid, dim3 block, size_t dynamic_bytes, const std::function<void()> &kernel);
+
+/* What a launch by address has to know of a kernel. */
+struct known {
+    const char *name;
+    std::vector<size_t> bytes; /* of each argument */
+    std::function<void(void **args)> call;
+};
+void know(const void *kernel, known what);
+const known *known_of(const void *kernel); /* NULL: never launched before */
 
 /* [fiber] All below. */
 void barrier(const void *site);                      /* of the block */

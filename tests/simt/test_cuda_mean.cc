@@ -39,9 +39,10 @@ static bool seals(const cache &c, int begin, int end, int most) {
 }
 
 static void summaries_are_the_cpus(void **) {
-    const radar_dtype types[] = {RADAR_F32, RADAR_F16, RADAR_BF16};
+    const radar_cuda_kv types[] = {RADAR_CUDA_KV_F16, RADAR_CUDA_KV_BF16, RADAR_CUDA_KV_F32,
+                                   RADAR_CUDA_KV_FP8};
     for (int D : all_D)
-        for (radar_dtype type : types) {
+        for (radar_cuda_kv type : types) {
             scorer mean(D);
             cache c(mean.s, type, 2, 12, 0, (uint64_t)D, 1.5f);
             assert_true(seals(c, 0, 3, 3));
@@ -49,7 +50,7 @@ static void summaries_are_the_cpus(void **) {
             assert_true(seals(c, 2, 2, 1)); /* none */
         }
     scorer mean(64);
-    cache c(mean.s, RADAR_F16, 2, 12, 0, 5, 1.5f);
+    cache c(mean.s, RADAR_CUDA_KV_F16, 2, 12, 0, 5, 1.5f);
     assert_true(
         right_always([&] { return seals(c, 0, 3, 1); }, 3)); /* more than the grid was made for */
 }
@@ -74,7 +75,7 @@ static bool unites(const cache &c, int begin, int end) {
 static void levels_are_the_cpus(void **) {
     for (int D : all_D) {
         scorer mean(D);
-        cache c(mean.s, RADAR_F16, 2, 32, 4, (uint64_t)D, 1.5f);
+        cache c(mean.s, RADAR_CUDA_KV_F16, 2, 32, 4, (uint64_t)D, 1.5f);
         assert_true(unites(c, 0, 8));
         assert_true(unites(c, 4, 8));
         assert_true(unites(c, 3, 3));
@@ -83,7 +84,7 @@ static void levels_are_the_cpus(void **) {
 
 static void levels_grow_block_by_block(void **) {
     scorer mean(64);
-    cache c(mean.s, RADAR_BF16, 2, 32, 5, 9, 1.5f);
+    cache c(mean.s, RADAR_CUDA_KV_BF16, 2, 32, 5, 9, 1.5f);
     device_memory<char> out(c.merged.n);
     for (int b = 0; b < 8; b++) {
         const int32_t blocks[2] = {b, b + 1};
@@ -97,7 +98,7 @@ static void levels_grow_block_by_block(void **) {
 
 static void every_barrier_of_unite_is_needed(void **) {
     scorer mean(64);
-    cache c(mean.s, RADAR_F16, 1, 64, 4, 3, 1.5f);
+    cache c(mean.s, RADAR_CUDA_KV_F16, 1, 64, 4, 3, 1.5f);
     assert_true(right_always([&] { return unites(c, 0, 16); }, 6));
     assert_true(idle_barriers([&] { return unites(c, 0, 16); }, 12).empty());
 }
@@ -126,7 +127,10 @@ static double reference(const uint16_t *mean, const float *q, int D, int unit) {
     return std::log(16.0 * unit) + dot / std::sqrt((double)D);
 }
 
-/* Scores of units [begin, end) of a level for n queries, each D numbers of q; what is outside the range is left alone. */
+static size_t query_stride(int n, int D) { return (size_t)(n * D + 8); }
+
+/* Scores of units [begin, end) of a level for n queries of each KV head, with room between the heads, D numbers each; what is
+ * outside the range is left alone. */
 static bool scores(const cache &c, const device_memory<float> &q, int n, int level, int begin,
                    int end, int most, double tol) {
     const int32_t units[2] = {begin, end};
@@ -137,6 +141,7 @@ static bool scores(const cache &c, const device_memory<float> &q, int n, int lev
                           c.heads,
                           n,
                           q.p,
+                          query_stride(n, c.D),
                           c.at(0, level, 0),
                           level ? c.merged_bytes : (size_t)c.segments * c.segment_bytes,
                           1 << level,
@@ -146,8 +151,8 @@ static bool scores(const cache &c, const device_memory<float> &q, int n, int lev
                           stride};
     if (radar_cuda_mean_score(&t, nullptr)) return false;
     for (int row = 0; row < c.heads * n; row++) {
-        const float *query = &q[(size_t)(row * c.D)];
         const int head = row / n;
+        const float *query = &q[(size_t)head * query_stride(n, c.D) + (size_t)(row % n * c.D)];
         const auto cpu = cpu_scores(c, head, level, begin, end, (const char *)query, 1);
         for (size_t i = 0; i < stride; i++) {
             const float got = out[(size_t)row * stride + i];
@@ -175,8 +180,8 @@ static void fill_queries(const device_memory<float> &q, float size) {
 static void scores_are_the_cpus(void **) {
     for (int D : all_D) {
         scorer mean(D);
-        cache c(mean.s, RADAR_F16, 2, 40, 2, (uint64_t)D, 1.5f);
-        device_memory<float> q((size_t)(2 * 5 * D));
+        cache c(mean.s, RADAR_CUDA_KV_F16, 2, 40, 2, (uint64_t)D, 1.5f);
+        device_memory<float> q(2 * query_stride(5, D));
         fill_queries(q, 2);
         assert_true(scores(c, q, 5, 0, 0, 40, 40, 1e-5));
         assert_true(scores(c, q, 1, 0, 7, 24, 17, 1e-5));
@@ -188,9 +193,9 @@ static void scores_are_the_cpus(void **) {
 
 static void any_number_of_queries(void **) {
     scorer mean(64);
-    cache c(mean.s, RADAR_BF16, 2, 20, 0, 1, 1.5f);
+    cache c(mean.s, RADAR_CUDA_KV_BF16, 2, 20, 0, 1, 1.5f);
     for (int n : {1, 4, 8, 9, 16, 17, 35}) {
-        device_memory<float> q((size_t)(2 * n * 64));
+        device_memory<float> q(2 * query_stride(n, 64));
         fill_queries(q, 1);
         assert_true(scores(c, q, n, 0, 1, 20, 20, 1e-5));
     }
@@ -198,7 +203,7 @@ static void any_number_of_queries(void **) {
 
 static void the_grid_changes_nothing(void **) {
     scorer mean(64);
-    cache c(mean.s, RADAR_F16, 1, 300, 0, 2, 1.5f);
+    cache c(mean.s, RADAR_CUDA_KV_F16, 1, 300, 0, 2, 1.5f);
     device_memory<float> q(2 * 64);
     fill_queries(q, 1);
     assert_true(scores(c, q, 2, 0, 0, 300, 300, 1e-5));
@@ -209,7 +214,7 @@ static void the_grid_changes_nothing(void **) {
 /* Queries of any size: what f16 cannot hold is brought into its range and back. */
 static void tiny_and_huge_queries(void **) {
     scorer mean(80);
-    cache c(mean.s, RADAR_F16, 1, 16, 0, 4, 1.5f);
+    cache c(mean.s, RADAR_CUDA_KV_F16, 1, 16, 0, 4, 1.5f);
     device_memory<float> q(4 * 80);
     for (size_t i = 0; i < q.n; i++) {
         const float size[] = {1e-30f, 1e-6f, 1e6f, 0};
@@ -224,20 +229,21 @@ static void tiny_and_huge_queries(void **) {
 
 static void a_query_that_is_no_number_spoils_itself_alone(void **) {
     scorer mean(64);
-    cache c(mean.s, RADAR_F16, 1, 16, 0, 4, 1.5f);
+    cache c(mean.s, RADAR_CUDA_KV_F16, 1, 16, 0, 4, 1.5f);
     device_memory<float> q(3 * 64);
     fill_queries(q, 1);
     q[64 + 9] = NAN;
     const int32_t units[2] = {0, 16};
     device_memory<float> out(3 * 16);
-    const radar_cuda_score t = {64, 1, 3, q.p, c.summary.p, c.summary.n, 1, units, 16, out.p, 16};
+    const radar_cuda_score t = {64,          1, 3,     q.p, 0,     c.summary.p,
+                                c.summary.n, 1, units, 16,  out.p, 16};
     assert_int_equal(radar_cuda_mean_score(&t, nullptr), 0);
     for (size_t i = 0; i < 48; i++) assert_true(std::isnan(out[i]) == (i / 16 == 1));
 }
 
 static void every_barrier_of_score_is_needed(void **) {
     scorer mean(64);
-    cache c(mean.s, RADAR_F16, 1, 24, 0, 6, 1.5f);
+    cache c(mean.s, RADAR_CUDA_KV_F16, 1, 24, 0, 6, 1.5f);
     device_memory<float> q(5 * 64);
     fill_queries(q, 2);
     const auto run = [&] { return scores(c, q, 5, 0, 0, 24, 24, 1e-5); };

@@ -84,10 +84,11 @@ static bool seals(const scorer &rf, const cache &c, int begin, int end, int most
 }
 
 static void summaries_are_the_cpus(void **) {
-    const radar_dtype types[] = {RADAR_F32, RADAR_F16, RADAR_BF16};
+    const radar_cuda_kv types[] = {RADAR_CUDA_KV_F16, RADAR_CUDA_KV_BF16, RADAR_CUDA_KV_F32,
+                                   RADAR_CUDA_KV_FP8};
     for (int i = 0; i < 8; i++) {
         scorer rf(kinds[i]);
-        cache c(rf.s, types[i % 3], 2, 12, 0, (uint64_t)i, i % 2 ? 1 : 3);
+        cache c(rf.s, types[i % 4], 2, 12, 0, (uint64_t)i, i % 2 ? 1 : 3);
         assert_true(seals(rf, c, 0, 3, 3));
         assert_true(seals(rf, c, 1, 2, 2));
         assert_true(seals(rf, c, 2, 2, 1)); /* none */
@@ -96,7 +97,7 @@ static void summaries_are_the_cpus(void **) {
 
 static void every_barrier_of_seal_is_needed(void **) {
     scorer rf({80, 70, 0, 1, 0}); /* two slices of dimensions */
-    cache c(rf.s, RADAR_F16, 1, 4, 0, 3, 2);
+    cache c(rf.s, RADAR_CUDA_KV_F16, 1, 4, 0, 3, 2);
     const auto run = [&] { return seals(rf, c, 0, 1, 1); };
     assert_true(right_always(run, 5));
     const int32_t blocks[2] = {0, 1};
@@ -141,7 +142,7 @@ static bool unites(const scorer &rf, const cache &c, const device_memory<char> &
 static void levels_are_the_cpus(void **) {
     for (int i = 0; i < 8; i++) {
         scorer rf(kinds[i]);
-        cache c(rf.s, RADAR_F16, 2, 16, kinds[i].center ? 2 : 4, (uint64_t)i, 2);
+        cache c(rf.s, RADAR_CUDA_KV_F16, 2, 16, kinds[i].center ? 2 : 4, (uint64_t)i, 2);
         device_memory<char> out(c.merged.n);
         assert_true(unites(rf, c, out, 0, 4));
         out.fill(0x5a);
@@ -152,7 +153,7 @@ static void levels_are_the_cpus(void **) {
 
 static void every_barrier_of_unite_is_needed(void **) {
     scorer rf(kinds[0]);
-    cache c(rf.s, RADAR_F16, 1, 32, 4, 3, 1);
+    cache c(rf.s, RADAR_CUDA_KV_F16, 1, 32, 4, 3, 1);
     device_memory<char> out(c.merged.n);
     const auto run = [&] {
         out.fill(0x5a);
@@ -216,17 +217,22 @@ static bool scores(const scorer &rf, const cache &c, int n, int level, int begin
                    float size = 2) {
     const int32_t units[2] = {begin, end};
     const size_t D = (size_t)c.D, count = (size_t)(end - begin), stride = count + 3;
+    const size_t query_stride = (size_t)n * rf.query_floats() + 4; /* room between the heads */
     const int rows = c.heads * n;
-    device_memory<float> raw((size_t)rows * D), q((size_t)rows * rf.query_floats()),
+    device_memory<float> raw((size_t)rows * D), q((size_t)c.heads * query_stride),
         out((size_t)rows * stride);
     draw_queries(raw, D, size);
-    for (size_t j = 0; j < (size_t)rows; j++)
-        rf.s->kind->query(rf.s, &q[j * rf.query_floats()], &raw[j * D]);
+    const auto query_at = [&](int row) {
+        return &q[(size_t)(row / n) * query_stride + (size_t)(row % n) * rf.query_floats()];
+    };
+    for (int row = 0; row < rows; row++)
+        rf.s->kind->query(rf.s, query_at(row), &raw[(size_t)row * D]);
     for (size_t i = 0; i < out.n; i++) out[i] = 77;
     const radar_cuda_score t = {c.D,
                                 c.heads,
                                 n,
                                 q.p,
+                                query_stride,
                                 c.at(0, level, 0),
                                 level ? c.merged_bytes : (size_t)c.segments * c.segment_bytes,
                                 1 << level,
@@ -236,7 +242,7 @@ static bool scores(const scorer &rf, const cache &c, int n, int level, int begin
                                 stride};
     if (radar_cuda_rf_score(&rf.x, &t, nullptr)) return false;
     for (int row = 0; row < rows; row++) {
-        const float *query = &q[(size_t)row * rf.query_floats()];
+        const float *query = query_at(row);
         const auto cpu = cpu_scores(c, row / n, level, begin, end, (const char *)query, 1);
         for (size_t i = 0; i < stride; i++) {
             const float got = out[(size_t)row * stride + i];
@@ -263,7 +269,7 @@ static bool scores(const scorer &rf, const cache &c, int n, int level, int begin
 static void scores_are_the_cpus(void **) {
     for (int i = 0; i < 8; i++) {
         scorer rf(kinds[i]);
-        cache c(rf.s, RADAR_F16, 2, 40, 2, (uint64_t)i, 1);
+        cache c(rf.s, RADAR_CUDA_KV_F16, 2, 40, 2, (uint64_t)i, 1);
         assert_true(scores(rf, c, 3, 0, 0, 40, 40));
         assert_true(scores(rf, c, 1, 0, 7, 24, 17));
         assert_true(scores(rf, c, 2, 1, 3, 20, 20));
@@ -274,13 +280,13 @@ static void scores_are_the_cpus(void **) {
 
 static void any_number_of_queries(void **) {
     scorer rf(kinds[2]);
-    cache c(rf.s, RADAR_BF16, 2, 20, 0, 1, 1);
+    cache c(rf.s, RADAR_CUDA_KV_BF16, 2, 20, 0, 1, 1);
     for (int n : {1, 4, 8, 9, 16, 17, 35}) assert_true(scores(rf, c, n, 0, 1, 20, 20));
 }
 
 static void the_grid_changes_nothing(void **) {
     scorer rf(kinds[0]);
-    cache c(rf.s, RADAR_F16, 1, 300, 0, 2, 1);
+    cache c(rf.s, RADAR_CUDA_KV_F16, 1, 300, 0, 2, 1);
     assert_true(scores(rf, c, 2, 0, 0, 300, 300));
     assert_true(scores(rf, c, 2, 0, 0, 300, 1)); /* one block does them all */
     assert_true(scores(rf, c, 2, 0, 0, 20, 3000));
@@ -289,28 +295,29 @@ static void the_grid_changes_nothing(void **) {
 /* Long vectors: features far apart, products that underflow to a score of -inf. */
 static void long_vectors(void **) {
     scorer rf(kinds[0]);
-    cache c(rf.s, RADAR_F16, 1, 16, 2, 2, 20);
+    cache c(rf.s, RADAR_CUDA_KV_F16, 1, 16, 2, 2, 20);
     assert_true(scores(rf, c, 4, 0, 0, 16, 16, 40));
     assert_true(scores(rf, c, 4, 2, 0, 4, 16, 10));
 }
 
 static void a_query_that_is_no_number_spoils_itself_alone(void **) {
     scorer rf(kinds[2]);
-    cache c(rf.s, RADAR_F16, 1, 16, 0, 4, 1);
+    cache c(rf.s, RADAR_CUDA_KV_F16, 1, 16, 0, 4, 1);
     const size_t each = rf.query_floats();
     device_memory<float> q(3 * each), raw(80), out(3 * 16);
     draw_queries(raw, 80, 1);
     for (size_t j = 0; j < 3; j++) rf.s->kind->query(rf.s, &q[j * each], raw.p);
     q[each + 4 + 9] = NAN;
     const int32_t units[2] = {0, 16};
-    const radar_cuda_score t = {80, 1, 3, q.p, c.summary.p, c.summary.n, 1, units, 16, out.p, 16};
+    const radar_cuda_score t = {80,          1, 3,     q.p, 0,     c.summary.p,
+                                c.summary.n, 1, units, 16,  out.p, 16};
     assert_int_equal(radar_cuda_rf_score(&rf.x, &t, nullptr), 0);
     for (size_t i = 0; i < 48; i++) assert_true(std::isnan(out[i]) == (i / 16 == 1));
 }
 
 static void every_barrier_of_score_is_needed(void **) {
     scorer rf({64, 496, 0, 1, 0}); /* two strips, both long, and the centers */
-    cache c(rf.s, RADAR_F16, 1, 48, 0, 6, 1);
+    cache c(rf.s, RADAR_CUDA_KV_F16, 1, 48, 0, 6, 1);
     const auto run = [&] { return scores(rf, c, 3, 0, 0, 48, 48); };
     assert_true(right_always(run, 2));
     assert_true(idle_barriers(run, 12).empty());

@@ -46,6 +46,7 @@ struct scan {
     const cache &c;
     std::vector<float> score;
     std::vector<int32_t> list;
+    int32_t n_listed;
     radar_score_task t{};
 
     scan(const cache &c, int n, int begin, int end, std::vector<int32_t> listed = {},
@@ -61,11 +62,12 @@ struct scan {
         t.segment_end = end;
         t.score_stride = UNITS + 3;
         t.coarse = coarse;
-        t.n_listed = (int)list.size();
+        n_listed = (int32_t)list.size();
     }
     radar_score_task *task(bool listed) {
         t.score = score.data();
         t.list = listed ? list.data() : nullptr;
+        t.n_listed = listed ? &n_listed : nullptr;
         return &t;
     }
 };

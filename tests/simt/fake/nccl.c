@@ -2,7 +2,8 @@
  * done when it is called.  Environment RADAR_FAKE_NCCL, words apart by blanks, read at each use:
  *   version=N     what ncclGetVersion says
  *   fail=N        the N-th collective from now on fails on this rank
- *   async         the communicator has an asynchronous error
+ *   last          broadcasts of the last rank's data do
+ *   async         the communicator has an asynchronous error;   busy     it has not, but is not done either
  *   id, init, memory, window      these calls fail
  * Everything done is counted in fake_nccl. */
 #include "tests/simt/fake/nccl.h"
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SUCCESS = 0, UNHANDLED = 1, SYSTEM = 2, INVALID = 4, REMOTE = 6 };
+enum { SUCCESS = 0, UNHANDLED = 1, SYSTEM = 2, INVALID = 4, REMOTE = 6, IN_PROGRESS = 7 };
 
 fake_nccl_counts fake_nccl;
 
@@ -74,7 +75,7 @@ int ncclCommAbort(fake_comm *c) {
 
 int ncclCommGetAsyncError(fake_comm *c, int *result) {
     (void)c;
-    *result = setting("async") ? REMOTE : SUCCESS;
+    *result = setting("async") ? REMOTE : setting("busy") ? IN_PROGRESS : SUCCESS;
     return SUCCESS;
 }
 
@@ -100,7 +101,9 @@ int ncclBroadcast(const void *send, void *receive, size_t count, int type, int r
     (void)stream;
     if (type != 1 || send != receive || count == 0 || fake_nccl.groups != 1) return INVALID;
     fake_nccl.broadcasts++;
-    return outcome(PMPI_Bcast(receive, (int)count, MPI_BYTE, root, c->comm));
+    int ranks, st = outcome(PMPI_Bcast(receive, (int)count, MPI_BYTE, root, c->comm));
+    PMPI_Comm_size(c->comm, &ranks);
+    return setting("last") && root == ranks - 1 ? UNHANDLED : st;
 }
 
 int ncclGroupStart(void) { return fake_nccl.groups++ ? INVALID : SUCCESS; }

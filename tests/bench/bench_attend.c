@@ -65,7 +65,7 @@ static void fill(void) {
 static radar_attend_task task[64];
 static int n_tasks;
 
-static void run_attend(void) { radar_cpu_attend(&cpu.base, task, n_tasks, 0.125f); }
+static void run_attend(void) { radar_cpu_attend(&cpu.base, task, n_tasks, 0.125f, 1); }
 
 /* Each task: n_query queries, every step-th segment of its share. */
 static void bench_attend(const radar_kv_view *view, const char *what, int tasks, int n_query,

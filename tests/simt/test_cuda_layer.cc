@@ -24,7 +24,7 @@ static radar_backend *cpu;
 static int open_cpu(void **) {
     const radar_backend_options opt = {1, RADAR_PRECISION_EXACT, NULL, 1, 32};
     radar_error err = {};
-    return radar_backends[0]->open(&cpu, &opt, &err) == RADAR_OK ? 0 : -1;
+    return radar_backend_cpu->open(&cpu, &opt, &err) == RADAR_OK ? 0 : -1;
 }
 static int close_cpu(void **) {
     cpu->ops->close(cpu);

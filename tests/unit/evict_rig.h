@@ -44,9 +44,7 @@ static inline void room(rig *r) {
 
 static inline void rig_open(rig *r, const char *name, radar_attention a, radar_dtype type,
                             int shards, uint64_t seed) {
-    extern const radar_backend_ops radar_cpu_backend;
     *r = (rig){.cpu = cpu_with(NULL, 2), .a = a, .policy = radar_policy_find(name)};
-    r->cpu.base.ops = &radar_cpu_backend;
     assert_non_null(r->policy);
     r->kv = (radar_kvcache){.be = &r->cpu.base,
                             .layout = {.shards = shards, .stripe = 64, .ranks = 1},
@@ -153,7 +151,7 @@ static inline void block(rig *r, int n, bool prefill) {
     assert_int_equal((prefill ? &radar_policy_dense : r->policy)->select(&s), RADAR_OK);
     plan_check_room(&r->plan);
     note_seen(r, n);
-    radar_cpu_attend(&r->cpu.base, r->plan.task, r->plan.n_tasks, 1.0f / sqrtf(D));
+    radar_cpu_attend(&r->cpu.base, r->plan.task, r->plan.n_tasks, 1.0f / sqrtf(D), n);
     radar_tree(0, r->kv.layout.shards, merge, &user);
     assert_int_equal(r->policy->attended(&s), RADAR_OK);
     finish(r, n);

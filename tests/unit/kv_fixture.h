@@ -22,7 +22,7 @@ static const radar_dtype all_types[] = {RADAR_F32, RADAR_F16, RADAR_BF16};
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 static inline radar_cpu cpu_with(const char *isa, int threads) {
-    radar_cpu cpu = {.opt = {.n_threads = threads, .isa = isa}};
+    radar_cpu cpu = {.base = {radar_backend_cpu}, .opt = {.n_threads = threads, .isa = isa}};
     bool ok;
     cpu.isa = radar_cpu_isa(isa, &ok);
     assert_true(ok);

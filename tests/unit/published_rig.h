@@ -25,7 +25,6 @@ static inline void rig_open(rig *r, int tokens, int kv_heads, int heads,
                             const radar_published_rule *rule) {
     radar_error err = {0};
     *r = (rig){.cpu = cpu_with(has_avx512() ? "avx512" : "plain", 1), .heads = heads};
-    r->cpu.base.ops = radar_backends[0];
     r->kv = (radar_kvcache){.be = &r->cpu.base,
                             .layout = {.shards = 1, .stripe = 256, .ranks = 1},
                             .layers = 1,
@@ -84,7 +83,7 @@ static inline void rig_rows(rig *r, int64_t position, int n, const float *q) {
                       .err = &err};
     assert_int_equal(radar_policy_code.select(&s), RADAR_OK);
     plan_check_room(&r->plan);
-    ops->attend(&r->cpu.base, r->plan.task, r->plan.n_tasks, 0.125f);
+    ops->attend(&r->cpu.base, r->plan.task, r->plan.n_tasks, 0.125f, n);
     ops->finish(&r->cpu.base, r->out, r->coverage, r->partial, n, r->kv.kv_heads, group, D);
 }
 

@@ -28,9 +28,7 @@ typedef struct shards_shape {
 /* attention: its numbers, without policy. */
 static inline void shards_open(shards *s, const char *policy, const radar_attention *attention,
                                const shards_shape *shape, const char *isa) {
-    extern const radar_backend_ops radar_cpu_backend;
     *s = (shards){.cpu = cpu_with(isa, 1), .attention = *attention};
-    s->cpu.base.ops = &radar_cpu_backend;
     s->policy = must((void *)radar_policy_find(policy));
     s->n_heads = shape->kv_heads * shape->group;
     s->kv = (radar_kvcache){
@@ -78,7 +76,7 @@ static inline void shards_run_plan(shards *s, int n) {
     radar_plan *p = &s->plan;
     shards_tree tree = {s, (int64_t)n * s->n_heads};
     plan_check_room(p);
-    radar_cpu_attend(&s->cpu.base, p->task, p->n_tasks, 1.0f / sqrtf((float)s->kv.D));
+    radar_cpu_attend(&s->cpu.base, p->task, p->n_tasks, 1.0f / sqrtf((float)s->kv.D), n);
     for (int i = 0; i < p->n_folds; i++)
         merge_into(&s->cpu, p->fold[i].into, p->fold[i].from, p->fold[i].n, s->kv.D);
     radar_tree(0, s->kv.layout.shards, shards_merge, &tree);

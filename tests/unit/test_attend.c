@@ -53,7 +53,7 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
                                 .partial_stride = size,
                                 .key_weight = c->key_weight,
                                 .value_weight = c->value_weight};
-    radar_cpu_attend(&cpu.base, task, n, c->scale);
+    radar_cpu_attend(&cpu.base, task, n, c->scale, c->n_query);
     return out;
 }
 
@@ -235,7 +235,7 @@ static void avx2_gives_the_bits_of_plain(void **state) {
                                       .items = {.item = c.item, .n = c.n_items},
                                       .partial = got,
                                       .partial_stride = size};
-            radar_cpu_attend(&cpu.base, &task, 1, c.scale);
+            radar_cpu_attend(&cpu.base, &task, 1, c.scale, 13);
             assert_memory_equal(want, got, 13 * size * sizeof *got);
             radar_free(want), radar_free(got);
             free_case(&c);

@@ -43,7 +43,6 @@ typedef struct cache {
 
 static void open_cache(cache *c, const form *f, const char *isa, int ranks, int rank) {
     c->cpu = cpu_with(isa, 2);
-    c->cpu.base.ops = radar_backends[0];
     c->scorer = open_form(f, isa);
     c->t = 0;
     c->kv = (radar_kvcache){.be = &c->cpu.base,

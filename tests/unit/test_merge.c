@@ -140,7 +140,7 @@ static void merges_shards_like_one_softmax(void **state) {
             if (s * 7 % 11 % SHARDS == i && i != 5)
                 item[i][task[i].items.n++] = (radar_item){s, 0xffff};
     }
-    radar_cpu_attend(&cpu.base, task, SHARDS, 0.125f);
+    radar_cpu_attend(&cpu.base, task, SHARDS, 0.125f, 1);
     for (int width = 1; width < SHARDS; width *= 2)
         for (int i = 0; i < SHARDS; i += 2 * width)
             merge_into(&cpu, part[i], part[i + width], 1, D);

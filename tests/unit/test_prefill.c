@@ -22,12 +22,10 @@ typedef struct rig {
 } rig;
 
 static void rig_open(rig *r) {
-    extern const radar_backend_ops radar_cpu_backend;
     radar_session_options opt = RADAR_SESSION_OPTIONS_DEFAULT;
     const size_t row = KV_HEADS * DIM;
     int32_t slot[CONTEXT];
     *r = (rig){.cpu = cpu_with(NULL, 1)};
-    r->cpu.base.ops = &radar_cpu_backend;
     assert_int_equal(radar_comm_self(&r->comm, NULL), RADAR_OK);
     opt.attention = "dense", opt.scorer = "exact", opt.prefill = "radar";
     opt.window = 50, opt.sinks = 5, opt.segments = 2, opt.dense_prefill = 0;
@@ -100,7 +98,7 @@ static void rig_run(rig *r) {
     assert_int_equal(radar_policy_prefill.select(&select), RADAR_OK);
     plan_check_room(p);
     assert_int_equal(p->n_missed, 0);
-    radar_cpu_attend(&r->cpu.base, p->task, p->n_tasks, 1.0f / sqrtf((float)DIM));
+    radar_cpu_attend(&r->cpu.base, p->task, p->n_tasks, 1.0f / sqrtf((float)DIM), ROWS);
     radar_tree(0, 4, merge, &user);
     radar_cpu_finish(&r->cpu.base, r->out, coverage, pieces, ROWS, KV_HEADS, GROUP, DIM);
     plan_close(p);

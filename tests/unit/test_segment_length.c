@@ -184,7 +184,6 @@ static void open_bench(bench *b, int64_t segment, const char *isa) {
     opt.scorer = "mean", opt.segment = segment, opt.segments = KEEP, opt.dense_below = 0;
     opt.window = 50, opt.sinks = 20;
     *b = (bench){.cpu = cpu_with(isa, 1)};
-    b->cpu.base.ops = radar_backends[0];
     assert_int_equal(radar_attention_open(&b->attention, &opt, D, isa, NULL), RADAR_OK);
     b->kv = (radar_kvcache){.be = &b->cpu.base,
                             .layout = {.shards = SHARDS, .stripe = 256, .ranks = 1},

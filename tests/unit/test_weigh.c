@@ -38,7 +38,7 @@ static weigh_case make_case(radar_dtype type, int D, int n_query, int segments, 
                                 .items = {.item = c.item, .n = c.n_items},
                                 .partial = c.root,
                                 .partial_stride = (size_t)RADAR_PARTIAL(D)};
-    radar_cpu_attend(&cpu.base, &attend, 1, c.scale);
+    radar_cpu_attend(&cpu.base, &attend, 1, c.scale, n_query);
     return c;
 }
 

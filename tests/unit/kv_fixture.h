@@ -71,6 +71,23 @@ static inline void kv_put(const radar_kv_view *kv, const float *k, const float *
     radar_free(slot);
 }
 
+/* The n items as a part of a longer list on the device, of which only the device knows where it is. */
+typedef struct device_list {
+    radar_item item[128];
+    int64_t begin;
+    int32_t count;
+} device_list;
+
+static inline radar_items on_device(device_list *l, const radar_item *item, int n) {
+    const int all = COUNT(l->item);
+    *l = (device_list){.begin = 9, .count = n};
+    assert_true(n + 9 <= all);
+    for (int i = 0; i < all; i++) l->item[i] = (radar_item){i % 4, 0xffff};
+    memcpy(l->item + 9, item, (size_t)n * sizeof *item);
+    return (radar_items){
+        .item = l->item, .n = all - 9, .on_device = true, .begin = &l->begin, .count = &l->count};
+}
+
 /* a := merge(a, b), n partials each; b is left in any state. */
 static inline void merge_into(radar_cpu *cpu, float *a, float *b, int64_t n, int D) {
     radar_cpu_merge(&cpu->base, (float *const[]){a, b}, 2, n, D);

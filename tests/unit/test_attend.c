@@ -12,6 +12,7 @@ typedef struct attend_case {
     radar_item item[64];
     float scale;
     const float *key_weight, *value_weight;
+    bool on_device; /* where the list is */
 } attend_case;
 
 /* Every other segment or so, some tokens of it; positions spread over the list. */
@@ -40,6 +41,9 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
     size_t size = (size_t)RADAR_PARTIAL(c->kv.D);
     float *out = must(radar_alloc((size_t)c->n_query * size * sizeof *out));
     radar_attend_task task[MAX_QUERIES];
+    device_list list;
+    const radar_items items = c->on_device ? on_device(&list, c->item, c->n_items)
+                                           : (radar_items){.item = c->item, .n = c->n_items};
     int n = 0;
     for (int j = 0; j < c->n_query; j += per_task)
         task[n++] =
@@ -48,7 +52,7 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
                                 .q = c->q + j * c->kv.D,
                                 .q_stride = (size_t)c->kv.D,
                                 .position = c->position + j,
-                                .items = {.item = c->item, .n = c->n_items},
+                                .items = items,
                                 .partial = out + (size_t)j * size,
                                 .partial_stride = size,
                                 .key_weight = c->key_weight,
@@ -360,6 +364,22 @@ static void huge_and_tiny_logits_stay_finite(void **state) {
     }
 }
 
+static void lists_of_the_device_give_the_bits_of_the_hosts(void **state) {
+    (void)state;
+    const char *isa[] = {"plain", NULL};
+    for (int i = 0; i < 2; i++)
+        for (int n = 0; n < 24; n += 7) {
+            attend_case c = make_case(RADAR_F16, 64, 13, 40, 70);
+            c.n_items = n < c.n_items ? n : c.n_items;
+            float *host = run_case(&c, isa[i], 1, 5);
+            c.on_device = true;
+            float *device = run_case(&c, isa[i], 2, 5);
+            assert_memory_equal(host, device, 13 * (size_t)RADAR_PARTIAL(64) * sizeof *host);
+            radar_free(host), radar_free(device);
+            free_case(&c);
+        }
+}
+
 /* Positions of a shard's segments follow its stripes. */
 static void causality_follows_the_stripes_of_a_shard(void **state) {
     (void)state;
@@ -482,6 +502,7 @@ int main(void) {
         cmocka_unit_test(no_key_gives_the_identity),
         cmocka_unit_test(one_key_gives_its_value),
         cmocka_unit_test(huge_and_tiny_logits_stay_finite),
+        cmocka_unit_test(lists_of_the_device_give_the_bits_of_the_hosts),
         cmocka_unit_test(causality_follows_the_stripes_of_a_shard),
         cmocka_unit_test(appending_one_by_one_equals_appending_many),
         cmocka_unit_test(matches_a_real_models_dense_attention),

@@ -134,6 +134,10 @@ $O/fake/%.o: %.cc $O/config.mk
 	$(Q)$(FAKE_CXX) -c -o $@ $<
 $O/fake/libradar_cuda.a: $(FAKE_OBJ)
 	$(Q)rm -f $@ && ar rcs $@ $^
+$O/fake/kernels/backend.o: CPPFLAGS += -DRADAR_CUDA
+$O/fake/radar: $O/launch/main.o $O/fake/kernels/backend.o $O/liblaunch.a $O/fake/libradar_cuda.a $O/libradar.a
+	$(if $(Q),@echo "  LD $@")
+	$(Q)$(CXX) -rdynamic -o $@ $(filter %.o,$^) $(filter %.a,$^) $(filter %libradar.a,$^) $(ALL_LIBS)
 .SECONDARY:
 
 unit: $(UNIT)

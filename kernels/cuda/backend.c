@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <cuda_runtime.h>
+
 #include "kernels/cuda/cuda.h"
 #include "runtime/sys.h"
 
@@ -95,10 +97,6 @@ fail:
     return st;
 }
 
-void radar_cuda_note(radar_cuda *cuda, const char *what, int error) {
-    if (error) radar_cuda_fail(&cuda->failed, cuda->opt.device, what, error);
-}
-
 /* ---- memory and waiting ---- */
 
 void *radar_cuda_table(radar_cuda *cuda, size_t bytes) {
@@ -107,7 +105,7 @@ void *radar_cuda_table(radar_cuda *cuda, size_t bytes) {
     cuda->table_bytes = (size_t)radar_cuda_bound((int64_t)bytes);
     cuda->table = radar_alloc(cuda->table_bytes);
     if (cuda->table) return cuda->table;
-    radar_fail(&cuda->failed, RADAR_ERR_MEMORY, "tasks: no memory for %zu bytes", bytes);
+    radar_cuda_note(cuda->queue, "room for tasks", cudaErrorMemoryAllocation);
     cuda->table_bytes = 0;
     return NULL;
 }
@@ -150,12 +148,7 @@ static void cuda_fetch(radar_backend *be, void *host, const void *device, size_t
 }
 
 static radar_status cuda_wait(radar_backend *be, radar_error *err) {
-    radar_cuda *cuda = radar_cuda_of(be);
-    radar_error failed = cuda->failed;
-    cuda->failed = (radar_error){0};
-    radar_status st = radar_cuda_wait(cuda->queue, err);
-    if (failed.status == RADAR_OK) return st;
-    return radar_fail(err, failed.status, "%s", failed.text);
+    return radar_cuda_wait(radar_cuda_of(be)->queue, err);
 }
 
 /* ---- for carriers ---- */

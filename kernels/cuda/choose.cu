@@ -37,7 +37,7 @@ __host__ DEV int64_t choose_tasks(const radar_choose_job &job) {
 
 /* What the rows of a group have in common. */
 struct choose_group {
-    int32_t unit;
+    int32_t unit, weight;
     bool keeps; /* any of them */
 };
 
@@ -50,7 +50,7 @@ DEV choose_group choose_group_of(const radar_choose_job &job, int group) {
         else
             end = middle;
     }
-    choose_group g = {job.row[first].unit, false};
+    choose_group g = {job.row[first].unit, job.row[first].weight, false};
     for (int i = first; i < job.rows && job.row[i].group == group && !g.keeps; i++)
         g.keeps = job.row[i].keep > 0;
     return g;
@@ -138,7 +138,11 @@ KERNEL void __launch_bounds__(COUNT_THREADS) radar_choose_count(radar_choose_job
         for (int m = 16; m; m /= 2) items += dev_shuffle_xor(items, m);
         items = t.part.begin + items * t.group.unit + t.part.stop - t.part.end;
     }
-    if (dev_lane() == 0) job.count[task] = items;
+    if (dev_lane()) return;
+    job.count[task] = items;
+    if (job.listed) /* a sum of integers: its order changes nothing */
+        dev_atomic_add(reinterpret_cast<unsigned long long *>(job.listed),
+                       (unsigned long long)items * (unsigned long long)t.group.weight);
 }
 
 /* One block of BEGIN_THREADS threads.  Two buffers take turns, so that one barrier keeps what is read apart from what is written

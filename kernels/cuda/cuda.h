@@ -15,7 +15,6 @@ typedef struct radar_cuda {
     radar_cuda_device device;
     radar_cuda_queue *queue;
     struct radar_packed *packed; /* list of the matrices that lie on the device */
-    radar_error failed;          /* of an operation that could not be queued; wait tells */
     void *table;                 /* host: where tables are made, before they are parameters */
     size_t table_bytes;
     char description[320];
@@ -31,9 +30,6 @@ enum {
     RADAR_CUDA_MISSED_SLOT,
     RADAR_CUDA_SCORER_SLOT
 };
-
-/* Notes that operation `what` could not be queued: error is what a launch function returned, 0 is fine. */
-void radar_cuda_note(radar_cuda *cuda, const char *what, int error);
 
 /* The next power of two: bounds that shape a grid change with it alone, so that a graph serves many steps. */
 static inline int64_t radar_cuda_bound(int64_t n) {

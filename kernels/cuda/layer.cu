@@ -1,7 +1,6 @@
 /* layer.cu - what layer.h declares.
  *
  *   kernel          grid             block               moves, bytes
- *   embed_rows      n                256                 a stored row + 4 cols, each row
  *   norm_rows_W     n                width up to 1024    8 width a row (16 width with y), and the weight; W bounds the width
  *   add_numbers     n / 1024         256                 12 n
  *   gate_numbers    n / 1024         256                 12 n
@@ -21,92 +20,6 @@
 constexpr int LANES = 32;
 constexpr int ELEMENT_THREADS = 256,
               EACH = 4; /* of the element-wise kernels; EACH numbers a thread */
-
-/* ---- embed ---- */
-
-DEV float load_f16(const uint8_t *p) {
-    return dev_f16_to_f32(*reinterpret_cast<const uint16_t *>(p));
-}
-
-/* Byte i of 16 holds columns i (low) and i + 16 (high). */
-DEV int nibble(const uint8_t *p, int i) { return i < 16 ? p[i] & 15 : p[i - 16] >> 4; }
-
-/* Types in blocks of 32: column i of the block at p.  The product is exact, so a minimum costs the only rounding. */
-DEV float element_of_32(radar_dtype type, const uint8_t *p, int i) {
-    const float d = load_f16(p);
-    if (type == RADAR_Q8_0) return dev_mul(d, (float)(int8_t)p[2 + i]);
-    if (type == RADAR_Q4_0) return dev_mul(d, (float)(nibble(p + 2, i) - 8));
-    if (type == RADAR_Q4_1) return dev_add(dev_mul(d, (float)nibble(p + 4, i)), load_f16(p + 2));
-    const uint8_t *const high = type == RADAR_Q5_1 ? p + 4 : p + 2;
-    const int q = nibble(high + 4, i) | (high[i / 8] >> i % 8 & 1) << 4;
-    if (type == RADAR_Q5_0) return dev_mul(d, (float)(q - 16));
-    return dev_add(dev_mul(d, (float)q), load_f16(p + 2));
-}
-
-/* Q4_K and Q5_K: column i of the 256 at p; quant.c says where its bits lie. */
-DEV float element_of_k(bool five, const uint8_t *p, int i) {
-    const int block = i / 32, c = i % 32;
-    const uint8_t *const s = p + 4, *const high = p + 16;
-    const uint8_t *const low = high + (five ? 32 : 0) + 32 * (block / 2);
-    const int scale = block < 4 ? s[block] & 63 : (s[block + 4] & 15) | s[block - 4] >> 6 << 4;
-    const int min = block < 4 ? s[block + 4] & 63 : s[block + 4] >> 4 | s[block] >> 6 << 4;
-    int q = block % 2 ? low[c] >> 4 : low[c] & 15;
-    if (five) q |= (high[c] >> block & 1) << 4;
-    return dev_add(dev_mul(dev_mul(load_f16(p), (float)scale), (float)q),
-                   dev_mul(-load_f16(p + 2), (float)min));
-}
-
-DEV float element_of_q6k(const uint8_t *p, int i) {
-    const int half = i / 128, k = i % 128 / 32, c = i % 32;
-    const uint8_t low = p[64 * half + 32 * (k % 2) + c], high = p[128 + 32 * half + c];
-    const int q = ((k >= 2 ? low >> 4 : low & 15) | (high >> 2 * k & 3) << 4) - 32;
-    return dev_mul(dev_mul(load_f16(p + 208), (float)(int8_t)p[192 + i / 16]), (float)q);
-}
-
-DEV float element(radar_dtype type, const uint8_t *row, int64_t c) {
-    switch (type) {
-    case RADAR_F32:
-        return reinterpret_cast<const float *>(row)[c];
-    case RADAR_F16:
-        return load_f16(row + 2 * c);
-    case RADAR_BF16:
-        return dev_bf16_to_f32(reinterpret_cast<const uint16_t *>(row)[c]);
-    case RADAR_Q8_0:
-        return element_of_32(type, row + c / 32 * 34, (int)(c % 32));
-    case RADAR_Q4_0:
-        return element_of_32(type, row + c / 32 * 18, (int)(c % 32));
-    case RADAR_Q4_1:
-        return element_of_32(type, row + c / 32 * 20, (int)(c % 32));
-    case RADAR_Q5_0:
-        return element_of_32(type, row + c / 32 * 22, (int)(c % 32));
-    case RADAR_Q5_1:
-        return element_of_32(type, row + c / 32 * 24, (int)(c % 32));
-    case RADAR_Q4_K:
-        return element_of_k(false, row + c / 256 * 144, (int)(c % 256));
-    case RADAR_Q5_K:
-        return element_of_k(true, row + c / 256 * 176, (int)(c % 256));
-    default:
-        return element_of_q6k(row + c / 256 * 210, (int)(c % 256));
-    }
-}
-
-/* A block writes one row; neighbouring lanes read neighbouring numbers of a block of weights. */
-KERNEL void embed_rows(float *out, radar_dtype type, const uint8_t *data, size_t row_bytes,
-                       int64_t cols, const int32_t *token) {
-    const uint8_t *const row = data + (size_t)token[blockIdx.x] * row_bytes;
-    for (int64_t c = threadIdx.x; c < cols; c += blockDim.x)
-        out[blockIdx.x * cols + c] = element(type, row, c);
-}
-
-extern "C" int radar_cuda_embed(float *out, const radar_matrix *w, const int32_t *token, int n,
-                                radar_cuda_queue *queue) {
-    const uintptr_t odd = (uintptr_t)w->data | w->row_bytes;
-    if (n < 0 || w->type >= RADAR_Q8 || odd % (w->type == RADAR_F32 ? 4 : 2))
-        return cudaErrorInvalidValue;
-    if (n == 0) return 0;
-    return LAUNCH(embed_rows, dim3((unsigned)n), dim3(256), 0, queue, out, w->type,
-                  (const uint8_t *)w->data, w->row_bytes, w->cols, token);
-}
 
 /* ---- norm ---- */
 

@@ -1,7 +1,7 @@
-/* layer.h - the small operations of a layer on the device: embed, norm, add, gate (kernels/layer.h, norm.h), and what lies between
+/* layer.h - the small operations of a layer on the device: norm, add, gate (kernels/layer.h, norm.h), and what lies between
  * the projections and the attention: norms of heads, rotary positions, append to the cache (norm.h, rope.h, kv.h).
  *
- * Pointers are of the device unless said otherwise, and nothing that changes from step to step is an argument: tokens, positions
+ * Pointers are of the device unless said otherwise, and nothing that changes from step to step is an argument: positions
  * and slots are read from device memory, so a captured graph can be replayed.  Every function queues one kernel
  * and returns 0 or the CUDA error; what an argument cannot be is cudaErrorInvalidValue.  Nothing to do is 0.
  * The result for one row depends on that row alone. */
@@ -18,11 +18,6 @@ extern "C" {
 #endif
 struct radar_cuda_queue; /* queue.h; NULL: at once */
 #include "kernels/dtype.h"
-
-/* out [n, w->cols] f32: rows token[i] of w, exactly.  w lies in host memory, its data on the device, at an even address (F32: a
- * multiple of 4); row_bytes likewise.  Any type of weights. */
-int radar_cuda_embed(float *out, const radar_matrix *w, const int32_t *token, int n,
-                     struct radar_cuda_queue *queue);
 
 #define RADAR_CUDA_NORM_WIDTH 16384 /* at most */
 /* out [n, width] := RMSNorm of x [n, width].  With y: x := x + y first.  out may be x where y is NULL. */

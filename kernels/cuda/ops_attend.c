@@ -72,31 +72,33 @@ void radar_cuda_op_attend(radar_backend *be, const radar_attend_task *task, int 
         .turn = radar_cuda_scratch(cuda->queue, RADAR_CUDA_TURNS_SLOT,
                                    radar_cuda_attend_turns(n_tasks, most_query)),
     };
-    radar_cuda_note(cuda, "attention", radar_cuda_attend(&args, cuda->queue));
+    radar_cuda_note(cuda->queue, "attention", radar_cuda_attend(&args, cuda->queue));
 }
 
 void radar_cuda_op_merge(radar_backend *be, float *const *piece, int pieces, int64_t n, int D) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(cuda, "merge", radar_cuda_merge(piece, pieces, n, D, cuda->queue));
+    radar_cuda_note(cuda->queue, "merge", radar_cuda_merge(piece, pieces, n, D, cuda->queue));
 }
 
 void radar_cuda_op_arrange(radar_backend *be, float *out, const float *q, int M, int G, int group,
                            int D) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(cuda, "arrange", radar_cuda_arrange(out, q, M, G, group, D, cuda->queue));
+    radar_cuda_note(cuda->queue, "arrange",
+                    radar_cuda_arrange(out, q, M, G, group, D, cuda->queue));
 }
 
 void radar_cuda_op_take(radar_backend *be, float *out, const float *q, int M, int G, int group,
                         int D, const int32_t *row, int n) {
     radar_cuda *cuda = radar_cuda_of(be);
     const int32_t *there = radar_cuda_put_all(cuda, row, n, sizeof *row);
-    radar_cuda_note(cuda, "take", radar_cuda_take(out, q, M, G, group, D, there, n, cuda->queue));
+    radar_cuda_note(cuda->queue, "take",
+                    radar_cuda_take(out, q, M, G, group, D, there, n, cuda->queue));
 }
 
 void radar_cuda_op_finish(radar_backend *be, float *out, float *coverage, const float *partial,
                           int M, int G, int group, int D) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(cuda, "finish",
+    radar_cuda_note(cuda->queue, "finish",
                     radar_cuda_finish(out, coverage, partial, M, G, group, D, cuda->queue));
 }
 
@@ -106,6 +108,6 @@ void radar_cuda_op_copy(radar_backend *be, const radar_copy *copy, int n) {
     if (n == 0) return;
     for (int i = 0; i < n; i++) most = radar_max64(most, copy[i].rows * copy[i].width);
     const radar_copy *there = radar_cuda_put_all(cuda, copy, n, sizeof *copy);
-    radar_cuda_note(cuda, "copies",
+    radar_cuda_note(cuda->queue, "copies",
                     radar_cuda_copies(there, n, radar_cuda_bound(most), cuda->queue));
 }

@@ -20,7 +20,7 @@ void radar_cuda_op_norm(radar_backend *be, float *out, const float *x, const flo
                         float eps, int64_t n, int width) {
     radar_cuda *cuda = radar_cuda_of(be);
     radar_cuda_note(
-        cuda, "norm",
+        cuda->queue, "norm",
         radar_cuda_norm(out, (float *)x, NULL, weight, eps, (int)n, width, cuda->queue));
 }
 
@@ -29,7 +29,7 @@ void radar_cuda_op_angles(radar_backend *be, float *cos_sin, const double *frequ
     radar_cuda *cuda = radar_cuda_of(be);
     const double *turns = radar_cuda_put_all(cuda, frequency, rotary / 2, sizeof *frequency);
     const int64_t *where = radar_cuda_put_all(cuda, position, n, sizeof *position);
-    radar_cuda_note(cuda, "angles",
+    radar_cuda_note(cuda->queue, "angles",
                     radar_cuda_angles(cos_sin, turns, rotary, magnitude, where, n, cuda->queue));
 }
 
@@ -51,7 +51,7 @@ void radar_cuda_op_rotate(radar_backend *be, const radar_rotate_job *job) {
         .rotary = job->rotary,
         .style = job->style,
     };
-    radar_cuda_note(cuda, "rotation", radar_cuda_rotate_append(&heads, cuda->queue));
+    radar_cuda_note(cuda->queue, "rotation", radar_cuda_rotate_append(&heads, cuda->queue));
 }
 
 void radar_cuda_op_append(radar_backend *be, const radar_kv_view *kv, int heads,
@@ -69,25 +69,25 @@ void radar_cuda_op_append(radar_backend *be, const radar_kv_view *kv, int heads,
         .cache = {radar_cuda_kv_of(kv->type), kv->segments, kv->k, kv->v, kv->key_scale,
                   kv->value_scale},
     };
-    radar_cuda_note(cuda, "append", radar_cuda_rotate_append(&job, cuda->queue));
+    radar_cuda_note(cuda->queue, "append", radar_cuda_rotate_append(&job, cuda->queue));
 }
 
 void radar_cuda_op_gate(radar_backend *be, float *gate, const float *up, int64_t n) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(cuda, "gate", radar_cuda_gate(gate, up, n, cuda->queue));
+    radar_cuda_note(cuda->queue, "gate", radar_cuda_gate(gate, up, n, cuda->queue));
 }
 
 void radar_cuda_op_add(radar_backend *be, float *x, const float *y, int64_t n) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(cuda, "add", radar_cuda_add(x, y, n, cuda->queue));
+    radar_cuda_note(cuda->queue, "add", radar_cuda_add(x, y, n, cuda->queue));
 }
 
 void radar_cuda_op_sum(radar_backend *be, float *const *piece, int pieces, int64_t n) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(cuda, "sum", radar_cuda_sum(piece, pieces, n, cuda->queue));
+    radar_cuda_note(cuda->queue, "sum", radar_cuda_sum(piece, pieces, n, cuda->queue));
 }
 
 void radar_cuda_op_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(cuda, "check of numbers", radar_cuda_odd(row, x, n, width, cuda->queue));
+    radar_cuda_note(cuda->queue, "check of numbers", radar_cuda_odd(row, x, n, width, cuda->queue));
 }

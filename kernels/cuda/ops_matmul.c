@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#include <cuda_runtime.h>
+
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/matvec.h"
 #include "runtime/sys.h"
@@ -141,7 +143,7 @@ void radar_cuda_op_pack(radar_backend *be, void *memory, radar_matrix *w,
     struct radar_packed *p = radar_alloc(sizeof *p);
     stage s = {0};
     if (!open_stage(&s, each, rows, cols) || !p) {
-        radar_fail(&cuda->failed, RADAR_ERR_MEMORY, "weights: no memory to send them from");
+        radar_cuda_note(cuda->queue, "weights on their way", cudaErrorMemoryAllocation);
         close_stage(&s);
         radar_free(p);
         return;
@@ -174,15 +176,18 @@ void radar_cuda_forget_weights(radar_cuda *cuda) {
 
 /* ---- products ---- */
 
+/* What stands for a part without columns, which is not packed: its sums are 0. */
+static const struct radar_packed empty = {.w = {.type = RADAR_BF16}};
+
 /* The job for rows of x from `first` on, in terms of what lies on the device. */
 static radar_matvec_job job_of(const radar_matmul_job *job, int first) {
-    const struct radar_packed *p = job->w->packed;
+    const struct radar_packed *p = job->w->packed ? job->w->packed : &empty;
     radar_matvec_job out = {.job = *job, .row_scale = p->row_scale};
     out.job.w = &p->w;
     out.job.row_begin -= p->part.row_begin;
     out.job.row_end -= p->part.row_begin;
-    out.job.col_begin -= p->part.col_begin;
-    out.job.col_end -= p->part.col_begin;
+    out.job.col_begin -= job->w->packed ? p->part.col_begin : job->col_begin;
+    out.job.col_end -= job->w->packed ? p->part.col_begin : job->col_begin;
     if (job->bias) out.job.bias = job->bias + p->part.row_begin;
     out.job.out = job->out + (size_t)first * job->out_stride;
     return out;
@@ -204,7 +209,7 @@ void radar_cuda_op_matmul(radar_backend *be, const radar_matmul_job *job, int n_
                           const float *x, size_t x_stride, int M) {
     radar_cuda *cuda = radar_cuda_of(be);
     for (int first = 0; first < M; first += RADAR_MATVEC_ROWS)
-        radar_cuda_note(cuda, "product",
+        radar_cuda_note(cuda->queue, "product",
                         multiply(cuda, job, n_jobs, x, x_stride, first,
                                  (int)radar_min64(RADAR_MATVEC_ROWS, M - first)));
 }

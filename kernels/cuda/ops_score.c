@@ -293,7 +293,7 @@ void radar_cuda_op_seal(radar_backend *be, const radar_scorer *scorer, const rad
         .blocks = radar_cuda_put_all(cuda, blocks, 2, sizeof *blocks),
         .most = (int)radar_cuda_bound(n),
     };
-    radar_cuda_note(cuda, "seal", m->kind->seal(cuda, m, &task));
+    radar_cuda_note(cuda->queue, "seal", m->kind->seal(cuda, m, &task));
 }
 
 void radar_cuda_op_unite(radar_backend *be, const radar_scorer *scorer, const radar_kv_view *kv,
@@ -313,14 +313,14 @@ void radar_cuda_op_unite(radar_backend *be, const radar_scorer *scorer, const ra
         .merged_stride = (size_t)((const char *)next->merged - (const char *)kv->merged),
         .blocks = radar_cuda_put_all(cuda, blocks, 2, sizeof *blocks),
     };
-    radar_cuda_note(cuda, "longer segments", m->kind->unite(cuda, m, &task));
+    radar_cuda_note(cuda->queue, "longer segments", m->kind->unite(cuda, m, &task));
 }
 
 void radar_cuda_op_query(radar_backend *be, const radar_scorer *scorer, void *out, const float *q,
                          size_t q_stride, int n) {
     radar_cuda *cuda = radar_cuda_of(be);
     const mirror *m = mirror_of(scorer);
-    radar_cuda_note(cuda, "queries", m->kind->query(cuda, m, scorer, out, q, q_stride, n));
+    radar_cuda_note(cuda->queue, "queries", m->kind->query(cuda, m, scorer, out, q, q_stride, n));
 }
 
 void radar_cuda_op_score(radar_backend *be, const radar_scorer *scorer,
@@ -328,5 +328,5 @@ void radar_cuda_op_score(radar_backend *be, const radar_scorer *scorer,
     radar_cuda *cuda = radar_cuda_of(be);
     const mirror *m = mirror_of(scorer);
     if (n_tasks == 0) return;
-    radar_cuda_note(cuda, "scores", m->kind->score(cuda, m, scorer, task, n_tasks));
+    radar_cuda_note(cuda->queue, "scores", m->kind->score(cuda, m, scorer, task, n_tasks));
 }

@@ -46,7 +46,7 @@ void radar_cuda_op_topk(radar_backend *be, const radar_topk_task *task, int n_ta
         .scratch = radar_cuda_scratch(cuda->queue, RADAR_CUDA_TOPK_SLOT,
                                       radar_cuda_topk_scratch(n_tasks, most)),
     };
-    if (there) radar_cuda_note(cuda, "top-k", radar_cuda_topk(&args, cuda->queue));
+    if (there) radar_cuda_note(cuda->queue, "top-k", radar_cuda_topk(&args, cuda->queue));
 }
 
 void radar_cuda_op_choose(radar_backend *be, const radar_choose_job *job) {
@@ -55,7 +55,7 @@ void radar_cuda_op_choose(radar_backend *be, const radar_choose_job *job) {
     there.row = radar_cuda_put_all(cuda, job->row, job->rows, sizeof *job->row);
     there.part = radar_cuda_put_all(cuda, job->part, (int64_t)job->groups * job->shards.n,
                                     sizeof *job->part);
-    radar_cuda_note(cuda, "choice", radar_cuda_choose(&there, cuda->queue));
+    radar_cuda_note(cuda->queue, "choice", radar_cuda_choose(&there, cuda->queue));
 }
 
 void radar_cuda_op_missed(radar_backend *be, const radar_missed_task *task, int n_tasks) {
@@ -91,5 +91,5 @@ void radar_cuda_op_missed(radar_backend *be, const radar_missed_task *task, int 
         .work = radar_cuda_scratch(cuda->queue, RADAR_CUDA_MISSED_SLOT,
                                    radar_cuda_missed_work(n_tasks, most_query, most)),
     };
-    radar_cuda_note(cuda, "coverage", radar_cuda_sum_missed(&args, cuda->queue));
+    radar_cuda_note(cuda->queue, "coverage", radar_cuda_sum_missed(&args, cuda->queue));
 }

@@ -59,8 +59,8 @@ void radar_cuda_queue_close(radar_cuda_queue *q) {
 
 radar_cuda_queue_stats radar_cuda_queue_stats_of(const radar_cuda_queue *q) { return q->stats; }
 
-void radar_cuda_note(radar_cuda_queue *q, const char *what, cudaError_t e) {
-    if (e != cudaSuccess) radar_cuda_fail(&q->err, q->device, what, (int)e);
+void radar_cuda_note(radar_cuda_queue *q, const char *what, int error) {
+    if (error) radar_cuda_fail(&q->err, q->device, what, error);
 }
 
 void *radar_cuda_grow(radar_cuda_queue *q, void *array, size_t n, size_t *room, size_t size) {

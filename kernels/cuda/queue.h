@@ -55,6 +55,9 @@ int radar_cuda_launch(radar_cuda_queue *q, const void *kernel, const radar_cuda_
 /* Dynamic shared memory that launches of the kernel may ask for from now on, beyond 48 KB; at once, and only raised.  0 or the cudaError_t. */
 int radar_cuda_allow_shared(const void *kernel, size_t bytes);
 
+/* Keeps that `what` could not be queued, or run: error is a cudaError_t; 0 is fine. */
+void radar_cuda_note(radar_cuda_queue *q, const char *what, int error);
+
 /* Parameters: the device address where `bytes` of host memory, read before the return, will be when commands run, aligned to 256
  * bytes.  Valid until the next wait, or until as much as a whole block was put behind it; never before something else is put.
  * room >= bytes: what is kept free for them, so that lists of another length do not move what comes after. */

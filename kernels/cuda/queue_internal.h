@@ -89,7 +89,6 @@ struct radar_cuda_queue {
 };
 
 /* Notes the failure, unless there is one. */
-void radar_cuda_note(radar_cuda_queue *q, const char *what, cudaError_t e);
 /* The list begins with the copy of parameters; false: no memory, which is noted. */
 bool radar_cuda_begin(radar_cuda_queue *q);
 /* A command at the end of the list, with `bytes` of data, zero, at *data; NULL: no memory, which is noted. */

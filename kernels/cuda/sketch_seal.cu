@@ -39,6 +39,7 @@ DEV image image_at(const radar_cuda_sketch &x, unsigned char *p) {
 /* Mean of a dimension over the block. */
 DEV float mean_of(const head_keys &keys, int64_t block, int d) {
     float sum = 0;
+#pragma unroll 1 /* all at once they spill */
     for (int s = 0; s < RADAR_BLOCK_SEGMENTS; s++) {
         float key[RADAR_SEGMENT];
         key_row(key, keys, block * RADAR_BLOCK_SEGMENTS + s, d);

@@ -217,7 +217,7 @@ static unsigned complete(const problem &p, const scratch &x, size_t query) {
     return n;
 }
 
-typedef int launch_function(const radar_cuda_attend_args *, void *);
+typedef int launch_function(const radar_cuda_attend_args *, radar_cuda_queue *);
 
 static int launch_tasks(const problem &p, const std::vector<radar_cuda_attend_task> &tasks,
                         scratch &x, launch_function *launch) {

@@ -22,7 +22,11 @@ extern "C" {
 static radar_backend *cpu;
 
 static int open_cpu(void **) {
-    const radar_backend_options opt = {1, RADAR_PRECISION_EXACT, NULL, 1, 32};
+    radar_backend_options opt = {};
+    opt.n_threads = 1;
+    opt.precision = RADAR_PRECISION_EXACT;
+    opt.max_rows = 1;
+    opt.max_cols = 32;
     radar_error err = {};
     return radar_backend_cpu->open(&cpu, &opt, &err) == RADAR_OK ? 0 : -1;
 }
@@ -50,40 +54,6 @@ static bool guarded(const float *x, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (dev_bits(x[i]) != GUARD) return false;
     return true;
-}
-
-/* ---- embed ---- */
-
-static bool embeds(radar_dtype type, int64_t cols, size_t padding, size_t skip) {
-    const int32_t token[5] = {6, 0, 3, 3, 5};
-    const size_t row_bytes =
-        (size_t)(cols / radar_dtype_block(type)) * radar_dtype_block_bytes(type) + padding;
-    std::vector<uint8_t> bytes(7 * row_bytes + skip);
-    for (size_t i = 0; i < bytes.size(); i++)
-        bytes[i] = (uint8_t)(radar_random(3, (uint64_t)type, i));
-    const radar_matrix w = {type, 7, cols, bytes.data() + skip, row_bytes, NULL};
-    return right_always(
-        [&] {
-            std::vector<float> out = guards((size_t)cols * 6), want((size_t)cols);
-            if (radar_cuda_embed(out.data(), &w, token, 5, NULL)) return false;
-            for (int i = 0; i < 5; i++) {
-                radar_dequantize(want.data(), type,
-                                 (const uint8_t *)w.data + (size_t)token[i] * row_bytes, 0, cols);
-                if (!same(out.data() + i * cols, want.data(), (size_t)cols)) return false;
-            }
-            return guarded(out.data() + 5 * cols, (size_t)cols);
-        },
-        SCHEDULES);
-}
-
-static void rows_of_every_type_are_embedded_exactly(void **) {
-    for (int type = RADAR_F32; type < RADAR_Q8; type++) {
-        const int block = radar_dtype_block((radar_dtype)type);
-        assert_true(embeds((radar_dtype)type, block, 0, 0));
-        assert_true(embeds((radar_dtype)type, 3 * (int64_t)block, 0, 4));
-        assert_true(embeds((radar_dtype)type, 768, 4, type == RADAR_F32 ? 4 : 2));
-    }
-    assert_true(embeds(RADAR_BF16, 77, 0, 0) && embeds(RADAR_F16, 301, 2, 2));
 }
 
 /* ---- norm ---- */
@@ -326,22 +296,22 @@ static radar_cuda_heads as_argument(heads_of &h, const shape &s, radar_cuda_kv t
 /* What the operations of the CPU make of it. */
 static void on_cpu(heads_of &h, const shape &s, radar_cuda_kv type) {
     const radar_cuda_heads a = as_argument(h, s, type);
-    const radar_dtype of[] = {RADAR_F16, RADAR_BF16, RADAR_Q8, RADAR_F32};
+    const radar_dtype of[] = {RADAR_F16, RADAR_BF16, RADAR_FP8, RADAR_F32};
     const size_t head_bytes = SEGMENTS * tile_bytes(type, s.D);
     for (int m = 0; m < s.M; m++) {
         float *const q = a.q + (size_t)m * a.q_stride, *const k = a.k + (size_t)m * a.kv_stride;
         const float *const angles = a.cos_sin + m * s.rotary, *v = a.v + (size_t)m * a.kv_stride;
-        if (a.q_norm) cpu->ops->norm(cpu, q, q, a.q_norm, EPS, s.H, s.D);
-        if (a.k_norm) cpu->ops->norm(cpu, k, k, a.k_norm, EPS, s.G, s.D);
-        cpu->ops->rope(cpu, q, angles, s.style, 1, s.H, s.D, s.rotary);
-        cpu->ops->rope(cpu, k, angles, s.style, 1, s.G, s.D, s.rotary);
-        for (int g = 0; g < s.G && type != RADAR_CUDA_KV_FP8 && a.slot[m] >= 0; g++) {
-            radar_kv_view kv = {};
-            kv.type = of[type], kv.D = s.D, kv.segments = SEGMENTS;
-            kv.k = (char *)a.cache.k + (size_t)g * head_bytes;
-            kv.v = (char *)a.cache.v + (size_t)g * head_bytes;
-            cpu->ops->append(cpu, &kv, &a.slot[m], k + g * s.D, v + g * s.D, (size_t)s.D, 1);
+        const radar_rotate_job job = {q,        k,        1,   s.H,    s.G,     s.D,
+                                      a.q_norm, a.k_norm, EPS, angles, s.style, s.rotary};
+        cpu->ops->rotate(cpu, &job);
+        if (type == RADAR_CUDA_KV_FP8 || a.slot[m] < 0) continue;
+        std::vector<radar_kv_view> kv((size_t)s.G);
+        for (size_t g = 0; g < kv.size(); g++) {
+            kv[g].type = of[type], kv[g].D = s.D, kv[g].segments = SEGMENTS;
+            kv[g].k = (char *)a.cache.k + g * head_bytes;
+            kv[g].v = (char *)a.cache.v + g * head_bytes;
         }
+        cpu->ops->append(cpu, kv.data(), s.G, &a.slot[m], k, v, a.kv_stride, 1);
     }
 }
 
@@ -554,19 +524,13 @@ static void without_a_cache_heads_are_rotated_alone(void **) {
 static void nothing_to_do_is_no_error_and_nonsense_is(void **) {
     float x[16] = {};
     const double f[1] = {1};
-    radar_matrix w = {RADAR_F16, 1, 4, x, 8, NULL};
     radar_cuda_heads a = {};
     a.D = 64;
-    assert_int_equal(radar_cuda_embed(x, &w, NULL, 0, NULL), 0);
     assert_int_equal(radar_cuda_norm(x, x, NULL, x, 0, 0, 16, NULL), 0);
     assert_int_equal(radar_cuda_add(x, x, 0, NULL), 0);
     assert_int_equal(radar_cuda_gate(x, x, 0, NULL), 0);
     assert_int_equal(radar_cuda_angles(x, f, 2, 1, NULL, 0, NULL), 0);
     assert_int_equal(radar_cuda_rotate_append(&a, NULL), 0);
-    w.row_bytes = 7;
-    assert_int_equal(radar_cuda_embed(x, &w, NULL, 1, NULL), cudaErrorInvalidValue);
-    w = {RADAR_Q8, 1, 4, x, 8, NULL};
-    assert_int_equal(radar_cuda_embed(x, &w, NULL, 1, NULL), cudaErrorInvalidValue);
     assert_int_equal(radar_cuda_norm(x, x, NULL, x, 0, 1, RADAR_CUDA_NORM_WIDTH + 1, NULL),
                      cudaErrorInvalidValue);
     assert_int_equal(radar_cuda_norm(x, x, x + 8, x, 0, 1, 8, NULL), cudaErrorInvalidValue);
@@ -583,7 +547,6 @@ static void nothing_to_do_is_no_error_and_nonsense_is(void **) {
 
 int main() {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_of_every_type_are_embedded_exactly),
         cmocka_unit_test(rows_are_normed),
         cmocka_unit_test(a_row_is_normed_as_if_alone),
         cmocka_unit_test(every_barrier_of_norm_is_needed),

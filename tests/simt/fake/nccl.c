@@ -1,5 +1,5 @@
-/* NCCL's C interface for tests without a GPU: "device memory" is the host's, ranks are those of MPI_COMM_WORLD, and a collective is
- * done when it is called.  Environment RADAR_FAKE_NCCL, words apart by blanks, read at each use:
+/* NCCL's C interface for tests without a GPU: ranks are those of MPI_COMM_WORLD.  In a program with the fake CUDA runtime a
+ * collective takes its turn on the stream; elsewhere "device memory" is the host's, and it is done when it is called.  Environment RADAR_FAKE_NCCL, words apart by blanks, read at each use:
  *   version=N     what ncclGetVersion says
  *   fail=N        the N-th collective from now on fails on this rank
  *   last          broadcasts of the last rank's data do
@@ -8,6 +8,7 @@
  * Everything done is counted in fake_nccl. */
 #include "tests/simt/fake/nccl.h"
 
+#include <dlfcn.h>
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,22 +87,46 @@ static int outcome(int code) {
     return fails || code != MPI_SUCCESS ? UNHANDLED : SUCCESS;
 }
 
+/* A collective that has been called. */
+typedef struct collective {
+    void *buffer;
+    int count, root; /* root -1: all gather */
+    MPI_Comm comm;
+} collective;
+
+static int run(const collective *c) {
+    if (c->root >= 0) return PMPI_Bcast(c->buffer, c->count, MPI_BYTE, c->root, c->comm);
+    return PMPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, c->buffer, c->count, MPI_BYTE,
+                          c->comm);
+}
+
+static void run_in_turn(void *data) {
+    if (run(data) != MPI_SUCCESS) abort();
+}
+
+static int queue(const collective *c, void *stream) {
+    int (*enqueue)(void *, void (*)(void *), const void *, size_t) =
+        (int (*)(void *, void (*)(void *), const void *, size_t))dlsym(RTLD_DEFAULT,
+                                                                       "fake_cuda_enqueue");
+    if (!enqueue || !stream) return run(c);
+    return enqueue(stream, run_in_turn, c, sizeof *c);
+}
+
 int ncclAllGather(const void *send, void *receive, size_t count, int type, fake_comm *c,
                   void *stream) {
-    (void)stream;
+    const collective all = {receive, (int)count, -1, c->comm};
     if (type != 1 || (const char *)send != (char *)receive + (size_t)c->rank * count)
         return INVALID;
     fake_nccl.all_gathers++;
-    return outcome(
-        PMPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, receive, (int)count, MPI_BYTE, c->comm));
+    return outcome(queue(&all, stream));
 }
 
 int ncclBroadcast(const void *send, void *receive, size_t count, int type, int root, fake_comm *c,
                   void *stream) {
-    (void)stream;
+    const collective one = {receive, (int)count, root, c->comm};
     if (type != 1 || send != receive || count == 0 || fake_nccl.groups != 1) return INVALID;
     fake_nccl.broadcasts++;
-    int ranks, st = outcome(PMPI_Bcast(receive, (int)count, MPI_BYTE, root, c->comm));
+    int ranks, st = outcome(queue(&one, stream));
     PMPI_Comm_size(c->comm, &ranks);
     return setting("last") && root == ranks - 1 ? UNHANDLED : st;
 }

@@ -240,7 +240,7 @@ static std::vector<float> cpu_product(matrix &m, const input &x, int M, bool fas
                                        nullptr, 8, 4096};
     radar_backend *be = nullptr;
     radar_error err = {};
-    assert_int_equal(radar_backends[0]->open(&be, &opt, &err), RADAR_OK);
+    assert_int_equal(radar_backend_cpu->open(&be, &opt, &err), RADAR_OK);
     std::vector<float> out((size_t)M * (size_t)m.rows);
     const radar_matvec_job j = job_of(m, 0, m.rows, out.data(), (size_t)m.rows, nullptr);
     be->ops->matmul(be, &j.job, 1, x.data(), x.stride, M);

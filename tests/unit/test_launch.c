@@ -123,7 +123,8 @@ static void defaults_are_those_of_the_library_and_llama_cpp(void **state) {
     assert_int_equal(parse(&o, &err, WORDS("run", "-m", "x", "-p", "y")), RADAR_OK);
     assert_string_equal(o.attention, s.attention);
     assert_string_equal(o.scorer, s.scorer);
-    assert_string_equal(o.kv_type, s.kv_type);
+    assert_string_equal(o.kv_type, "f16"); /* what the library makes of it on the CPU: */
+    assert_string_equal(s.kv_type, "auto");
     assert_string_equal(o.share, s.share);
     assert_string_equal(o.pick, s.pick);
     assert_string_equal(o.select, s.select);
@@ -138,6 +139,9 @@ static void defaults_are_those_of_the_library_and_llama_cpp(void **state) {
     assert_int_equal(o.stripe, e.stripe);
     assert_int_equal(o.chunk, e.chunk);
     assert_true(o.temperature == 0.8 && o.top_k == 40 && o.top_p == 0.95 && o.min_p == 0.05);
+    assert_int_equal(parse(&o, &err, WORDS("run", "-m", "x", "-p", "y", "--backend", "cuda")),
+                     RADAR_OK);
+    assert_string_equal(o.kv_type, "bf16");
     assert_int_equal(o.n, 128);
 }
 

@@ -227,8 +227,9 @@ typedef struct radar_backend_ops {
 
     void (*embed)(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
                   int n); /* layer.h */
-    void (*norm)(radar_backend *be, float *out, const float *x, const float *weight, float eps,
-                 int64_t n, int width); /* norm.h */
+    /* norm.h; with y, NULL or [n, width]: x := x + y before */
+    void (*norm)(radar_backend *be, float *out, float *x, const float *y, const float *weight,
+                 float eps, int64_t n, int width);
     /* matmul.h: bytes of a part of w as matmul reads it fastest, 0 where it is best as stored; and the copy */
     size_t (*pack_bytes)(radar_backend *be, const radar_matrix *w, const radar_region *part);
     void (*pack)(radar_backend *be, void *memory, radar_matrix *w, const radar_region *part);
@@ -241,8 +242,8 @@ typedef struct radar_backend_ops {
     void (*gate)(radar_backend *be, float *gate, const float *up,
                  int64_t n); /* layer.h: gate := silu(gate) * up */
     void (*add)(radar_backend *be, float *x, const float *y, int64_t n); /* layer.h: x := x + y */
-    /* layer.h: *row, device := the first of n rows that has a number that is not finite, or -1 */
-    void (*odd)(radar_backend *be, int64_t *row, const float *x, int64_t n, int width);
+    /* layer.h: *found, device, 0 before := n - the first of n rows that has a number that is not finite; none: it stays */
+    void (*odd)(radar_backend *be, uint64_t *found, const float *x, int64_t n, int width);
     /* kv.h: all `heads` of one shard and layer; kv [heads], head h of a row begins h * D behind k and v */
     void (*append)(radar_backend *be, const radar_kv_view *kv, int heads, const int32_t *slot,
                    const float *k, const float *v, size_t stride, int n);

@@ -33,17 +33,16 @@ typedef struct radar_workspace {
     float *gate, *up;  /* [M, own inner columns] */
     float *pieces;     /* [N, block_rows, max(H PARTIAL(D), W)] */
     float *coverage;   /* [layers, M, H] */
-    int64_t
-        *odd; /* [layers + 1] first row that is not finite after a layer, and of the logits; -1 */
-    float *cos_sin; /* [M, 2, rotary / 2] */
-    void *packet;   /* of exchanges of rows */
-    float *logits;  /* [logit_rows, vocab] */
+    uint64_t *odd;     /* [layers + 1] after each layer, and of the logits: `found` of odd */
+    float *cos_sin;    /* [M, 2, rotary / 2] */
+    void *packet;      /* of exchanges of rows */
+    float *logits;     /* [logit_rows, vocab] */
     /* of the host */
     int32_t *token;                     /* [M] */
     int64_t *position, *query_position; /* [M] and [block_rows, group] */
     int32_t *slot;                      /* [M] */
     float *seen_coverage, *seen_logits; /* what was there at the end of the last pass */
-    int64_t *seen_odd;
+    uint64_t *seen_odd;
 } radar_workspace;
 
 struct radar_engine {
@@ -121,7 +120,7 @@ radar_status radar_head(radar_engine *e, int first, int n);
 /* [this rank] Waits; then what the pass did is counted, and checked: RADAR_ERR_DATA on all ranks where numbers are not finite. */
 radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_batches);
 /* [this rank] Waits; then ws.seen_logits has what radar_head was asked for, checked likewise. */
-radar_status radar_await_head(radar_engine *e, int first);
+radar_status radar_await_head(radar_engine *e, int first, int n);
 
 /* [this rank] Zeros, for s->counts or s->prefilled. */
 void radar_session_count_anew(radar_session *s, radar_counts *counts);

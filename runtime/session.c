@@ -81,7 +81,7 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
     radar_profile_end(&e->profiler, 1);
     settle_pass(s, st == RADAR_OK ? end : st, n, policy == s->own_policy || counts == NULL);
     if (st != RADAR_OK || end != RADAR_OK || !head) return st == RADAR_OK ? end : st;
-    st = radar_await_head(e, n - 1);
+    st = radar_await_head(e, n - 1, 1);
     if (st != RADAR_OK) return st;
     memcpy(s->logits, e->ws.seen_logits, (size_t)e->model->config.vocab * sizeof *s->logits);
     s->logits_valid = true;
@@ -92,7 +92,7 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
 static radar_status head(radar_session *s, int first, int n) {
     radar_profile_begin(&s->e->profiler);
     radar_status st = radar_head(s->e, first, n);
-    if (st == RADAR_OK) st = radar_await_head(s->e, first);
+    if (st == RADAR_OK) st = radar_await_head(s->e, first, n);
     radar_profile_end(&s->e->profiler, 0);
     if (st != RADAR_OK && st != RADAR_ERR_DATA) s->broken = true;
     return st;

@@ -55,15 +55,15 @@ void radar_cuda_forget_weights(
 /* ops_layer.c */
 void radar_cuda_op_embed(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
                          int n);
-void radar_cuda_op_norm(radar_backend *be, float *out, const float *x, const float *weight,
-                        float eps, int64_t n, int width);
+void radar_cuda_op_norm(radar_backend *be, float *out, float *x, const float *y,
+                        const float *weight, float eps, int64_t n, int width);
 void radar_cuda_op_angles(radar_backend *be, float *cos_sin, const double *frequency, int rotary,
                           double magnitude, const int64_t *position, int n);
 void radar_cuda_op_rotate(radar_backend *be, const radar_rotate_job *job);
 void radar_cuda_op_gate(radar_backend *be, float *gate, const float *up, int64_t n);
 void radar_cuda_op_add(radar_backend *be, float *x, const float *y, int64_t n);
 void radar_cuda_op_sum(radar_backend *be, float *const *piece, int pieces, int64_t n);
-void radar_cuda_op_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width);
+void radar_cuda_op_odd(radar_backend *be, uint64_t *found, const float *x, int64_t n, int width);
 void radar_cuda_op_append(radar_backend *be, const radar_kv_view *kv, int heads,
                           const int32_t *slot, const float *k, const float *v, size_t stride,
                           int n);

@@ -116,7 +116,9 @@ static void exp_of_16_lanes_is_exp_of_one(void **state) {
 /* ---- norm ---- */
 
 static int width;
-static void run_norm(radar_backend *be) { radar_cpu_norm(be, out, x, y, 1e-5f, N / width, width); }
+static void run_norm(radar_backend *be) {
+    radar_cpu_norm(be, out, x, NULL, y, 1e-5f, N / width, width);
+}
 
 static void norm_meets_the_formula_at_any_width(void **state) {
     (void)state;
@@ -147,10 +149,10 @@ static void norm_of_zeros_is_zero_and_in_place_is_the_same(void **state) {
     fill(y, 33, 1.0f, 6);
     for (int kind = 0; kind < 3; kind++) {
         if (!open_kind(&cpu, kind, 1)) continue;
-        radar_cpu_norm(&cpu.base, out, x, y, 1e-5f, 3, 33);
+        radar_cpu_norm(&cpu.base, out, x, NULL, y, 1e-5f, 3, 33);
         for (int j = 33; j < 66; j++) assert_true(out[j] == 0.0f);
         memcpy(want, x, 3 * 33 * sizeof *x);
-        radar_cpu_norm(&cpu.base, want, want, y, 1e-5f, 3, 33);
+        radar_cpu_norm(&cpu.base, want, want, NULL, y, 1e-5f, 3, 33);
         assert_memory_equal(want, out, 3 * 33 * sizeof *out);
     }
 }
@@ -215,8 +217,10 @@ static void rotation_takes_normed_heads_of_q_and_k(void **state) {
                 .M = M, .D = D, .eps = 1e-5f, .cos_sin = y, .style = style, .rotary = ROTARY};
             fill(x, Q + K, 4, 24);
             memcpy(want, x, (Q + K) * sizeof *want);
-            if (norms & 1) radar_cpu_norm(&cpu.base, want, want, weight[0], job.eps, M * H, D);
-            if (norms & 2) radar_cpu_norm(&cpu.base, want_k, want_k, weight[1], job.eps, M * G, D);
+            if (norms & 1)
+                radar_cpu_norm(&cpu.base, want, want, NULL, weight[0], job.eps, M * H, D);
+            if (norms & 2)
+                radar_cpu_norm(&cpu.base, want_k, want_k, NULL, weight[1], job.eps, M * G, D);
             job.q = want, job.H = H;
             radar_cpu_rotate(&cpu.base, &job);
             job.q = want_k, job.H = G;
@@ -313,24 +317,43 @@ static void sum_of_long_pieces_does_not_depend_on_threads(void **state) {
     free(one), free(two);
 }
 
+static void norm_adds_before(void **state) {
+    (void)state;
+    enum { ROWS = 3, WIDTH = 33 };
+    radar_cpu cpu;
+    for (int kind = 0; kind < 3; kind++) {
+        if (!open_kind(&cpu, kind, 1)) continue;
+        static float sum[ROWS * WIDTH], both[ROWS * WIDTH];
+        fill(x, ROWS * WIDTH, 1.0f, 71);
+        fill(y, ROWS * WIDTH, 1.0f, 72);
+        for (int i = 0; i < ROWS * WIDTH; i++) sum[i] = x[i] + y[i];
+        memcpy(both, sum, sizeof sum);
+        radar_cpu_norm(&cpu.base, want, sum, NULL, y, 1e-5f, ROWS, WIDTH);
+        radar_cpu_norm(&cpu.base, out, x, y, y, 1e-5f, ROWS, WIDTH);
+        assert_memory_equal(out, want, sizeof both);
+        assert_memory_equal(x, both, sizeof both);
+    }
+}
+
 static void odd_is_the_first_row_that_is_not_finite(void **state) {
     (void)state;
     static const float bad[] = {INFINITY, -INFINITY, NAN, -NAN};
     enum { ROWS = 9, WIDTH = 37 };
     radar_cpu cpu;
-    int64_t row;
+    uint64_t found = 0;
     open_kind(&cpu, 1, 1);
     fill(x, ROWS * WIDTH, 1.0f, 51);
     x[3] = 3.4e38f, x[4] = 0, x[5] = 1e-45f;
-    radar_cpu_odd(&cpu.base, &row, x, ROWS, WIDTH);
-    assert_int_equal(row, -1);
+    radar_cpu_odd(&cpu.base, &found, x, ROWS, WIDTH);
+    assert_int_equal(found, 0);
     for (int i = ROWS * WIDTH - 1, k = 0; i >= 0; i -= 11) {
         x[i] = bad[k++ % 4];
-        radar_cpu_odd(&cpu.base, &row, x, ROWS, WIDTH);
-        assert_int_equal(row, i / WIDTH);
+        radar_cpu_odd(&cpu.base, &found, x, ROWS, WIDTH);
+        assert_int_equal(ROWS - (int)found, i / WIDTH);
     }
-    radar_cpu_odd(&cpu.base, &row, x, 0, WIDTH);
-    assert_int_equal(row, -1);
+    found = 0;
+    radar_cpu_odd(&cpu.base, &found, x, 0, WIDTH);
+    assert_int_equal(found, 0);
 }
 
 static void copies_move_rectangles_and_nothing_beside_them(void **state) {
@@ -392,6 +415,7 @@ int main(void) {
         cmocka_unit_test(add_adds_and_stops_at_its_length),
         cmocka_unit_test(sum_adds_pieces_in_the_tree),
         cmocka_unit_test(sum_of_long_pieces_does_not_depend_on_threads),
+        cmocka_unit_test(norm_adds_before),
         cmocka_unit_test(odd_is_the_first_row_that_is_not_finite),
         cmocka_unit_test(copies_move_rectangles_and_nothing_beside_them),
         cmocka_unit_test(embed_gives_the_exact_rows_of_every_type),

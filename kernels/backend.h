@@ -22,6 +22,7 @@
 #include "kernels/choose.h"
 #include "kernels/dtype.h"
 #include "kernels/kv.h"
+#include "kernels/sample.h"
 #include "kernels/scorer.h"
 #include "kernels/topk.h"
 #include "runtime/base.h"
@@ -278,8 +279,11 @@ typedef struct radar_backend_ops {
     void (*take)(radar_backend *be, float *out, const float *q, int M, int G, int group, int D,
                  const int32_t *row, int n); /* arrange.h */
     void (*finish)(radar_backend *be, float *out, float *coverage, const float *partial, int M,
-                   int G, int group, int D);                               /* arrange.h */
-    void (*copy)(radar_backend *be, const radar_copy *copy, int n);        /* no two overlap */
+                   int G, int group, int D);                        /* arrange.h */
+    void (*copy)(radar_backend *be, const radar_copy *copy, int n); /* no two overlap */
+    /* runtime/sampler.h, on the device: one token from logit [vocab] as for `position`; NULL: the host draws from what it fetches */
+    void (*sample)(radar_backend *be, radar_drawn *out, const radar_sampler_options *opt,
+                   int64_t position, const float *logit, int vocab);
     void (*touch)(radar_backend *be, void *memory, size_t bytes);          /* read.h */
     uint64_t (*read)(radar_backend *be, const void *memory, size_t bytes); /* read.h */
 } radar_backend_ops;

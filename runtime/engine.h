@@ -88,10 +88,12 @@ struct radar_session {
     int64_t *listed; /* device [2]: what counts and prefilled point to */
     radar_sampler_options sampler;
     void *sampler_scratch;
-    float *logits; /* [vocab] of the last position, or what the last token was drawn from */
-    bool logits_valid;
-    int32_t pending;  /* sampled, not yet computed; -1: none */
-    int64_t position; /* tokens in the cache */
+    float *logits;         /* [vocab] of the last position, or what the last token was drawn from */
+    bool logits_valid;     /* they are somewhere: */
+    bool logits_elsewhere; /* not here, but still in ws.logits */
+    radar_drawn *draw, drawn; /* device; what the backend drew from them, where it does */
+    int32_t pending;          /* sampled, not yet computed; -1: none */
+    int64_t position;         /* tokens in the cache */
     radar_counts counts;
     radar_counts prefilled; /* by prefill, since the cache was empty */
     uint64_t *rank_bytes;   /* [2, P]: KV, summaries */
@@ -115,11 +117,12 @@ radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batc
 /* [all ranks] What the plan lists for n rows, attended, folded and merged over all shards into the root of the tree: ws.pieces
  * begins with it. */
 radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n);
-/* [all ranks] Queues the logits of rows [first, first + n) of the last pass, n <= ws.logit_rows. */
-radar_status radar_head(radar_engine *e, int first, int n);
+/* [all ranks] Queues the logits of rows [first, first + n) of the last pass, n <= ws.logit_rows, into ws.logits; with `fetch` the host
+ * will have them too. */
+radar_status radar_head(radar_engine *e, int first, int n, bool fetch);
 /* [this rank] Waits; then what the pass did is counted, and checked: RADAR_ERR_DATA on all ranks where numbers are not finite. */
 radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_batches);
-/* [this rank] Waits; then ws.seen_logits has what radar_head was asked for, checked likewise. */
+/* [this rank] Waits; then ws.seen_logits has what radar_head was asked to fetch, checked likewise. */
 radar_status radar_await_head(radar_engine *e, int first, int n);
 
 /* [this rank] Zeros, for s->counts or s->prefilled. */

@@ -351,7 +351,7 @@ fail:
     return st;
 }
 
-radar_status radar_head(radar_engine *e, int first, int n) {
+radar_status radar_head(radar_engine *e, int first, int n, bool fetch) {
     const radar_model_config *c = &e->model->config;
     radar_workspace *ws = &e->ws;
     const product head[] = {{&e->model->head, NULL, ws->logits}};
@@ -361,8 +361,9 @@ radar_status radar_head(radar_engine *e, int first, int n) {
     if (st != RADAR_OK) return st;
     e->be->ops->odd(e->be, ws->odd + c->n_layers, ws->logits, n, c->vocab);
     e->be->ops->fetch(e->be, ws->seen_odd + c->n_layers, ws->odd + c->n_layers, sizeof *ws->odd);
-    e->be->ops->fetch(e->be, ws->seen_logits, ws->logits,
-                      (size_t)n * (size_t)c->vocab * sizeof *ws->logits);
+    if (fetch)
+        e->be->ops->fetch(e->be, ws->seen_logits, ws->logits,
+                          (size_t)n * (size_t)c->vocab * sizeof *ws->logits);
     return st;
 }
 

@@ -199,7 +199,7 @@ typedef void radar_logits_reader(void *user, int64_t position, int n, const floa
 radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
                               radar_logits_reader *each, void *user);
 /* [this rank] [vocab] f32: the logits that the last radar_step sampled from, or of the last position after radar_prefill and radar_score. */
-const float *radar_logits(const radar_session *s);
+const float *radar_logits(radar_session *s);
 int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cache */
 /* [all ranks] Forgets everything from position on, also a token that was sampled and not computed yet, so that another continuation can
  * follow: give it with radar_score or radar_prefill, the logits are gone too.  0 <= position <= radar_position(s).  An attention that

@@ -191,6 +191,7 @@ const radar_backend_ops radar_cuda_backend = {
     .read_now = cuda_read_now,
     .write_now = cuda_write_now,
     .embed = radar_cuda_op_embed,
+    .sample = radar_cuda_op_sample,
     .norm = radar_cuda_op_norm,
     .pack_bytes = radar_cuda_op_pack_bytes,
     .pack = radar_cuda_op_pack,

@@ -28,7 +28,8 @@ enum {
     RADAR_CUDA_TURNS_SLOT,  /* attend: zero between launches */
     RADAR_CUDA_TOPK_SLOT,   /* topk: zero between launches */
     RADAR_CUDA_MISSED_SLOT,
-    RADAR_CUDA_SCORER_SLOT
+    RADAR_CUDA_SCORER_SLOT,
+    RADAR_CUDA_SAMPLE_SLOT
 };
 
 /* The next power of two: bounds that shape a grid change with it alone, so that a graph serves many steps. */
@@ -67,6 +68,9 @@ void radar_cuda_op_odd(radar_backend *be, uint64_t *found, const float *x, int64
 void radar_cuda_op_append(radar_backend *be, const radar_kv_view *kv, int heads,
                           const int32_t *slot, const float *k, const float *v, size_t stride,
                           int n);
+
+void radar_cuda_op_sample(radar_backend *be, radar_drawn *out, const radar_sampler_options *opt,
+                          int64_t position, const float *logit, int vocab);
 
 /* ops_matmul.c */
 size_t radar_cuda_op_pack_bytes(radar_backend *be, const radar_matrix *w, const radar_region *part);

@@ -67,6 +67,7 @@ struct radar_engine {
     int64_t inner_block;            /* columns at which every layer's down may be cut */
     int64_t inner_begin, inner_end; /* own columns of down */
     int64_t step;                   /* forward passes so far: ranks out of order are noticed */
+    radar_session *logits_of;       /* whose logits ws.logits has, or NULL */
     bool stop;                      /* the progress callback asked for it */
     radar_error err;
 };

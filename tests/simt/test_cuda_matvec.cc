@@ -236,11 +236,11 @@ static void any_alignment(void **) {
 /* ---- the CPU ---- */
 
 static std::vector<float> cpu_product(matrix &m, const input &x, int M, bool fast) {
-    const radar_backend_options opt = {1, fast ? RADAR_PRECISION_FAST : RADAR_PRECISION_EXACT,
-                                       nullptr, 8, 4096};
+    const radar_backend_options opt = {
+        1, fast ? RADAR_PRECISION_FAST : RADAR_PRECISION_EXACT, nullptr, 8, 4096, 0, false, false};
     radar_backend *be = nullptr;
     radar_error err = {};
-    assert_int_equal(radar_backends[0]->open(&be, &opt, &err), RADAR_OK);
+    assert_int_equal(radar_backend_cpu->open(&be, &opt, &err), RADAR_OK);
     std::vector<float> out((size_t)M * (size_t)m.rows);
     const radar_matvec_job j = job_of(m, 0, m.rows, out.data(), (size_t)m.rows, nullptr);
     be->ops->matmul(be, &j.job, 1, x.data(), x.stride, M);

@@ -216,9 +216,12 @@ typedef struct radar_backend_ops {
     /* [this rank] Until all that is queued is done.  The first failure since the last wait: RADAR_ERR_PEER where the device is lost. */
     radar_status (*wait)(radar_backend *be, radar_error *err);
     /* Queued, for carriers (parallel/comm.h): calls of a library on the device's stream, and work of the host; data is copied.  NULL,
-     * as are the next three, where the device's memory is the host's. */
+     * as are the next four, where the device's memory is the host's. */
     void (*call)(radar_backend *be, const char *what, int (*work)(void *data, void *stream),
                  const void *data, size_t bytes);
+    /* From now on wait asks check(user, err) every now and then whether what is queued can still end; where not, that is its error. */
+    void (*watch)(radar_backend *be, radar_status (*check)(void *user, radar_error *err),
+                  void *user);
     void (*host)(radar_backend *be, radar_status (*work)(void *data, radar_error *err),
                  const void *data, size_t bytes);
     /* Within work of the host, at once; 0 or an error. */

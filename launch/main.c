@@ -54,9 +54,11 @@ static bool is_one_of_several(void) {
 }
 
 /* The other ranks wait in an exchange that will not come: the whole job ends. */
-static void end_job(const char *what) {
+static void end_job(int code) { MPI_Abort(MPI_COMM_WORLD, code); }
+
+static void end_broken_job(const char *what) {
     fprintf(stderr, "radar: %s failed between the ranks: the job ends\n", what);
-    MPI_Abort(MPI_COMM_WORLD, radar_exit_code(RADAR_ERR_PEER));
+    end_job(radar_exit_code(RADAR_ERR_PEER));
 }
 
 static void mpi_broadcast(const launch_world *w, void *data, size_t bytes) {
@@ -65,7 +67,7 @@ static void mpi_broadcast(const launch_world *w, void *data, size_t bytes) {
         const size_t left = bytes - done;
         if (MPI_Bcast((char *)data + done, left < PIECE ? (int)left : PIECE, MPI_BYTE, 0,
                       w->comm) != MPI_SUCCESS)
-            end_job("a broadcast");
+            end_broken_job("a broadcast");
     }
 }
 
@@ -74,7 +76,7 @@ static void mpi_largest(const launch_world *w, int *value, int *rank) {
         int value, rank;
     } mine = {*value, w->rank}, all;
     if (MPI_Allreduce(&mine, &all, 1, MPI_2INT, MPI_MAXLOC, w->comm) != MPI_SUCCESS)
-        end_job("agreeing");
+        end_broken_job("agreeing");
     *value = all.value;
     *rank = all.rank;
 }
@@ -126,6 +128,7 @@ static radar_status world_open(launch_world *w, int *argc, char ***argv, radar_e
     MPI_Comm_size(w->comm, &w->size);
     w->broadcast = mpi_broadcast;
     w->largest = mpi_largest;
+    w->end = w->size > 1 ? end_job : NULL;
     w->cores = fair_cores(w->comm, &w->neighbours);
     if (level < MPI_THREAD_FUNNELED)
         return radar_fail(err, RADAR_ERR_CONFIG,
@@ -181,18 +184,6 @@ static radar_status run_command(launch_job *job) {
     return RADAR_OK;
 }
 
-/* One line in the whole job: launch_agree left the words to one rank. */
-static void print_error(launch_job *job) {
-    if (job->err.text[0] == 0) return;
-    char place[32] = "";
-    const bool named = job->world->rank == 0 || strncmp(job->err.text, "rank ", 5) == 0;
-    if (!named) snprintf(place, sizeof place, "rank %d: ", job->world->rank);
-    for (char *at = job->err.text; *at != 0; at++)
-        if ((unsigned char)*at < ' ' || *at == 127) *at = '?'; /* of names in a file */
-    launch_progress_clear(&job->progress);
-    fprintf(stderr, "radar: %s%s\n", place, job->err.text);
-}
-
 int main(int argc, char **argv) {
     launch_world world;
     launch_options opt;
@@ -211,7 +202,8 @@ int main(int argc, char **argv) {
     launch_agree(&job);
     launch_close(&job);
     launch_profile_free(&job);
-    print_error(&job);
+    launch_print_error(
+        &job); /* one line in the whole job: launch_agree left the words to one rank */
     const int code = radar_exit_code(job.err.status);
     world_close(&world);
     return code;

@@ -158,6 +158,11 @@ static void cuda_call(radar_backend *be, const char *what, int (*work)(void *dat
     radar_cuda_call(radar_cuda_of(be)->queue, what, work, data, bytes);
 }
 
+static void cuda_watch(radar_backend *be, radar_status (*check)(void *user, radar_error *err),
+                       void *user) {
+    radar_cuda_watch(radar_cuda_of(be)->queue, check, user);
+}
+
 static void cuda_host(radar_backend *be, radar_status (*work)(void *data, radar_error *err),
                       const void *data, size_t bytes) {
     radar_cuda_host(radar_cuda_of(be)->queue, work, data, bytes);
@@ -187,6 +192,7 @@ const radar_backend_ops radar_cuda_backend = {
     .fetch = cuda_fetch,
     .wait = cuda_wait,
     .call = cuda_call,
+    .watch = cuda_watch,
     .host = cuda_host,
     .read_now = cuda_read_now,
     .write_now = cuda_write_now,

@@ -59,8 +59,9 @@ typedef struct radar_needs {
 } radar_needs;
 
 typedef struct radar_device_facts {
-    uint64_t total_bytes, free_bytes; /* of memory that is the device's own; 0: it is the host's */
-    const char *bus;                  /* "0000:65:00.0", or "" */
+    uint64_t total_bytes; /* of memory that is the device's own; 0: it is the host's */
+    uint64_t free_bytes;  /* of it, that may still be asked for */
+    const char *bus;      /* "0000:65:00.0", or "" */
 } radar_device_facts;
 
 /* Rows and columns of a matrix. */

@@ -56,11 +56,18 @@ static const char *cuda_describe(const radar_backend *be) {
     return ((const radar_cuda *)be)->description;
 }
 
+/* What comes later: scratch of operations, graphs, code of kernels that is loaded when they are first launched. */
+static size_t kept_back(const radar_cuda_device *d) {
+    return ((size_t)64 << 20) + d->total_bytes / 64;
+}
+
 static radar_device_facts cuda_facts(const radar_backend *be) {
     const radar_cuda *cuda = (const radar_cuda *)be;
     radar_cuda_device now = cuda->device;
     radar_cuda_device_of(&now, cuda->opt.device, NULL);
-    return (radar_device_facts){now.total_bytes, now.free_bytes, cuda->device.bus};
+    const size_t kept = kept_back(&now);
+    return (radar_device_facts){now.total_bytes, now.free_bytes > kept ? now.free_bytes - kept : 0,
+                                cuda->device.bus};
 }
 
 /* ---- what it has not ---- */

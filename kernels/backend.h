@@ -60,8 +60,9 @@ typedef struct radar_needs {
 } radar_needs;
 
 typedef struct radar_device_facts {
-    uint64_t total_bytes, free_bytes; /* of memory that is the device's own; 0: it is the host's */
-    const char *bus;                  /* "0000:65:00.0", or "" */
+    uint64_t total_bytes; /* of memory that is the device's own; 0: it is the host's */
+    uint64_t free_bytes;  /* of it, that may still be asked for */
+    const char *bus;      /* "0000:65:00.0", or "" */
 } radar_device_facts;
 
 /* Rows and columns of a matrix. */
@@ -217,9 +218,12 @@ typedef struct radar_backend_ops {
     /* [this rank] Until all that is queued is done.  The first failure since the last wait: RADAR_ERR_PEER where the device is lost. */
     radar_status (*wait)(radar_backend *be, radar_error *err);
     /* Queued, for carriers (parallel/comm.h): calls of a library on the device's stream, and work of the host; data is copied.  NULL,
-     * as are the next three, where the device's memory is the host's. */
+     * as are the next four, where the device's memory is the host's. */
     void (*call)(radar_backend *be, const char *what, int (*work)(void *data, void *stream),
                  const void *data, size_t bytes);
+    /* From now on wait asks check(user, err) every now and then whether what is queued can still end; where not, that is its error. */
+    void (*watch)(radar_backend *be, radar_status (*check)(void *user, radar_error *err),
+                  void *user);
     void (*host)(radar_backend *be, radar_status (*work)(void *data, radar_error *err),
                  const void *data, size_t bytes);
     /* Within work of the host, at once; 0 or an error. */

@@ -316,7 +316,8 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .file_bytes = radar_tensorfile_bytes(e->model->file),
                             .fingerprint = radar_tensorfile_fingerprint(e->model->file),
                             .unscaled_context = c->unscaled,
-                            .rope_scaling = radar_rope_scaling_name(c->rope_scaling)};
+                            .rope_scaling = radar_rope_scaling_name(c->rope_scaling),
+                            .fallback = e->fallback[0] ? e->fallback : NULL};
     sum_tensors(e->model->file, &all);
     memcpy(info, &all, info->size < sizeof all ? info->size : sizeof all);
 }

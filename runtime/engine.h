@@ -51,7 +51,8 @@ struct radar_engine {
     char backend[16], precision[16], isa[16], rope_scaling[16], exchange[16], weights[16];
     radar_comm *comm;    /* on a device: the carrier of its memory, over the host's */
     radar_device device; /* the backend, as the carrier sees it; device.c */
-    char fallback[512];  /* why backend or carrier are not the first that "auto" means; "" else */
+    char
+        fallback[640]; /* which backend or carrier "auto" fell back to, and why; "" if it did not */
     radar_layout layout;
     radar_model *model;
     radar_tokenizer *tokenizer; /* rank 0: opened with the engine; other ranks: when asked for */

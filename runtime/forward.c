@@ -398,7 +398,7 @@ static radar_status check_layers(radar_engine *e) {
 
 radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_batches) {
     const int layers = e->model->config.n_layers, heads = e->model->config.n_heads;
-    radar_status st = e->be->ops->wait(e->be, &e->err);
+    radar_status st = radar_device_wait(e, &e->err);
     if (st == RADAR_OK) st = check_layers(e);
     if (st != RADAR_OK) return st;
     for (int layer = 0; layer < layers; layer++)
@@ -410,7 +410,7 @@ radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_b
 
 radar_status radar_await_head(radar_engine *e, int first, int n) {
     const uint64_t *odd = e->ws.seen_odd + e->model->config.n_layers;
-    radar_status st = e->be->ops->wait(e->be, &e->err);
+    radar_status st = radar_device_wait(e, &e->err);
     if (st != RADAR_OK || *odd == 0) return st;
     e->be->ops->clear(e->be, e->ws.odd + e->model->config.n_layers, sizeof *e->ws.odd);
     return odd_row(e, *odd, first, n, "the head");

@@ -148,6 +148,8 @@ typedef struct radar_model_info {
     const char *rope_scaling;
     int64_t parameters;      /* elements of all tensors of the file */
     const char *weight_type; /* the type that most of its bytes have, as the file calls it */
+    const char *
+        fallback; /* "backend cpu: ...": why "auto" means no better one; NULL: nothing was missed */
 } radar_model_info;
 void radar_engine_info(const radar_engine *e,
                        radar_model_info *info); /* [this rank] info->size set by the caller */

@@ -56,11 +56,18 @@ static const char *cuda_describe(const radar_backend *be) {
     return ((const radar_cuda *)be)->description;
 }
 
+/* What comes later: scratch of operations, graphs, code of kernels that is loaded when they are first launched. */
+static size_t kept_back(const radar_cuda_device *d) {
+    return ((size_t)64 << 20) + d->total_bytes / 64;
+}
+
 static radar_device_facts cuda_facts(const radar_backend *be) {
     const radar_cuda *cuda = (const radar_cuda *)be;
     radar_cuda_device now = cuda->device;
     radar_cuda_device_of(&now, cuda->opt.device, NULL);
-    return (radar_device_facts){now.total_bytes, now.free_bytes, cuda->device.bus};
+    const size_t kept = kept_back(&now);
+    return (radar_device_facts){now.total_bytes, now.free_bytes > kept ? now.free_bytes - kept : 0,
+                                cuda->device.bus};
 }
 
 /* ---- what it has not ---- */
@@ -158,6 +165,11 @@ static void cuda_call(radar_backend *be, const char *what, int (*work)(void *dat
     radar_cuda_call(radar_cuda_of(be)->queue, what, work, data, bytes);
 }
 
+static void cuda_watch(radar_backend *be, radar_status (*check)(void *user, radar_error *err),
+                       void *user) {
+    radar_cuda_watch(radar_cuda_of(be)->queue, check, user);
+}
+
 static void cuda_host(radar_backend *be, radar_status (*work)(void *data, radar_error *err),
                       const void *data, size_t bytes) {
     radar_cuda_host(radar_cuda_of(be)->queue, work, data, bytes);
@@ -187,6 +199,7 @@ const radar_backend_ops radar_cuda_backend = {
     .fetch = cuda_fetch,
     .wait = cuda_wait,
     .call = cuda_call,
+    .watch = cuda_watch,
     .host = cuda_host,
     .read_now = cuda_read_now,
     .write_now = cuda_write_now,

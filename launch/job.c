@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "launch/place.h"
 #include "launch/profile.h"
 #include "runtime/sys.h"
 
@@ -124,6 +125,7 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     if (st != RADAR_OK) return radar_fail(&job->err, st, "%s", why);
     job->info = (radar_model_info){.size = sizeof job->info};
     radar_engine_info(job->engine, &job->info);
+    launch_bind_near(job->info.gpu);
     if (job->info.fallback) launch_progress_line(&job->progress, "%s", job->info.fallback);
     if (!alone) launch_warn_threads(job, e.threads);
     return launch_profile_check(job);

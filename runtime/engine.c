@@ -166,7 +166,7 @@ static radar_status check_room(radar_engine *e, const radar_session_options *opt
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     own = radar_session_memory(&s);
     own.workspace = workspace;
-    own.weights = radar_weight_bytes(e);
+    own.weights = radar_on_device(e) ? radar_device_weight_bytes(e) : radar_weight_bytes(e);
     radar_session_check_memory(&s, &own, &none, &e->err);
     st = radar_agree(e->comm, &e->err);
 fail:
@@ -317,7 +317,8 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .fingerprint = radar_tensorfile_fingerprint(e->model->file),
                             .unscaled_context = c->unscaled,
                             .rope_scaling = radar_rope_scaling_name(c->rope_scaling),
-                            .fallback = e->fallback[0] ? e->fallback : NULL};
+                            .fallback = e->fallback[0] ? e->fallback : NULL,
+                            .gpu = e->be ? e->be->ops->facts(e->be).bus : ""};
     sum_tensors(e->model->file, &all);
     memcpy(info, &all, info->size < sizeof all ? info->size : sizeof all);
 }

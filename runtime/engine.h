@@ -161,6 +161,8 @@ void radar_workspace_close(radar_engine *e);
 /* [this rank] Packs own weights (weights.c); the workspace, which cuts them, is there already. */
 radar_status radar_weights_open(radar_engine *e, radar_error *err);
 void radar_weights_close(radar_engine *e);
+/* [this rank] What they will take of the device, whose backend is open; the embedding stays in the file. */
+uint64_t radar_device_weight_bytes(const radar_engine *e);
 
 /* Rows of a pass at most: a chunk of prefill, or a batch under the session's own attention. */
 static inline int radar_pass_rows(const radar_engine *e) {

@@ -150,6 +150,7 @@ typedef struct radar_model_info {
     const char *weight_type; /* the type that most of its bytes have, as the file calls it */
     const char *
         fallback; /* "backend cpu: ...": why "auto" means no better one; NULL: nothing was missed */
+    const char *gpu; /* bus id of this rank's GPU, "0000:65:00.0"; "": none */
 } radar_model_info;
 void radar_engine_info(const radar_engine *e,
                        radar_model_info *info); /* [this rank] info->size set by the caller */

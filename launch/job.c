@@ -125,6 +125,10 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     if (st != RADAR_OK) return radar_fail(&job->err, st, "%s", why);
     job->info = (radar_model_info){.size = sizeof job->info};
     radar_engine_info(job->engine, &job->info);
+    if (o->profile_steps && *job->info.gpu)
+        return radar_fail(&job->err, RADAR_ERR_CONFIG,
+                          "--profile-steps: operations are queued on a GPU, their calls take no "
+                          "time; use --backend cpu, or NVIDIA's nsys");
     launch_bind_near(job->info.gpu);
     if (job->info.fallback) launch_progress_line(&job->progress, "%s", job->info.fallback);
     if (!alone) launch_warn_threads(job, e.threads);

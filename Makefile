@@ -5,7 +5,7 @@
 # make peers           speed beside llama.cpp on this machine (builds it under build/peers)
 # make report          the experiments of the Radar paper and of its reviewers: build/paper/report.html, in under 25 minutes
 # make check-report    the page of radar report in headless Chromium, on a phone and a desk
-# make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
+# make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600), and CUDA kernels under 20 times as many schedules;   make sanitize-unit   unit tests under ASan and UBSan
 # make cuda-check      registers, spills and shared memory of every CUDA kernel, where nvcc is; NVCC=nvcc
 # make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
 # make install         PREFIX=/usr/local DESTDIR=: radar, libradar.a, radar.h, radar.pc
@@ -228,6 +228,8 @@ soak:
 	@launch/deps.sh build fuzz
 	$(AGAIN) --silent CC=clang-14 build/cpu-clang-14/config.mk
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
+	$(AGAIN) simt-programs
+	@SIMT_TIMES=20 UNIT_SECONDS=3600 tests/simt/run.sh $(SIMT)
 
 # ---- the rest ----
 

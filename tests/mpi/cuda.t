@@ -7,6 +7,7 @@ set -u
 ids 200 12345 >"$D/ids.json"
 ids 140 777 >"$D/short.json"
 ids 600 4711 >"$D/long.json"
+ids 129 99 >"$D/steps.json"
 IDS=$D/ids.json TOKENS=8
 SPARSE="--dense-below 0 --segments 3 --window 32 --sinks 4 --stripe 64"
 
@@ -106,11 +107,45 @@ bits() { # bits NAME OPTIONS...
         done
     done
 }
+# ---- graphs ----
+
+counted() { sed "s/.*\b$1=\([0-9]*\).*/\1/" "$2"; }
+# 20 more steps, none of which seals a block or begins a stripe: the same lists, after capture a launch a piece and nothing else.
+launched() { # launched NAME PIECES OPTIONS...: PIECES: a step's graphs, 0: some, and launches between them
+    local name=$1 pieces=$2 tokens rank more
+    shift 2
+    for tokens in 6 26; do
+        TOKENS=$tokens
+        RADAR_FAKE_REPORT=$C/$tokens decode $tokens -m "$TINY/$H" --backend cuda "$@" || { ok 1 "$name: runs ($(tail -n 1 "$C/$tokens.err"))"; return; }
+    done
+    sort -t= -k5,5 "$C/6" >"$C/few" # by captures: in the same order of ranks
+    sort -t= -k5,5 "$C/26" >"$C/many"
+    while read -r few <&3 && read -r many <&4; do
+        echo "$few" >"$C/a" && echo "$many" >"$C/b"
+        rank=$((${rank:--1} + 1))
+        more=$(($(counted graph_launches "$C/b") - $(counted graph_launches "$C/a")))
+        if [ "$pieces" = 1 ]; then
+            [ $more = 20 ] && [ "$(counted launches "$C/a")" = "$(counted launches "$C/b")" ]
+        else
+            [ $more -gt 20 ] && [ $((more % 20)) = 0 ]
+        fi
+        ok $? "$name: $more graphs in 20 steps"
+    done 3<"$C/few" 4<"$C/many"
+}
+
+# shellcheck disable=SC2086
+IDS=$D/steps.json start launched "one rank" 1 $EXACT $SPARSE
+
 if command -v mpirun >/dev/null; then
     # shellcheck disable=SC2086
     IDS=$D/short.json TOKENS=4 start bits "sketch" $EXACT $SPARSE
     # shellcheck disable=SC2086
     IDS=$D/short.json TOKENS=4 start bits "rf, share head, prefill radar, fp8" --kv-type fp8 $SPARSE --scorer rf --rf-features 64 --share head --prefill radar --dense-prefill 64
+    for x in nccl staged; do
+        RUN=(mpi 2 "$RADAR")
+        # shellcheck disable=SC2086
+        IDS=$D/steps.json start launched "2 ranks, $x" $([ $x = nccl ] && echo 1 || echo 0) $EXACT $SPARSE --exchange $x
+    done
 else
     echo "ok - bits over ranks # SKIP no mpirun" >"$D/$((n += 1)).tap"
 fi

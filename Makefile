@@ -83,7 +83,7 @@ SIMT := $(SIMT_SRC:tests/simt/%.cc=$O/simt/%)
 all: programs $(if $(filter cpu cuda,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
 test-programs: $(UNIT) $(MPI_TESTS) $(BENCHES)
-simt-programs: $(SIMT)
+simt-programs: $(SIMT) $O/fake/radar $O/fake/libnccl.so.2
 
 # ---- building ----
 

@@ -42,7 +42,8 @@ typedef struct radar_backend_options {
     int max_rows; /* largest M of a matmul */
     int max_cols; /* largest number of columns of a matrix */
     /* of GPUs */
-    int device;       /* number, of those that the process sees */
+    int device;       /* number, of those that the process sees; -1: they are taken in turn */
+    int turn;         /* of the process among those of its machine, from 0 */
     bool graphs;      /* what is queued again alike is launched as one */
     bool fp8_weights; /* matrices of BF16 and F16 are multiplied as e4m3 with a scale per row */
 } radar_backend_options;

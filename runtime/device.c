@@ -42,10 +42,8 @@ radar_status radar_device_open(radar_engine *e, const radar_backend_options *giv
     radar_backend_options opt = *given;
     const bool any = strcmp(e->opt.backend, "auto") == 0;
     radar_error why = {0};
-    int local = 0;
-    radar_status st = local_rank(e, &local);
+    radar_status st = local_rank(e, &opt.turn);
     if (st != RADAR_OK) return st;
-    if (opt.device < 0) opt.device = local;
     for (const radar_backend_ops *const *ops = radar_backends; *ops; ops++) {
         if (!any && strcmp(e->opt.backend, (*ops)->name) != 0) continue;
         why = (radar_error){0};

@@ -40,7 +40,7 @@ static radar_status cuda_open(radar_backend **out, const radar_backend_options *
         goto fail;
     }
     *cuda = (radar_cuda){.base = {&radar_cuda_backend}, .opt = *opt};
-    cuda->opt.device = opt->device % n; /* ranks of a machine take its GPUs in turn */
+    if (opt->device < 0) cuda->opt.device = opt->turn % n;
     RADAR_TRY(st, radar_cuda_device_of(&cuda->device, cuda->opt.device, err), fail);
     const radar_cuda_queue_options queue = {.device = cuda->opt.device, .graphs = opt->graphs};
     RADAR_TRY(st, radar_cuda_queue_open(&cuda->queue, &queue, err), fail);

@@ -35,13 +35,13 @@ done_testing() {
 # ids N SEED: token ids below 128, the vocabulary of the tiny models.
 ids() { awk -v n="$1" -v x="$2" 'BEGIN { printf "["; for (i = 0; i < n; i++) { x = (x * 1103515245 + 12345) % 2147483648; printf "%s%d", i ? "," : "", int(x / 65536) % 128 } print "]" }'; }
 
-# mpi P COMMAND...: ranks that NCCL takes for machines of their own.  BAD, WHAT: the rank BAD has WHAT, a setting, in its environment.
+# mpi P COMMAND...: ranks that NCCL takes for machines of their own.  BAD, WHAT: the rank BAD has WHAT, settings, in its environment.
 mpi() {
     local p=$1
     shift
     # shellcheck disable=SC2016
     timeout -k 5 "${SECONDS_EACH:-120}" mpirun --oversubscribe --bind-to none -np "$p" bash -c \
-        'NCCL_HOSTID=$OMPI_COMM_WORLD_RANK; export NCCL_HOSTID; [ "$OMPI_COMM_WORLD_RANK" = "${BAD:-}" ] && export "${WHAT?}"; exec "$@"' \
+        'NCCL_HOSTID=$OMPI_COMM_WORLD_RANK; export NCCL_HOSTID; [ "$OMPI_COMM_WORLD_RANK" = "${BAD:-}" ] && export $WHAT; exec "$@"' \
         _ "$@"
 }
 

@@ -237,7 +237,8 @@ static void any_alignment(void **) {
 
 static std::vector<float> cpu_product(matrix &m, const input &x, int M, bool fast) {
     const radar_backend_options opt = {
-        1, fast ? RADAR_PRECISION_FAST : RADAR_PRECISION_EXACT, nullptr, 8, 4096, 0, false, false};
+        1,    fast ? RADAR_PRECISION_FAST : RADAR_PRECISION_EXACT, nullptr, 8, 4096, 0, 0, false,
+        false};
     radar_backend *be = nullptr;
     radar_error err = {};
     assert_int_equal(radar_backend_cpu->open(&be, &opt, &err), RADAR_OK);

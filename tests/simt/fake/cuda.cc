@@ -407,7 +407,9 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
         return said(cudaErrorStreamCaptureUnsupported);
     }
     const cudaError_t e = drain(of(stream));
-    return hung ? said(cudaErrorNotReady) : e;
+    if (hung) return said(cudaErrorNotReady);
+    counts.waits++; /* this one has come to its end */
+    return e;
 }
 
 cudaError_t cudaDeviceSynchronize(void) {

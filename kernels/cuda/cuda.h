@@ -28,7 +28,8 @@ enum {
     RADAR_CUDA_TURNS_SLOT,  /* attend: zero between launches */
     RADAR_CUDA_TOPK_SLOT,   /* topk: zero between launches */
     RADAR_CUDA_MISSED_SLOT,
-    RADAR_CUDA_SCORER_SLOT
+    RADAR_CUDA_SCORER_SLOT,
+    RADAR_CUDA_PRODUCT_SLOT /* matmul */
 };
 
 /* The next power of two: bounds that shape a grid change with it alone, so that a graph serves many steps. */

@@ -15,6 +15,8 @@
  * 192 cycles of an SM for 4 warps, whose tensor cores take 256; exact 6 KB for 32; blocks 3 KB for 16. */
 #include "kernels/cuda/matmul.h"
 
+#include <type_traits>
+
 #include "kernels/cuda/matmul_weights.h"
 
 namespace {
@@ -49,11 +51,13 @@ struct plan {
     part job[JOBS];
     int n_jobs;
     int tiles; /* of weights */
-    int M, rows, columns;
+    int M, rows, columns, chunks;
     const uint8_t *panel; /* part p begins p * part_bytes behind it */
     size_t part_bytes;
     const float *back, *sums; /* of the panel's rows; NULL: none */
 };
+/* gcc 12 clears padding behind an array of structures in the wrong place (launch.h): there is none. */
+static_assert(std::has_unique_object_representations<plan>::value, "an argument without padding");
 
 /* A tile of weights. */
 struct tile {
@@ -93,7 +97,7 @@ template <class W, int PARTS>
 DEV void copy_chunk(uint8_t *stage, const plan &p, const tile &t, int chunk) {
     using S = shape<W, PARTS>;
     constexpr int WORDS = S::X_BYTES / 16;
-    if (chunk * CHUNK < p.columns) {
+    if (chunk < p.chunks) {
         const size_t row = (size_t)chunk * (size_t)p.rows + (size_t)blockIdx.x * S::X_ROWS;
         const uint8_t *const x = p.panel + row * (CHUNK * 2);
 #pragma unroll
@@ -204,11 +208,10 @@ __global__ void __launch_bounds__(THREADS, 4) multiply_tile(const plan p) {
     constexpr int STAGES = S::STAGES, BYTES = S::BYTES;
     DYNAMIC_SHARED(uint8_t, shared);
     const tile t = tile_of(p, (int)blockIdx.y);
-    const int chunks = (p.columns + CHUNK - 1) / CHUNK;
     float sum[S::X_TILES][W_TILES][4] = {};
     for (int i = 0; i < STAGES - 1; i++) copy_chunk<W, PARTS>(shared + i * BYTES, p, t, i);
     int stage = 0, next = STAGES - 1;
-    for (int chunk = 0; chunk < chunks; chunk++) {
+    for (int chunk = 0; chunk < p.chunks; chunk++) {
         dev_copy_wait<STAGES - 2>();
         dev_block_sync(); /* this chunk is there, and that before it, whose stage is next, is read */
         copy_chunk<W, PARTS>(shared + next * BYTES, p, t, chunk + STAGES - 1);
@@ -294,6 +297,7 @@ int lay_x(plan *p, const radar_matvec_job *job, const product &k, const float *x
     float *const back = reinterpret_cast<float *>(to + l.back);
     float *const sums = reinterpret_cast<float *>(to + l.sums);
     p->M = M, p->rows = (int)l.rows, p->columns = (int)columns;
+    p->chunks = (int)((columns + CHUNK - 1) / CHUNK);
     p->panel = to, p->part_bytes = l.part;
     p->back = k.f16 ? back : nullptr, p->sums = k.blocks ? sums : nullptr;
     radar_cuda_halves h = {};

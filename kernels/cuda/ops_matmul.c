@@ -3,13 +3,15 @@
  * A packed part lies as it is stored, rows and columns of it alone; K-quants, Q5 and F32 are expanded to bf16, and with --weights fp8
  * F16 and BF16 become e4m3 with one scale a row, max|w| / 448.  Rows begin at multiples of 16 bytes, 16 bytes behind the last one
  * may be read.
- * Up to 64 rows of x go through the weights by matvec.h, in turns of 8: the same bits for each of them.  More of them go by matmul.h, but
- * for parts that it does not take; which way a part goes follows from its type and columns, so it is the same on every rank. */
+ * Up to 64 rows of x go through the weights by matvec.h, in turns of 8: the same bits for each of them.  More of them go by cuBLAS
+ * (blas.h) or by matmul.h, but for parts that these do not take; which way a part goes follows from its type and columns, so it is
+ * the same on every rank. */
 #include <math.h>
 #include <string.h>
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/matvec.h"
@@ -195,14 +197,27 @@ static radar_matvec_job job_of(const radar_matmul_job *job) {
     return out;
 }
 
-/* Rows of x that jobs meet; job: changed. */
+typedef enum way { BY_MATVEC, BY_MATMUL, BY_CUBLAS } way;
+
+static way way_of(const radar_cuda *cuda, const radar_matmul_job *job, int M) {
+    const radar_matvec_job j = job_of(job);
+    const bool whole = job->row_begin == 0 && job->row_end == job->w->rows;
+    if (M <= FEW_ROWS || !radar_cuda_matmul_takes(&j)) return BY_MATVEC;
+    if (cuda->blas && cuda->opt.precision == RADAR_PRECISION_FAST && radar_cuda_blas_takes(&j) &&
+        (job->row_block > 0 || whole))
+        return BY_CUBLAS;
+    return BY_MATMUL;
+}
+
+/* Rows of x that jobs meet. */
 typedef struct input {
     const float *x;
     size_t stride;
     int M;
 } input;
 
-static int multiply_few(radar_cuda *cuda, radar_matvec_job *job, int n, const input *in) {
+/* job: changed. */
+static int by_matvec(radar_cuda *cuda, radar_matvec_job *job, int n, const input *in) {
     const radar_matvec_device device = {cuda->device.multiprocessors, cuda->device.shared_bytes};
     int status = 0;
     for (int m = 0; m < in->M && !status; m += RADAR_MATVEC_ROWS) {
@@ -214,12 +229,41 @@ static int multiply_few(radar_cuda *cuda, radar_matvec_job *job, int n, const in
     return status;
 }
 
-static int multiply_many(radar_cuda *cuda, radar_matvec_job *job, int n, const input *in) {
-    void *work = radar_cuda_scratch(cuda->queue, RADAR_CUDA_PRODUCT_SLOT,
-                                    radar_cuda_matmul_work(job, n, in->M));
-    if (!work) return 0; /* which is noted */
+/* NULL: there is not so much, which is noted. */
+static void *scratch(radar_cuda *cuda, size_t bytes) {
+    return radar_cuda_scratch(cuda->queue, RADAR_CUDA_PRODUCT_SLOT, bytes);
+}
+
+static int by_matmul(radar_cuda *cuda, const radar_matvec_job *job, int n, const input *in) {
+    void *work = scratch(cuda, radar_cuda_matmul_work(job, n, in->M));
+    if (!work) return 0;
     return radar_cuda_matmul(job, n, in->x, in->stride, in->M, cuda->opt.precision, work,
                              cuda->queue);
+}
+
+static int by_cublas(radar_cuda *cuda, const radar_matmul_job *job, const input *in) {
+    const int64_t rows = job->w->rows;
+    const radar_cuda_blas_job own = {
+        .job = job_of(job),
+        .slices = {.rows = rows,
+                   .block = job->row_block ? job->row_block : rows,
+                   .slices = job->row_block ? radar_max64(1, cuda->opt.slices) : 1},
+        .row = job->w->packed->part.row_begin};
+    void *work = scratch(cuda, radar_cuda_blas_work(&own, in->M));
+    if (!work) return 0;
+    return radar_cuda_blas_multiply(cuda->blas, &own, in->x, in->stride, in->M, work, cuda->queue);
+}
+
+/* Jobs from *i on that go the same way, which are neighbours; *i: behind them. */
+static int multiply(radar_cuda *cuda, const radar_matmul_job *job, int n_jobs, int *i,
+                    radar_matvec_job *to, const input *in) {
+    const way w = way_of(cuda, &job[*i], in->M);
+    int n = 0;
+    if (w == BY_CUBLAS) return by_cublas(cuda, &job[(*i)++], in);
+    for (; *i < n_jobs && way_of(cuda, &job[*i], in->M) == w; ++*i)
+        if (job[*i].row_end > job[*i].row_begin) to[n++] = job_of(&job[*i]);
+    if (n == 0) return 0;
+    return w == BY_MATVEC ? by_matvec(cuda, to, n, in) : by_matmul(cuda, to, n, in);
 }
 
 void radar_cuda_op_matmul(radar_backend *be, const radar_matmul_job *job, int n_jobs,
@@ -227,14 +271,7 @@ void radar_cuda_op_matmul(radar_backend *be, const radar_matmul_job *job, int n_
     radar_cuda *cuda = radar_cuda_of(be);
     const input in = {x, x_stride, M};
     radar_matvec_job *to = radar_cuda_table(cuda, (size_t)n_jobs * sizeof *to);
-    int n = 0, status = 0;
-    for (int i = 0; to && i < n_jobs; i++)
-        if (job[i].row_end > job[i].row_begin) to[n++] = job_of(&job[i]);
-    for (int i = 0, end; i < n && !status; i = end) {
-        const bool many = M > FEW_ROWS && radar_cuda_matmul_takes(&to[i]);
-        for (end = i + 1; end < n; end++)
-            if ((M > FEW_ROWS && radar_cuda_matmul_takes(&to[end])) != many) break;
-        status = (many ? multiply_many : multiply_few)(cuda, to + i, end - i, &in);
-    }
+    int status = 0;
+    for (int i = 0; to && i < n_jobs && !status;) status = multiply(cuda, job, n_jobs, &i, to, &in);
     radar_cuda_note(cuda->queue, "product", status);
 }

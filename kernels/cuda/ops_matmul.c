@@ -197,6 +197,8 @@ static radar_matvec_job job_of(const radar_matmul_job *job) {
     return out;
 }
 
+static bool has_rows(const radar_matmul_job *job) { return job->row_end > job->row_begin; }
+
 typedef enum way { BY_MATVEC, BY_MATMUL, BY_CUBLAS } way;
 
 static way way_of(const radar_cuda *cuda, const radar_matmul_job *job, int M) {
@@ -254,15 +256,14 @@ static int by_cublas(radar_cuda *cuda, const radar_matmul_job *job, const input 
     return radar_cuda_blas_multiply(cuda->blas, &own, in->x, in->stride, in->M, work, cuda->queue);
 }
 
-/* Jobs from *i on that go the same way, which are neighbours; *i: behind them. */
+/* Job *i, which has rows, and those behind it that go the same way; *i: behind them. */
 static int multiply(radar_cuda *cuda, const radar_matmul_job *job, int n_jobs, int *i,
                     radar_matvec_job *to, const input *in) {
     const way w = way_of(cuda, &job[*i], in->M);
     int n = 0;
     if (w == BY_CUBLAS) return by_cublas(cuda, &job[(*i)++], in);
     for (; *i < n_jobs && way_of(cuda, &job[*i], in->M) == w; ++*i)
-        if (job[*i].row_end > job[*i].row_begin) to[n++] = job_of(&job[*i]);
-    if (n == 0) return 0;
+        if (has_rows(&job[*i])) to[n++] = job_of(&job[*i]);
     return w == BY_MATVEC ? by_matvec(cuda, to, n, in) : by_matmul(cuda, to, n, in);
 }
 
@@ -272,6 +273,10 @@ void radar_cuda_op_matmul(radar_backend *be, const radar_matmul_job *job, int n_
     const input in = {x, x_stride, M};
     radar_matvec_job *to = radar_cuda_table(cuda, (size_t)n_jobs * sizeof *to);
     int status = 0;
-    for (int i = 0; to && i < n_jobs && !status;) status = multiply(cuda, job, n_jobs, &i, to, &in);
+    for (int i = 0; to && i < n_jobs && !status;)
+        if (has_rows(&job[i]))
+            status = multiply(cuda, job, n_jobs, &i, to, &in);
+        else
+            i++;
     radar_cuda_note(cuda->queue, "product", status);
 }

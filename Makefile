@@ -122,6 +122,10 @@ $O/fake/libnccl.so.2: tests/simt/fake/nccl.c tests/simt/fake/nccl.h $O/config.mk
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -fPIC -shared -o $@ $< $(MPI_LIBS)
 $O/mpi/test_comm_device: | $O/fake/libnccl.so.2
+# And cuBLAS.
+$O/fake/libcublas.so.13: tests/simt/fake/cublas.c tests/simt/fake/cublas.h $O/config.mk
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -fPIC -shared -o $@ $<
 $O/bench/%: $O/tests/bench/%.o $O/libradar.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ $(ALL_LIBS)
@@ -139,8 +143,10 @@ FAKE_SRC := $(wildcard tests/simt/fake/*.cc)
 CUDA_C := $(wildcard kernels/cuda/*.c)
 CUDA_QUEUE := kernels/cuda/device.c $(wildcard kernels/cuda/queue*.c)
 FAKE_FLAGS := -Itests/simt/fake
-$O/tests/simt/test_cuda_queue.o $(FAKE_SRC:%.cc=$O/%.o): CPPFLAGS += $(FAKE_FLAGS)
-$O/simt/test_cuda_queue: $(FAKE_SRC:%.cc=$O/%.o) $(CUDA_QUEUE:%.c=$O/simt/%.o)
+$O/tests/simt/test_cuda_blas.o $O/tests/simt/test_cuda_queue.o $(FAKE_SRC:%.cc=$O/%.o): CPPFLAGS += $(FAKE_FLAGS)
+$O/simt/test_cuda_queue $O/simt/test_cuda_blas: $(FAKE_SRC:%.cc=$O/%.o) $(CUDA_QUEUE:%.c=$O/simt/%.o)
+$O/simt/test_cuda_blas: $O/simt/kernels/cuda/blas.o | $O/fake/libcublas.so.13
+$O/simt/test_cuda_blas: LDFLAGS += -rdynamic
 $O/simt/%.o: %.c $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
@@ -257,4 +263,4 @@ clean:
 	rm -rf build/cpu* build/cuda* build/nvcc build/fuzz build/radar build/libradar.a
 
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d \
-         $(FAKE_SRC:%.cc=$O/%.d) $(CUDA_QUEUE:%.c=$O/simt/%.d) $(FAKE_OBJ:.o=.d)
+         $(FAKE_SRC:%.cc=$O/%.d) $(CUDA_QUEUE:%.c=$O/simt/%.d) $O/simt/kernels/cuda/blas.d $(FAKE_OBJ:.o=.d)

@@ -46,6 +46,7 @@ typedef struct radar_backend_options {
     int turn;         /* of the process among those of its machine, from 0 */
     bool graphs;      /* what is queued again alike is launched as one */
     bool fp8_weights; /* matrices of BF16 and F16 are multiplied as e4m3 with a scale per row */
+    int slices;       /* of rows, that a rank has one or several of; 0: 1 */
 } radar_backend_options;
 
 /* What a session asks of a backend. */
@@ -78,6 +79,9 @@ typedef struct radar_matmul_job {
     int64_t col_begin,
         col_end; /* columns of w; col_begin a multiple of the type's block.  Input element 0 of the job is x column x_begin */
     int64_t x_begin;
+    /* On another number of ranks its rows may be cut, between slices: number i of options.slices, N, ends with row
+     * ceil(w->rows / row_block) (i + 1) / N row_block.  0: nowhere */
+    int64_t row_block;
     const float *bias; /* [w->rows], added once per output; NULL = none */
     float *out;        /* out[m * out_stride + (row - row_begin)] */
     size_t out_stride;

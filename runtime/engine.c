@@ -187,7 +187,8 @@ static radar_status open_backend(radar_engine *e) {
                                        .max_cols = (int)cols,
                                        .device = e->opt.device,
                                        .graphs = !e->opt.no_graphs,
-                                       .fp8_weights = strcmp(e->opt.weights, "fp8") == 0};
+                                       .fp8_weights = strcmp(e->opt.weights, "fp8") == 0,
+                                       .slices = e->layout.shards};
     radar_status st = radar_device_open(e, &opt);
     return st == RADAR_OK ? radar_device_carrier(e) : st;
 }

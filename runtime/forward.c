@@ -53,7 +53,8 @@ static radar_status multiply_rows(radar_engine *e, radar_exchange x, const produ
                                  .full = p[i].out,
                                  .full_stride = (size_t)p[i].w->rows};
     for (int i = 0; i < n; i++) {
-        job[i] = (radar_matmul_job){.w = p[i].w, .col_end = p[i].w->cols, .bias = p[i].bias};
+        job[i] = (radar_matmul_job){
+            .w = p[i].w, .col_end = p[i].w->cols, .row_block = RADAR_ROW_BLOCK, .bias = p[i].bias};
         radar_rank_slice(&e->layout, e->comm->rank, piece[i].total, RADAR_ROW_BLOCK,
                          &job[i].row_begin, &job[i].row_end);
         job[i].out = radar_packet_slot(&e->layout, e->comm->rank, e->ws.packet, piece, n, i, M,
@@ -304,6 +305,7 @@ static radar_status ffn_half(radar_engine *e, int index, int M) {
                                      .row_begin = e->inner_begin,
                                      .row_end = e->inner_end,
                                      .col_end = c->width,
+                                     .row_block = e->inner_block,
                                      .bias = layer->gate_bias,
                                      .out = ws->gate,
                                      .out_stride = own},
@@ -311,6 +313,7 @@ static radar_status ffn_half(radar_engine *e, int index, int M) {
                                      .row_begin = e->inner_begin,
                                      .row_end = e->inner_end,
                                      .col_end = c->width,
+                                     .row_block = e->inner_block,
                                      .bias = layer->up_bias,
                                      .out = ws->up,
                                      .out_stride = own}};

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda.h"
 #include "runtime/sys.h"
 
@@ -13,6 +14,7 @@ static void cuda_close(radar_backend *be) {
     if (!be) return;
     radar_cuda *cuda = radar_cuda_of(be);
     radar_cuda_forget_weights(cuda);
+    radar_cuda_blas_close(cuda->blas);
     radar_cuda_queue_close(cuda->queue);
     radar_free(cuda->table);
     radar_free(cuda);
@@ -21,9 +23,9 @@ static void cuda_close(radar_backend *be) {
 static void describe(radar_cuda *cuda) {
     const radar_cuda_device *d = &cuda->device;
     snprintf(cuda->description, sizeof cuda->description,
-             "cuda %d (%s, sm_%d%d, %.0f GiB, graphs %s)", cuda->opt.device, d->name, d->major,
+             "cuda %d (%s, sm_%d%d, %.0f GiB, graphs %s%s)", cuda->opt.device, d->name, d->major,
              d->minor, (double)d->total_bytes / (1024.0 * 1024 * 1024),
-             cuda->opt.graphs ? "on" : "off");
+             cuda->opt.graphs ? "on" : "off", cuda->blas ? ", cuBLAS" : "");
 }
 
 static radar_status cuda_open(radar_backend **out, const radar_backend_options *opt,
@@ -44,6 +46,7 @@ static radar_status cuda_open(radar_backend **out, const radar_backend_options *
     RADAR_TRY(st, radar_cuda_device_of(&cuda->device, cuda->opt.device, err), fail);
     const radar_cuda_queue_options queue = {.device = cuda->opt.device, .graphs = opt->graphs};
     RADAR_TRY(st, radar_cuda_queue_open(&cuda->queue, &queue, err), fail);
+    cuda->blas = radar_cuda_blas_open(cuda->queue);
     describe(cuda);
     *out = &cuda->base;
     return RADAR_OK;

@@ -7,15 +7,17 @@
 #include "kernels/cuda/kv.h"
 #include "kernels/cuda/queue.h"
 
-struct radar_packed; /* of ops_matmul.c */
+struct radar_cuda_blas; /* blas.h */
+struct radar_packed;    /* of ops_matmul.c */
 
 typedef struct radar_cuda {
     radar_backend base;
     radar_backend_options opt;
     radar_cuda_device device;
     radar_cuda_queue *queue;
-    struct radar_packed *packed; /* list of the matrices that lie on the device */
-    void *table;                 /* host: where tables are made, before they are parameters */
+    struct radar_cuda_blas *blas; /* NULL: none */
+    struct radar_packed *packed;  /* list of the matrices that lie on the device */
+    void *table;                  /* host: where tables are made, before they are parameters */
     size_t table_bytes;
     char description[320];
 } radar_cuda;
@@ -29,7 +31,8 @@ enum {
     RADAR_CUDA_TOPK_SLOT,   /* topk: zero between launches */
     RADAR_CUDA_MISSED_SLOT,
     RADAR_CUDA_SCORER_SLOT,
-    RADAR_CUDA_SAMPLE_SLOT
+    RADAR_CUDA_SAMPLE_SLOT,
+    RADAR_CUDA_PRODUCT_SLOT /* matmul, blas */
 };
 
 /* The next power of two: bounds that shape a grid change with it alone, so that a graph serves many steps. */

@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
     };
     work now = fetch(task, r, chain);
     work next = fetch(task, r, chain + CHAINS);
-    copy<KV, D>(buffer(0), view, now, latest, tile, tiles);
+    copy<KV, D, 4>(buffer(0), view, now, latest, tile, tiles);
     dev_copy_commit();
 
     state<D> q = {};
@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
             dev_warp_sync();
         else
             dev_block_sync();
-        copy<KV, D>(buffer(stage + 1), view, next, latest, tile, tiles);
+        copy<KV, D, 4>(buffer(stage + 1), view, next, latest, tile, tiles);
         dev_copy_commit();
         const work after = fetch(task, r, (stage + 2) * CHAINS + chain);
         if (now.tokens) take_in<KV, D>(q, buffer(stage), now, prepared);

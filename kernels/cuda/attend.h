@@ -59,8 +59,8 @@ static inline size_t radar_cuda_attend_turns(int n_tasks, int most_query) {
  * 80, 96, 112 or 128; the rest is attend_plain. */
 int radar_cuda_attend(const radar_cuda_attend_args *a, struct radar_cuda_queue *queue);
 
-/* The same for prefill, splits = 1: tiles of 64 queries that share what they read.  Not its bits; what is no matter for tensor cores
- * goes to radar_cuda_attend. */
+/* The same for prefill, splits = 1: tiles of 64 queries that share what they read, in bits of their own.  F16 and BF16 with D 64, 80,
+ * 96 or 128, FP8 with D 64 or 80; the rest goes to radar_cuda_attend. */
 int radar_cuda_attend_block(const radar_cuda_attend_args *a, struct radar_cuda_queue *queue);
 
 /* The same in f32, in the order of kernels/attend.h: with splits = 1 the bits of the CPU.  Any type, any D; slow. */

@@ -18,13 +18,17 @@ namespace {
 constexpr int BLOCK_WARPS = 4, WARP_QUERIES = 16, BLOCK_QUERIES = BLOCK_WARPS * WARP_QUERIES;
 constexpr int STEP = 2; /* segments */
 
-/* What a lane knows of its queries g and g + 8, and has summed for them. */
+/* Of a query, in shared memory: kept by the lanes, it would take registers from the sums. */
+struct query {
+    int64_t position; /* below 0: there is none */
+    float factor;     /* of logits */
+};
+
+/* What a lane has summed for its queries g and g + 8. */
 template <int D> struct pair_state {
-    float factor[2];     /* of logits */
-    int64_t position[2]; /* below 0: there is none */
-    float m[2], l[2];    /* l: of the lane's own tokens */
-    uint32_t unit[2];    /* fp8: exponent in which o counts */
-    float o[D / 8][4];   /* [0], [1]: of query g */
+    float m[2], l[2];  /* l: of the lane's own tokens */
+    uint32_t unit[2];  /* fp8: exponent in which o counts */
+    float o[D / 8][4]; /* [0], [1]: of query g */
 };
 
 /* Weights, or logits, of a lane: [segment][query][token]. */
@@ -74,6 +78,7 @@ DEV void logits_of_pair(pair_tokens s, const unsigned char *segment, const uint4
     using L = layout<KV, D>;
     const int g = (int)dev_lane() / 4, t = (int)dev_lane() % 4;
     float sum[STEP][2][4] = {}; /* even, odd tokens */
+#pragma unroll 1
     for (int j = 0; j < D / 16; j++) {
         const uint4 h = q[2 * j * 32 + (int)dev_lane()], l = q[(2 * j + 1) * 32 + (int)dev_lane()];
         const uint32_t hi[4] = {h.x, h.y, h.z, h.w}, lo[4] = {l.x, l.y, l.z, l.w};
@@ -117,13 +122,14 @@ DEV float scale_weights(pair_state<D> &q, int h, pair_tokens p, const uint32_t m
 /* Logits of tokens `mask` become weights of their values; m, l and unit follow, and o fades. */
 template <radar_cuda_kv KV, int D>
 DEV void soften_pair(pair_state<D> &q, pair_tokens p, const uint32_t mask[STEP][2],
-                     const float *const value_scale[STEP]) {
+                     const query *own, const float *const value_scale[STEP]) {
     float fade[2];
     for (int h = 0; h < 2; h++) {
+        const float factor = own[8 * h].factor;
         float top = q.m[h], sum = 0;
         for (int i = 0; i < STEP; i++)
             for (int c = 0; c < 4; c++) {
-                p[i][h][c] = mask[i][h] >> c & 1 ? p[i][h][c] * q.factor[h] : -INFINITY;
+                p[i][h][c] = mask[i][h] >> c & 1 ? p[i][h][c] * factor : -INFINITY;
                 top = p[i][h][c] > top ? p[i][h][c] : top;
             }
         top = most_of_query(top);
@@ -162,7 +168,7 @@ DEV void add_values_of_pair(pair_state<D> &q, const unsigned char *segment, cons
 
 template <radar_cuda_kv KV, int D>
 DEV void take_in_step(pair_state<D> &q, const unsigned char *buffer, const work now[STEP],
-                      const uint4 *prepared) {
+                      const uint4 *prepared, const query *own) {
     using L = layout<KV, D>;
     const int t = (int)dev_lane() % 4;
     uint32_t mask[STEP][2], any = 0;
@@ -170,7 +176,7 @@ DEV void take_in_step(pair_state<D> &q, const unsigned char *buffer, const work 
     pair_tokens p;
     for (int i = 0; i < STEP; i++)
         for (int h = 0; h < 2; h++) {
-            mask[i][h] = seen(now[i].tokens, now[i].first, q.position[h]) >> 4 * t & 15;
+            mask[i][h] = seen(now[i].tokens, now[i].first, own[8 * h].position) >> 4 * t & 15;
             any |= mask[i][h];
         }
     if (dev_ballot(any) == 0) return;
@@ -183,7 +189,7 @@ DEV void take_in_step(pair_state<D> &q, const unsigned char *buffer, const work 
             for (int h = 0; h < 2; h++)
                 for (int c = 0; c < 4; c++) p[i][h][c] *= key_scale[c];
     }
-    soften_pair<KV, D>(q, p, mask, value_scale);
+    soften_pair<KV, D>(q, p, mask, own, value_scale);
     for (int i = 0; i < STEP; i++) add_values_of_pair<KV, D>(q, buffer + i * L::BYTES, p[i]);
 }
 
@@ -226,6 +232,7 @@ template <radar_cuda_kv KV, int D>
 __global__ void __launch_bounds__(BLOCK_WARPS * 32, 4) attend_rows(radar_cuda_attend_args a) {
     using L = layout<KV, D>;
     DYNAMIC_SHARED(unsigned char, shared);
+    SHARED(query, queries, BLOCK_QUERIES);
     const radar_cuda_attend_task &task = a.task[blockIdx.z];
     const int first = (int)blockIdx.y * BLOCK_QUERIES, left = task.n_query - first;
     if (left <= 0) return;
@@ -235,35 +242,38 @@ __global__ void __launch_bounds__(BLOCK_WARPS * 32, 4) attend_rows(radar_cuda_at
     const memory view = {task.k, task.v, task.k_scale, task.v_scale};
     const int64_t latest =
         latest_of_block(task.position + first, left < BLOCK_QUERIES ? left : BLOCK_QUERIES);
-    const auto copy_step = [&](int step, const work next[STEP]) {
+    const auto copy_step = [&](int step) {
         for (int i = 0; i < STEP; i++)
-            copy<KV, D>(buffers + (step % 2 * STEP + i) * L::BYTES, view, next[i], latest,
-                        (int)dev_warp(), BLOCK_WARPS);
+            copy<KV, D, 1>(buffers + (step % 2 * STEP + i) * L::BYTES, view,
+                           fetch(task, r, step * STEP + i), latest, (int)dev_warp(), BLOCK_WARPS);
         dev_copy_commit();
     };
-    work now[STEP], next[STEP];
-    for (int i = 0; i < STEP; i++) now[i] = fetch(task, r, i);
-    copy_step(0, now);
+    copy_step(0);
 
     pair_state<D> q = {};
+    query *const own = queries + dev_warp() * WARP_QUERIES + dev_lane() / 4;
     const float *row[2];
     bool valid[2];
+    float factor[2];
     for (int h = 0; h < 2; h++) {
-        const int mine = (int)dev_warp() * WARP_QUERIES + (int)dev_lane() / 4 + 8 * h;
+        const int mine = (int)(own - queries) + 8 * h;
         valid[h] = mine < left;
         row[h] = task.q + (size_t)(first + (valid[h] ? mine : 0)) * task.q_stride;
         q.m[h] = -INFINITY;
-        q.position[h] = valid[h] ? task.position[first + mine] : -1;
     }
-    prepare_pair<KV, D>(prepared, q.factor, row, valid, a.scale);
+    prepare_pair<KV, D>(prepared, factor, row, valid, a.scale);
+    for (int h = 0; h < 2; h++) /* by all four lanes of a query: none waits for another */
+        own[8 * h] = {valid[h] ? task.position[first + (int)(own - queries) + 8 * h] : -1,
+                      factor[h]};
 
     for (int step = 0; step * STEP < r.n; step++) {
-        for (int i = 0; i < STEP; i++) next[i] = fetch(task, r, (step + 1) * STEP + i);
         dev_copy_wait<0>();
         dev_block_sync(); /* this step is there, and the one before, whose buffer is next, is read */
-        copy_step(step + 1, next);
-        take_in_step<KV, D>(q, buffers + step % 2 * STEP * L::BYTES, now, prepared);
-        for (int i = 0; i < STEP; i++) now[i] = next[i];
+        copy_step(step + 1);
+        /* items are fetched again: kept, they would take registers from the sums */
+        work now[STEP];
+        for (int i = 0; i < STEP; i++) now[i] = fetch(task, r, step * STEP + i);
+        take_in_step<KV, D>(q, buffers + step % 2 * STEP * L::BYTES, now, prepared, own);
     }
     dev_copy_wait<0>();
     for (int h = 0; h < 2; h++) {
@@ -286,17 +296,11 @@ int launch_rows(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
 
 template <radar_cuda_kv KV>
 int launch_rows_of(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
-    switch (a.D) {
-    case 64:
-        return launch_rows<KV, 64>(a, queue);
-    case 80:
-        return launch_rows<KV, 80>(a, queue);
-    case 96:
-        return launch_rows<KV, 96>(a, queue);
-    case 112:
-        return launch_rows<KV, 112>(a, queue);
-    case 128:
-        return launch_rows<KV, 128>(a, queue);
+    if (a.D == 64) return launch_rows<KV, 64>(a, queue);
+    if (a.D == 80) return launch_rows<KV, 80>(a, queue);
+    if constexpr (KV != RADAR_CUDA_KV_FP8) { /* whose scales take registers too */
+        if (a.D == 96) return launch_rows<KV, 96>(a, queue);
+        if (a.D == 128) return launch_rows<KV, 128>(a, queue);
     }
     return radar_cuda_attend(&a, queue);
 }

@@ -71,8 +71,8 @@ struct memory {
     const float *k_scale, *v_scale;
 };
 
-/* The 32 lanes of one of `tiles` warps copy their share of a segment. */
-template <radar_cuda_kv KV, int D>
+/* The 32 lanes of one of `tiles` warps copy their share of a segment.  UNROLL: of loops, whose addresses take registers. */
+template <radar_cuda_kv KV, int D, int UNROLL>
 DEV void copy(unsigned char *to, const memory &view, const work &w, int64_t latest, int tile,
               int tiles) {
     using L = layout<KV, D>;
@@ -81,8 +81,10 @@ DEV void copy(unsigned char *to, const memory &view, const work &w, int64_t late
     const size_t at = (size_t)w.segment * (size_t)(D * L::KEY_ROW);
     const unsigned char *k = static_cast<const unsigned char *>(view.k) + at;
     const unsigned char *v = static_cast<const unsigned char *>(view.v) + at;
+#pragma unroll(UNROLL)
     for (int i = first; i < D * L::KEY_ROW / 16; i += step)
         dev_copy16(to + 16 * i, k + 16 * i, used != 0);
+#pragma unroll(UNROLL)
     for (int i = first; i < RADAR_SEGMENT * L::PIECES; i += step) {
         const int token = i / L::PIECES, row = token % 4 * 4 + token / 4;
         dev_copy16(to + L::VALUES + row * L::VALUE_ROW + i % L::PIECES * 16, v + 16 * i,

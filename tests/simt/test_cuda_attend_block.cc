@@ -30,6 +30,7 @@ static void every_type_and_head_size_agrees_with_doubles(void **) {
 /* What it hands on: other head sizes, and f32. */
 static void the_rest_goes_to_the_other_kernels(void **) {
     assert_true(right_by_blocks({RADAR_CUDA_KV_F16, 48, 1, 1, 9, 4, 36, 1, 9}, 3));
+    assert_true(right_by_blocks({RADAR_CUDA_KV_FP8, 128, 1, 1, 9, 4, 36, 1, 9}, 3));
     assert_true(right_by_blocks({RADAR_CUDA_KV_F32, 64, 1, 1, 9, 4, 36, 1, 9}, 3));
 }
 
@@ -79,7 +80,7 @@ static void bits_do_not_depend_on_neighbours(void **) {
 static void what_nobody_attends_leaves_no_trace(void **) {
     for (radar_cuda_kv type : types) { /* make() poisons it */
         assert_true(right_by_blocks({type, 64, 1, 1, 16, 4, 64, 1, 16}, 1));
-        assert_true(right_by_blocks({type, 128, 2, 2, 12, 4, 48, 1, 10}, 9));
+        assert_true(right_by_blocks({type, 80, 2, 2, 12, 4, 48, 1, 10}, 9));
     }
 }
 

@@ -302,10 +302,6 @@ const launch_option_row launch_option_table[] = {
 const size_t launch_option_count = COUNT(launch_option_table);
 _Static_assert(COUNT(launch_option_table) < LAUNCH_OPTIONS_MOST, "lists by row have room");
 
-const char *launch_kv_type(const char *backend) {
-    return strcmp(backend, "cuda") == 0 ? "bf16" : "f16";
-}
-
 void launch_options_default(launch_options *o, const launch_command_row *command) {
     *o = (launch_options){.command = command->command,
                           .scope = command->scope,
@@ -317,7 +313,7 @@ void launch_options_default(launch_options *o, const launch_command_row *command
                           .min_p = 0.05,
                           .top_k = 40,
                           .seed = 1};
-    o->backend = "auto", o->precision = "fast", o->kv_type = NULL;
+    o->backend = "auto", o->precision = "fast", o->kv_type = "f16";
     o->exchange = "auto", o->weights = "stored", o->graphs = "on", o->device = -1;
     o->attention = "radar", o->scorer = "sketch", o->share = "group", o->pick = "top",
     o->select = "global", o->rf_form = "plain", o->scan = "full", o->prefill = "dense";

@@ -204,8 +204,9 @@ const launch_option_row launch_option_table[] = {
     STRING("profile", 0, profile, ATTENDS | LAUNCH_PLACE, "FILE", NULL,
            "JSON {\"fingerprint\": HEX, \"options\": {\"scorer\": \"sketch\", ...}}: options of "
            "this model where nothing was typed"),
-    CHOICE("kv-type", kv_type, SETTING, "f32|f16|bf16|q8|fp8", NULL,
-           "f16; bf16 with --backend cuda", "how keys and values are kept; q8: CPU, fp8: CUDA"),
+    CHOICE("kv-type", kv_type, SETTING, "f32|f16|bf16|q8|fp8", NULL, NULL,
+           "how keys and values are kept; q8: CPU, fp8: CUDA; unless typed, --backend cuda keeps "
+           "bf16"),
     CHOICE("preset", preset, SETTING | LAUNCH_PLACE, "quest|paper|code", NULL, NULL,
            "settings of a publication: quest: --scorer minmax; paper, code: Radar as published and "
            "as its authors' code "

@@ -229,7 +229,7 @@ DEV int64_t latest_of_block(const int64_t *position, int n) {
 
 /* 128 threads; dynamic shared memory: prepared queries of the warps, then two buffers of STEP segments. */
 template <radar_cuda_kv KV, int D>
-__global__ void __launch_bounds__(BLOCK_WARPS * 32, 4) attend_rows(radar_cuda_attend_args a) {
+__global__ void __launch_bounds__(BLOCK_WARPS * 32, 3) attend_rows(radar_cuda_attend_args a) {
     using L = layout<KV, D>;
     DYNAMIC_SHARED(unsigned char, shared);
     SHARED(query, queries, BLOCK_QUERIES);

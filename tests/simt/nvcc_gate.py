@@ -2,7 +2,7 @@
 """nvcc_gate.py FOLDER [FILE.cu ...]: what ptxas makes of every kernel of kernels/cuda, for each architecture.
 
 Compiles each file for sm_90a, sm_80 and sm_100, two at a time, prints a line per kernel and ends with `N passed, N failed`.
-A kernel fails with more than 128 registers (sm_80: 168), any spill or more than 227 KB of static shared memory; a file that does not
+A kernel fails with more than 128 registers (sm_80, and kernels that compute more than they read: 168), any spill or more than 227 KB of static shared memory; a file that does not
 compile, with a warning or without a kernel, fails once per architecture.  What ptxas said is kept under FOLDER, and used again
 while nothing that the file includes, nor the compiler, is newer.  NVCC names the compiler; run in the root of the sources."""
 import concurrent.futures
@@ -15,6 +15,7 @@ import sys
 
 ARCHITECTURES = ("90a", "80", "100")
 REGISTERS = {"90a": 128, "80": 168, "100": 128}  # sm_80 has to run what the others are tuned for, without spilling
+COMPUTES = re.compile("attend_rows")  # prefill: three blocks of 128 threads fill a multiprocessor
 SHARED_BYTES = 227 << 10
 MANGLED = re.compile(r"Compiling entry function '(\S+)' for")
 SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -83,7 +84,7 @@ def judge(results):
             rows.append((os.path.basename(source), "sm_" + arch, "-", "-", "-", "FAIL"))
             complaints.append(f"{source} for sm_{arch}: " + ("no kernel in it" if ok else "does not compile") + f"\n{text}")
         for name, registers, spills, shared in found:
-            good = registers <= REGISTERS[arch] and spills == 0 and shared <= SHARED_BYTES
+            good = registers <= (168 if COMPUTES.search(name) else REGISTERS[arch]) and spills == 0 and shared <= SHARED_BYTES
             rows.append((name, "sm_" + arch, registers, spills, shared, "PASS" if good else "FAIL"))
     plain = plain_names(sorted({row[0] for row in rows}))
     width = max([len(name) for name in plain.values()] + [6])

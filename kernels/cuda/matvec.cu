@@ -313,6 +313,8 @@ static product product_of(const radar_matvec_job *job, radar_precision precision
     const bool fast = precision == RADAR_PRECISION_FAST;
     if (job->row_scale) return make<unit_e4m3, x_f32>(1, M);
     switch (job->job.w->type) {
+    case RADAR_F32:
+        return make<unit_f32, x_f32>(4, M);
     case RADAR_F16:
         return make<unit_f16, x_f32>(2, M);
     case RADAR_BF16:

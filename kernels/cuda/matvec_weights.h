@@ -12,6 +12,10 @@ struct unit_f16 {
     static constexpr int COLUMNS = 8, BYTES = 16, ROWS = 4;
     uint32_t word[4];
 };
+struct unit_f32 {
+    static constexpr int COLUMNS = 4, BYTES = 16, ROWS = 4;
+    uint32_t word[4];
+};
 struct unit_e4m3 {
     static constexpr int COLUMNS = 16, BYTES = 16, ROWS = 4;
     uint32_t word[4];
@@ -66,6 +70,7 @@ template <int N> DEV float read_block(uint32_t (&q)[N], const uint8_t *p) {
 
 DEV void read(unit_bf16 &u, const uint8_t *p) { read16(u.word, p); }
 DEV void read(unit_f16 &u, const uint8_t *p) { read16(u.word, p); }
+DEV void read(unit_f32 &u, const uint8_t *p) { read16(u.word, p); }
 DEV void read(unit_e4m3 &u, const uint8_t *p) { read16(u.word, p); }
 DEV void read(unit_q8_0 &u, const uint8_t *p) { u.d = read_block(u.q, p); }
 DEV void read(unit_q4_0 &u, const uint8_t *p) { u.d = read_block(u.q, p); }
@@ -95,6 +100,9 @@ DEV void four(const unit_bf16 &u, int j, float w[4]) {
 DEV void four(const unit_f16 &u, int j, float w[4]) {
     for (int i = 0; i < 4; i++)
         w[i] = dev_f16_to_f32((uint16_t)(u.word[2 * j + i / 2] >> 16 * (i % 2)));
+}
+DEV void four(const unit_f32 &u, int, float w[4]) {
+    for (int i = 0; i < 4; i++) w[i] = dev_float(u.word[i]);
 }
 DEV void four(const unit_e4m3 &u, int j, float w[4]) {
     dev_e4m3x2_to_f32((uint16_t)u.word[j], w);

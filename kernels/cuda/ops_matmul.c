@@ -1,7 +1,7 @@
 /* Products, and the weights on the device.
  *
- * A packed part lies as it is stored, rows and columns of it alone; K-quants, Q5 and F32 are expanded to bf16, and with --weights fp8
- * F16 and BF16 become e4m3 with one scale a row, max|w| / 448.  Rows begin at multiples of 16 bytes, 16 bytes behind the last one
+ * A packed part lies as it is stored, rows and columns of it alone; K-quants and Q5 are expanded to bf16, as is F32 unless
+ * precision is exact; with --weights fp8 F16 and BF16 become e4m3 with one scale a row, max|w| / 448.  Rows begin at multiples of 16 bytes, 16 bytes behind the last one
  * may be read.
  * Up to 64 rows of x go through the weights by matvec.h, in turns of 8: the same bits for each of them.  More of them go by cuBLAS
  * (blas.h) or by matmul.h, but for parts that these do not take; which way a part goes follows from its type and columns, so it is
@@ -39,6 +39,8 @@ static form form_of(const radar_cuda *cuda, radar_dtype type) {
     case RADAR_Q4_0:
     case RADAR_Q4_1:
         return AS_STORED;
+    case RADAR_F32:
+        return cuda->opt.precision == RADAR_PRECISION_EXACT ? AS_STORED : AS_BF16;
     default:
         return AS_BF16;
     }

@@ -42,14 +42,9 @@ like() {
 # Exact products leave sums of another order, and what a cache of 16 bits rounds the other way: 2e-3, of which 1e-4 is measured.
 EXACT="--precision exact --kv-type bf16"
 H=llama-headdim-bf16
-for model in llama-{bias-mha-f16,headdim-bf16,llama3rope-f16,sharded-bf16} qwen2-qkvbias-bf16 qwen3-qknorm-bf16; do
+for model in llama-{bias-mha-f16,headdim-bf16,llama3rope-f16,sharded-bf16,tied-f32,untied-f32} qwen2-qkvbias-bf16 qwen3-qknorm-bf16; do
     # shellcheck disable=SC2086
     start like $model 2e-3 $model $EXACT $SPARSE
-done
-# Weights of 32 bits are bf16 on the device, which moves scores too: what is compared is all of the attention.
-for model in llama-{tied,untied}-f32; do
-    # shellcheck disable=SC2086
-    start like $model 2e-2 $model $EXACT --attention dense
 done
 options() { # options BOUND OPTIONS...: on one model
     local bound=$1

@@ -45,6 +45,7 @@ static void fill_row(uint8_t *p, int type, int cols, uint64_t row) {
         const float v = draw(stream, (uint64_t)c);
         if (type == RADAR_BF16) put16(p + 2 * c, dev_f32_to_bf16(v));
         if (type == RADAR_F16) put16(p + 2 * c, dev_f32_to_f16(v));
+        if (type == RADAR_F32) memcpy(p + 4 * c, &v, sizeof v);
         if (type == E4M3) p[c] = dev_f32_to_e4m3(16 * v);
     }
 }

@@ -20,13 +20,15 @@ extern "C" {
 #include "tests/simt/product_fixture.h"
 
 static constexpr size_t H200 = 227 << 10;
+static constexpr int KINDS[] = {RADAR_BF16, RADAR_F16,  E4M3,     RADAR_Q8_0,
+                                RADAR_Q4_0, RADAR_Q4_1, RADAR_F32};
 
 /* ---- references ---- */
 
 /* x as the fast path rounds it, in double; per 32 columns from the first on. */
 static std::vector<double> rounded_x(int type, const float *x, int cols, bool fast) {
     std::vector<double> y(x, x + cols);
-    if (!fast || type == RADAR_F16 || type == E4M3) return y;
+    if (!fast || type == RADAR_F16 || type == RADAR_F32 || type == E4M3) return y;
     for (int c = 0; c < cols; c++)
         if (type == RADAR_BF16) y[(size_t)c] = dev_bf16_to_f32(dev_f32_to_bf16(x[c]));
     if (type == RADAR_BF16) return y;
@@ -93,13 +95,13 @@ static void check(int type, int rows, int cols, int M, bool fast, size_t skew, s
 }
 
 static void every_type_and_number_of_rows(void **) {
-    for (int type : TYPES)
+    for (int type : KINDS)
         for (int fast = 0; fast < 2; fast++)
             for (int M : {1, 2, 3, 5, 8}) check(type, 5, 1056, M, fast, 0, 0, {1, H200});
 }
 
 static void odd_sizes(void **) {
-    for (int type : TYPES) {
+    for (int type : KINDS) {
         const bool q = quantised(type);
         for (int cols : {1, 5, 32, 250, 1027, 2080}) {
             if (!q && cols != 32) check(type, 3, cols, 1, true, 0, 0, {2, H200});
@@ -112,9 +114,9 @@ static void odd_sizes(void **) {
 }
 
 static void any_alignment(void **) {
-    for (int type : TYPES)
+    for (int type : KINDS)
         for (size_t skew = 0; skew < 16; skew++) {
-            const size_t step = type == E4M3 ? 1 : type == RADAR_Q4_1 ? 4 : 2;
+            const size_t step = type == E4M3 ? 1 : type == RADAR_Q4_1 || type == RADAR_F32 ? 4 : 2;
             if (skew % step == 0)
                 check(type, skew % 8 < 4 ? 5 : 19, 544, 1, skew % 4 < 2, skew, step * (skew % 3),
                       {1, H200});
@@ -124,9 +126,11 @@ static void any_alignment(void **) {
 /* ---- the CPU ---- */
 
 static std::vector<float> cpu_product(matrix &m, const input &x, int M, bool fast) {
-    const radar_backend_options opt = {
-        1,    fast ? RADAR_PRECISION_FAST : RADAR_PRECISION_EXACT, nullptr, 8, 4096, 0, 0, false,
-        false};
+    radar_backend_options opt = {};
+    opt.n_threads = 1;
+    opt.precision = fast ? RADAR_PRECISION_FAST : RADAR_PRECISION_EXACT;
+    opt.max_rows = 8;
+    opt.max_cols = 4096;
     radar_backend *be = nullptr;
     radar_error err = {};
     assert_int_equal(radar_backend_cpu->open(&be, &opt, &err), RADAR_OK);
@@ -138,7 +142,7 @@ static std::vector<float> cpu_product(matrix &m, const input &x, int M, bool fas
 }
 
 static void the_cpu_agrees(void **) {
-    for (int type : TYPES)
+    for (int type : KINDS)
         for (int fast = 0; fast < 2; fast++) {
             if (type == E4M3) continue;
             if (type == RADAR_BF16 && fast)
@@ -162,7 +166,7 @@ static size_t ring_of(int type) {
 }
 
 static void bits_do_not_depend_on_the_rows_of_x(void **) {
-    for (int type : TYPES)
+    for (int type : KINDS)
         for (int fast = 0; fast < 2; fast++) {
             matrix m = make_matrix(type, 9, 1120, 0, 0);
             const input x = make_x(8, m.cols);
@@ -175,7 +179,7 @@ static void bits_do_not_depend_on_the_rows_of_x(void **) {
 }
 
 static void bits_do_not_depend_on_place_device_and_cut(void **) {
-    for (int type : TYPES) {
+    for (int type : KINDS) {
         matrix m = make_matrix(type, 70, 2112, 0, 0), moved = make_matrix(type, 70, 2112, 4, 8);
         const input x = make_x(1, m.cols);
         const std::vector<float> want = whole(m, x, 1, true, {7, H200});
@@ -196,12 +200,13 @@ static void bits_do_not_depend_on_place_device_and_cut(void **) {
 }
 
 static void x_in_tiles_is_right(void **) {
-    for (int type : TYPES)
+    for (int type : KINDS)
         for (int M : {1, 3}) {
-            const size_t room = (size_t)kernel_rows(M) * (type == RADAR_BF16 ? 512
-                                                          : type == E4M3     ? 2048
-                                                          : quantised(type)  ? 1280
-                                                                             : 1024);
+            const size_t room = (size_t)kernel_rows(M) * (type == RADAR_BF16  ? 512
+                                                          : type == E4M3      ? 2048
+                                                          : quantised(type)   ? 1280
+                                                          : type == RADAR_F32 ? 512
+                                                                              : 1024);
             const size_t ring = ring_of(type);
             check(type, 70, 2112, M, true, 0, 0, {1, ring + 2 * room + 100});
         }
@@ -263,7 +268,7 @@ static void many_jobs(void **) {
 /* ---- numbers at the edge ---- */
 
 static void odd_numbers_in_x(void **) {
-    for (int type : TYPES) {
+    for (int type : KINDS) {
         matrix m = make_matrix(type, 3, 128, 0, 0);
         input x = make_x(1, 128);
         float *v = (float *)x.memory.data();
@@ -279,7 +284,7 @@ static void odd_numbers_in_x(void **) {
 }
 
 static void nothing_to_do_and_refusals(void **) {
-    matrix m = make_matrix(RADAR_Q4_0, 4, 64, 0, 0), f = make_matrix(RADAR_F32, 1, 64, 0, 0);
+    matrix m = make_matrix(RADAR_Q4_0, 4, 64, 0, 0), f = make_matrix(RADAR_Q5_0, 1, 64, 0, 0);
     const input x = make_x(2, 64);
     std::vector<float> out(8, 5);
     radar_matvec_job j = job_of(m, 0, 4, out.data(), 4, nullptr);

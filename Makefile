@@ -78,7 +78,7 @@ BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 SIMT_SRC := $(wildcard tests/simt/test_*.cc)
 SIMT := $(SIMT_SRC:tests/simt/%.cc=$O/simt/%)
 
-.PHONY: again all programs test-programs simt-programs cuda-check unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
+.PHONY: again all programs test-programs simt-programs gpu-programs fake-programs gpu-kit cuda-check unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
         check-format clean
 all: programs $(if $(filter cpu cuda,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
@@ -166,6 +166,27 @@ $O/fake/kernels/backend.o: CPPFLAGS += -DRADAR_CUDA
 $O/fake/radar: $O/launch/main.o $O/fake/kernels/backend.o $O/liblaunch.a $O/fake/libradar_cuda.a $O/libradar.a
 	$(if $(Q),@echo "  LD $@")
 	$(Q)$(CXX) -rdynamic -o $@ $(filter %.o,$^) $(filter %.a,$^) $(filter %libradar.a,$^) $(ALL_LIBS)
+# What is proven on a GPU (tests/gpu.sh), and rehearsed on the fake.
+GPU_PROGRAMS := ops local bench
+GPU_SRC := $(wildcard tests/gpu/*.c)
+GPU_OPS := $(patsubst %.c,$O/%.o,$(wildcard tests/gpu/ops*.c tests/gpu/*twin.c))
+GPU_LOCAL := $O/tests/gpu/local.o
+GPU_BENCH := $(patsubst %.c,$O/%.o,$(wildcard tests/gpu/bench*.c))
+$O/gpu/ops $O/fake/gpu/ops: $(GPU_OPS)
+$O/gpu/local $O/fake/gpu/local: $(GPU_LOCAL)
+$O/gpu/bench $O/fake/gpu/bench: $(GPU_BENCH)
+$O/gpu/bench: build/nvcc/tests/gpu/synth.o
+$O/fake/gpu/bench: $O/fake/tests/gpu/synth.o
+$O/gpu/%: $O/libradar.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD $@")
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LIBS)
+$O/fake/gpu/%: $O/fake/kernels/backend.o $O/fake/libradar_cuda.a $O/libradar.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD $@")
+	$(Q)$(CXX) -rdynamic -o $@ $(filter %.o,$^) $(filter %.a,$^) $(filter %libradar.a,$^) $(ALL_LIBS)
+gpu-programs: $(GPU_PROGRAMS:%=$O/gpu/%) $O/radar
+fake-programs: $(GPU_PROGRAMS:%=$O/fake/gpu/%) $O/fake/radar
 .SECONDARY:
 
 unit: $(UNIT)
@@ -254,5 +275,5 @@ compile_commands.json:
 clean:
 	rm -rf build/cpu* build/cuda* build/nvcc build/fuzz build/radar build/libradar.a
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d \
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC) $(GPU_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d \
          $(FAKE_SRC:%.cc=$O/%.d) $(CUDA_QUEUE:%.c=$O/simt/%.d) $(FAKE_OBJ:.o=.d)

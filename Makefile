@@ -7,6 +7,7 @@
 # make check-report    the page of radar report in headless Chromium, on a phone and a desk
 # make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
 # make cuda-check      registers, spills and shared memory of every CUDA kernel, where nvcc is; NVCC=nvcc
+# make gpu-kit         build/gpu-kit: what tests/gpu.sh needs on a machine with a GPU where nothing can be built
 # make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
 # make install         PREFIX=/usr/local DESTDIR=: radar, libradar.a, radar.h, radar.pc
 # make format          clang-format in place;   make check-format   only look
@@ -33,7 +34,7 @@ O := build/$(VARIANT)
 MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # What the machine offers is probed once per variant, by compiling; the file is kept.  Goals that only start others do without.
-STARTERS := demo test report check-long check-report peers bench bench-long soak sanitize-unit cuda-check deps model format check-format clean compile_commands.json
+STARTERS := demo test report gpu-kit check-long check-report peers bench bench-long soak sanitize-unit cuda-check deps model format check-format clean compile_commands.json
 ifneq ($(filter-out $(STARTERS),$(or $(MAKECMDGOALS),all)),)
 include $O/config.mk
 endif
@@ -208,9 +209,13 @@ demo:
 	@launch/demo.sh $(MODEL)
 test:
 	@launch/deps.sh build demo test
-	$(AGAIN) all test-programs simt-programs
+	$(AGAIN) all test-programs simt-programs fake-programs
 	@launch/fetch_model.sh $(MODEL)
 	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/simt/run.sh $(SIMT)" "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
+gpu-kit:
+	@launch/deps.sh build
+	$(AGAIN) CUDA=1 MPI=0 STATIC=1 gpu-programs
+	@tests/gpu/kit.sh build/cuda-nompi-static build/gpu-kit
 sanitize-unit:
 	@launch/deps.sh build demo test
 	@launch/fetch_model.sh $(MODEL)

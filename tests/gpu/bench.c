@@ -14,7 +14,7 @@
 const bench_shape bench_shapes[] = {
     {"llama-3.1-8b", "llama", 32, 4096, 14336, 32, 8, 128, 128256, false, 1 << 20},
     {"qwen3-8b", "qwen3", 36, 4096, 12288, 32, 8, 128, 151936, true, 1 << 20},
-    {"toy", "qwen3", 2, 128, 256, 4, 2, 64, 320, true, 4096},
+    {"toy", "qwen3", 2, 128, 256, 4, 2, 64, 320, true, 1024},
     {NULL, NULL, 0, 0, 0, 0, 0, 0, 0, false, 0}};
 
 /* ---- lines ---- */
@@ -40,15 +40,18 @@ static void wait(radar_backend *be) {
     if (be->ops->wait(be, &err) != RADAR_OK) bench_stop(err.text);
 }
 
+static int samples = SAMPLES; /* fewer where it is but tried */
+
 double bench_seconds(radar_backend *be, void (*queue_it)(void *data), void *data, int times) {
     double took[SAMPLES];
-    for (int i = -3; i < SAMPLES; i++) { /* the third is the first that is a graph */
+    for (int i = samples < SAMPLES ? -1 : -3; i < samples;
+         i++) { /* the third is the first that is a graph */
         const double began = radar_clock();
         for (int j = 0; j < times; j++) queue_it(data);
         wait(be);
         if (i >= 0) took[i] = (radar_clock() - began) / times;
     }
-    return radar_median(took, SAMPLES);
+    return radar_median(took, samples);
 }
 
 /* ---- numbers ---- */
@@ -200,6 +203,7 @@ int main(int n, char **arg) {
     }
     radar_backend *be = open_device();
     if (!be) return 0;
+    if (toy) samples = 1;
     printf("# %s\n", be->ops->describe(be));
     if (strcmp(what, "ceilings") == 0) bench_ceilings(be, toy);
     if (strcmp(what, "kernels") == 0) bench_kernels(be, toy);

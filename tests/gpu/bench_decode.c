@@ -93,13 +93,13 @@ static double bytes_of(radar_session *s, double *attended) {
                s->kv.kv_heads;
 }
 
-static figures measure(radar_session *s, int64_t tokens) {
+static figures measure(radar_session *s, int64_t tokens, int steps) {
     double took[STEPS], launches[STEPS];
     figures f = {0};
-    need(radar_rewind(s, tokens - WARM - STEPS), s->e);
+    need(radar_rewind(s, tokens - WARM - steps), s->e);
     for (int i = 0; i < WARM; i++) step(s, i);
     radar_session_count_anew(s, &s->counts);
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < steps; i++) {
         const radar_cuda_queue_stats before = radar_cuda_queue_stats_of(bench_queue(s->e->be));
         const double began = radar_clock();
         step(s, i);
@@ -108,8 +108,8 @@ static figures measure(radar_session *s, int64_t tokens) {
         launches[i] = (double)(after.graph_launches - before.graph_launches) +
                       (double)(after.direct - before.direct);
     }
-    f.seconds = radar_median(took, STEPS);
-    f.launches = radar_median(launches, STEPS);
+    f.seconds = radar_median(took, steps);
+    f.launches = radar_median(launches, steps);
     f.bytes = bytes_of(s, &f.attended);
     return f;
 }
@@ -118,8 +118,9 @@ static void print_step(const bench_shape *shape, const setting *w, int64_t token
                        bool toy) {
     char name[128];
     const bool judged = !toy && tokens == shape->longest && !strcmp(shape->name, "llama-3.1-8b");
-    const int at = snprintf(name, sizeof name, "%s, %lldk tokens, %s", shape->name,
-                            (long long)tokens >> 10, w->name);
+    const bool k = tokens >= 1024;
+    const int at = snprintf(name, sizeof name, "%s, %lld%s tokens, %s", shape->name,
+                            (long long)(k ? tokens / 1024 : tokens), k ? "k" : "", w->name);
     bench_line(name, f->seconds * 1e3, "ms a token", judged ? w->target : 0, false);
     snprintf(name + at, sizeof name - (size_t)at, ": read");
     bench_line(name, f->bytes / f->seconds / 1e9, "GB/s", 0, true);
@@ -150,7 +151,7 @@ void bench_decode(const bench_shape *shape, const char *folder, bool toy) {
         need(radar_session_reconfigure(s, &opt), e);
         for (int64_t tokens = shape->longest; tokens >= shape->longest >> 5; tokens /= 2) {
             if (tokens == shape->longest >> 2 || tokens == shape->longest >> 4) continue;
-            const figures f = measure(s, tokens);
+            const figures f = measure(s, tokens, toy ? 3 : STEPS);
             print_step(shape, &settings[i], tokens, &f, toy);
             if (tokens != shape->longest) continue;
             if (i == 0) first = f.seconds;

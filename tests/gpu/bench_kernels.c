@@ -8,7 +8,7 @@
 #include "tests/gpu/bench.h"
 
 #define GROUP 4
-#define LISTS 4 /* of attended segments, taken in turn */
+#define LISTS 4 /* of attended segments, taken in turn, where not all are */
 
 /* A cache of a few layers. */
 typedef struct rig {
@@ -23,6 +23,7 @@ typedef struct rig {
     int32_t unit;
     radar_item *item; /* device [LISTS, tasks, per] */
     int per;          /* items of a task */
+    int lists;        /* of a layer */
 } rig;
 
 static void *device_memory(radar_backend *be, size_t bytes) {
@@ -50,7 +51,7 @@ static void print_share(const char *name, double bytes, double seconds, double c
 
 /* ---- scans ---- */
 
-static rig open_rig(radar_backend *be, const char *kind, bool toy) {
+static rig open_rig(radar_backend *be, const char *kind, radar_dtype type, bool toy) {
     rig r = {.be = be, .unit = 1};
     const radar_scorer_options opt = {.D = 128, .seed = 1};
     radar_error err = {0};
@@ -63,10 +64,10 @@ static rig open_rig(radar_backend *be, const char *kind, bool toy) {
                            .layers = toy ? 1 : 4,
                            .kv_heads = toy ? 2 : 8,
                            .D = 128,
-                           .type = RADAR_FP8,
+                           .type = type,
                            .block_bytes = r.scorer->block_bytes,
                            .levels = merges ? 4 : 0,
-                           .context = toy ? 4096 : 1 << 20};
+                           .context = toy ? 2048 : 1 << 20};
     if (radar_kvcache_plan(&r.kv, &err) != RADAR_OK || radar_kvcache_open(&r.kv, &err) != RADAR_OK)
         bench_stop(err.text);
     bench_fill_cache(&r.kv);
@@ -116,7 +117,7 @@ static void queue_scan(void *data) {
 }
 
 static void scans(radar_backend *be, double ceiling, bool toy) {
-    rig r = open_rig(be, "sketch", toy);
+    rig r = open_rig(be, "sketch", RADAR_FP8, toy);
     const double blocks = (double)r.kv.layers * r.tasks * r.segments / RADAR_BLOCK_SEGMENTS;
     print_share("sketch scan of 1M tokens", blocks * (double)r.scorer->block_bytes,
                 bench_seconds(be, queue_scan, &r, 2), ceiling, toy ? 0 : 70);
@@ -124,7 +125,7 @@ static void scans(radar_backend *be, double ceiling, bool toy) {
     print_share("coarse sketch scan of 1M tokens", blocks * (double)r.scorer->coarse_bytes,
                 bench_seconds(be, queue_scan, &r, 2), ceiling, 0);
     close_rig(&r);
-    r = open_rig(be, "mean", toy);
+    r = open_rig(be, "mean", RADAR_FP8, toy);
     for (r.unit = 1; r.unit <= 16; r.unit *= 16) {
         char name[64];
         snprintf(name, sizeof name, "mean scan of 1M tokens by %d", 16 * r.unit);
@@ -142,7 +143,7 @@ static int ascending(const void *a, const void *b) {
 
 /* Distinct segments of every task: one from each of as many equal ranges as it has items. */
 static void list_items(rig *r, int attended) {
-    const size_t n = (size_t)(LISTS * r->tasks);
+    const size_t n = (size_t)(r->lists * r->tasks);
     r->per = attended / RADAR_SEGMENT / r->kv.n_shards;
     radar_item *item = malloc(n * (size_t)r->per * sizeof *item);
     for (size_t t = 0; t < n; t++) {
@@ -165,12 +166,12 @@ static void queue_attention(void *data) {
     radar_attend_task task[64];
     int64_t position[GROUP];
     for (int i = 0; i < GROUP; i++) position[i] = r->kv.context;
-    for (int i = 0; i < LISTS * r->kv.layers; i++) {
+    for (int i = 0; i < r->lists * r->kv.layers; i++) {
         for (int t = 0; t < r->tasks; t++) {
             const int shard = t / r->kv.kv_heads, head = t % r->kv.kv_heads;
-            const size_t list = (size_t)(i % LISTS * r->tasks + t);
+            const size_t list = (size_t)(i % r->lists * r->tasks + t);
             task[t] = (radar_attend_task){
-                .kv = radar_kvcache_view(&r->kv, i / LISTS, head, shard),
+                .kv = radar_kvcache_view(&r->kv, i / r->lists, head, shard),
                 .n_query = GROUP,
                 .q = r->q + (size_t)(head * GROUP) * 128,
                 .q_stride = 128,
@@ -183,14 +184,26 @@ static void queue_attention(void *data) {
     }
 }
 
-static void attention(radar_backend *be, double ceiling, bool toy) {
-    rig r = open_rig(be, "exact", toy);
-    const int attended = toy ? 1024 : 16384;
+/* bytes: of a number, with its share of a scale. */
+static void attention(radar_backend *be, const char *name, radar_dtype type, int attended,
+                      double ceiling, double target, bool toy) {
+    rig r = open_rig(be, "exact", type, toy);
+    r.lists = attended == r.kv.context ? 1 : LISTS;
     list_items(&r, attended);
-    const double bytes = (double)LISTS * r.kv.layers * r.kv.kv_heads * attended * 2 * (128 + 4);
-    print_share("attention of 16k of 1M tokens, fp8", bytes,
-                bench_seconds(be, queue_attention, &r, 1), ceiling, toy ? 0 : 65);
+    const double number = type == RADAR_FP8 ? 1 + sizeof(float) / 128.0 : 2,
+                 runs = (double)r.lists * r.kv.layers,
+                 bytes = (double)r.kv.kv_heads * attended * 2 * 128 * number,
+                 seconds = bench_seconds(be, queue_attention, &r, 1) / runs;
+    print_share(name, bytes, seconds, ceiling, target);
     close_rig(&r);
+}
+
+static void attentions(radar_backend *be, double ceiling, bool toy) {
+    const int all = toy ? 2048 : 1 << 20;
+    attention(be, "attention of 16k of 1M tokens, fp8", RADAR_FP8, toy ? all / 2 : all / 64,
+              ceiling, toy ? 0 : 65, toy);
+    attention(be, "dense attention of 1M tokens, fp8", RADAR_FP8, all, ceiling, 0, toy);
+    attention(be, "dense attention of 1M tokens, bf16", RADAR_BF16, all, ceiling, 0, toy);
 }
 
 /* ---- products ---- */
@@ -336,7 +349,7 @@ void bench_kernels(radar_backend *be, bool toy) {
     const double ceiling = bench_read_ceiling(be, toy);
     bench_line("read", ceiling / 1e9, "GB/s", 0, true);
     scans(be, ceiling, toy);
-    attention(be, ceiling, toy);
+    attentions(be, ceiling, toy);
     products(ceiling, toy);
     small_ones(be, toy);
 }

@@ -1,5 +1,5 @@
 /* Whole decodes: CUDA beside the CPU, run to run, with graphs and without, over ranks that are threads of this process and share
- * its GPU.  local MODEL [PROMPT [STEPS [SETTING]]]: tokens of the prompt, which are random, and behind it. */
+ * its GPU.  local MODEL [PROMPT [STEPS [RUNS [SETTING]]]]: tokens of the prompt, which are random, and behind it; runs alone, ranks or all. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -177,6 +177,7 @@ static void expect_near(const char *name, const decode *cpu, const decode *cuda)
 }
 
 static const char *only; /* NULL: every setting */
+static const char *runs; /* "alone", "ranks", "all" */
 
 /* All runs of one setting. */
 static void setting(const char *what, decode d) {
@@ -204,9 +205,11 @@ static void setting(const char *what, decode d) {
         line(what, 0, "runs", "bad");
     } else {
         snprintf(name, sizeof name, "%s: CUDA beside CPU", what);
-        if (!strcmp(d.precision, "exact")) expect_near(name, &cpu, &cuda);
+        if (!strcmp(d.precision, "exact") && strcmp(runs, "ranks") != 0)
+            expect_near(name, &cpu, &cuda);
         for (size_t i = 0; i < sizeof again / sizeof again[0]; i++) {
             decode other = cuda;
+            if (!strcmp(runs, again[i].ranks > 1 ? "alone" : "ranks")) continue;
             other.token = NULL, other.logits = NULL;
             other.ranks = again[i].ranks, other.no_graphs = again[i].no_graphs;
             snprintf(name, sizeof name, "%s: %s", what, again[i].name);
@@ -241,11 +244,12 @@ static bool has_cuda(void) {
 
 int main(int n, char **arg) {
     if (n < 2) {
-        fprintf(stderr, "local MODEL [PROMPT [STEPS [SETTING]]]\n");
+        fprintf(stderr, "local MODEL [PROMPT [STEPS [alone|ranks|all [SETTING]]]]\n");
         return 64;
     }
     if (!has_cuda()) return 0;
-    only = n > 4 ? arg[4] : NULL;
+    runs = n > 4 ? arg[4] : "all";
+    only = n > 5 ? arg[5] : NULL;
     const decode exact = {.model = arg[1],
                           .precision = "exact",
                           .kv_type = "bf16",

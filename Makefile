@@ -211,7 +211,7 @@ test:
 	@launch/deps.sh build demo test
 	$(AGAIN) all test-programs simt-programs fake-programs
 	@launch/fetch_model.sh $(MODEL)
-	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/simt/run.sh $(SIMT)" "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
+	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/simt/run.sh $(SIMT)" "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t tests/gpu/*.t)
 gpu-kit:
 	@launch/deps.sh build
 	$(AGAIN) CUDA=1 MPI=0 STATIC=1 gpu-programs

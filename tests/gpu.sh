@@ -20,7 +20,7 @@ cd "$(dirname "$0")/.." || exit 1
 TOTAL=580 # seconds, of everything
 PHASES="facts correct sanitize ranks ceilings kernels decode torch"
 declare -A CAP=([facts]=15 [correct]=150 [sanitize]=80 [ranks]=90 [ceilings]=20 [kernels]=75 [decode]=170 [torch]=70)
-out=build/gpu prebuilt= only= rehearse=
+out=build/gpu prebuilt='' only='' rehearse=''
 while [ $# -gt 0 ]; do
     case $1 in
     --out | --prebuilt | --only)
@@ -38,6 +38,7 @@ for p in ${only//,/ }; do
     [[ " $PHASES " == *" $p "* ]] || { echo "gpu.sh: no phase '$p'; there are: $PHASES" >&2; exit 64; }
 done
 mkdir -p "$out" || exit 73
+smi=${NVIDIA_SMI:-nvidia-smi}
 scratch=$(mktemp -d) || exit 73
 trap 'rm -rf "$scratch"' EXIT
 results=$out/results.jsonl
@@ -123,9 +124,9 @@ build() {
 }
 
 find_programs() {
-    tiny=tests/golden/tiny radar= programs=
+    tiny=tests/golden/tiny radar='' programs=''
     if [ -n "$rehearse" ]; then
-        programs=build/cpu/fake/gpu radar=build/cpu/fake/radar
+        programs=${BUILD:-build/cpu}/fake/gpu radar=${BUILD:-build/cpu}/fake/radar
         export RADAR_FAKE_CUDA=${RADAR_FAKE_CUDA:-memory=8000000000}
     elif [ -n "$prebuilt" ]; then
         unpack "$prebuilt" || { echo "gpu.sh: $prebuilt is no kit; make gpu-kit makes one" >&2; exit 66; }
@@ -139,9 +140,9 @@ find_programs() {
 # Whether there is a device to run on; why not, else.
 find_gpu() {
     [ -z "$rehearse" ] || { machine="fake GPU"; return 0; }
-    command -v nvidia-smi >/dev/null || { why="no nvidia-smi, so no GPU"; return 1; }
-    machine=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
-    [ -n "$machine" ] || { machine="no GPU" why="nvidia-smi sees no GPU"; return 1; }
+    command -v "$smi" >/dev/null || { why="no $smi, so no GPU"; return 1; }
+    machine=$("$smi" --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
+    [ -n "$machine" ] || { machine="no GPU" why="$smi sees no GPU"; return 1; }
 }
 
 # ---- phases ----
@@ -154,7 +155,7 @@ phase_facts() {
     [ -z "$why" ] || { skip facts GPU "$why"; return; }
     [ -z "$rehearse" ] || return 0
     for name in driver_version memory.total clocks.sm clocks.mem clocks.max.sm clocks.max.mem temperature.gpu power.draw; do
-        emit facts "$name" "$(nvidia-smi --query-gpu="$name" --format=csv,noheader,nounits | head -n 1)" "" -
+        emit facts "$name" "$("$smi" --query-gpu="$name" --format=csv,noheader,nounits | head -n 1)" "" -
     done
 }
 
@@ -242,8 +243,8 @@ under_mpirun() {
     NCCL_SOCKET_IFNAME=lo NCCL_IB_DISABLE=1 timeout -k 5 "$limit" launch/mpirun.sh "$2" \
         bash -c 'NCCL_HOSTID=radar-$OMPI_COMM_WORLD_RANK exec "$@"' - "$radar" run -m "$tiny/qwen3-qknorm-bf16" --ids "$scratch/ids.json" \
         -n "$(small 2 16)" --ignore-eos --temp 0 --dense-below 0 --window 32 --budget 32 --shards 4 --stripe 64 -t 1 --backend cuda \
-        --device 0 --exchange "$1" --logits "$logits" --quiet >"$scratch/log" 2>&1
-    if [ $? -ne 0 ] || [ ! -s "$logits" ]; then
+        --device 0 --exchange "$1" --logits "$logits" --quiet >"$scratch/log" 2>&1 || rm -f "$logits"
+    if [ ! -s "$logits" ]; then
         tail -n 3 "$scratch/log" | sed 's/^/ranks: /'
         if [ "$1" = nccl ]; then skip ranks "$name" "$(grep -m 1 '^radar: ' "$scratch/log")"; else emit ranks "$name" 0 runs bad; fi
     elif cmp -s "$logits" "$scratch/logits-staged-1"; then
@@ -301,7 +302,7 @@ find_gpu || true
 for p in $PHASES; do
     [ -z "$only" ] || [[ ",$only," == *",$p,"* ]] || continue
     phase_end=$((SECONDS + CAP[$p]))
-    if [ $p != facts ] && [ -n "$why" ]; then skip $p "" "$why"; else phase_$p; fi
+    if [ "$p" != facts ] && [ -n "$why" ]; then skip "$p" "" "$why"; else "phase_$p"; fi
 done
 summary
 [ $failed = 0 ]

@@ -176,6 +176,21 @@ static void expect_near(const char *name, const decode *cpu, const decode *cuda)
     if (!same) printf("# %s: other tokens\n", name);
 }
 
+/* The CPU's ranks can be threads too. */
+static void cpu_ranks(const char *what, const decode *one) {
+    decode all = *one;
+    char name[160];
+    all.token = NULL, all.logits = NULL;
+    all.forced = one->token;
+    all.ranks = MOST_RANKS;
+    snprintf(name, sizeof name, "%s: CPU, %d ranks", what, MOST_RANKS);
+    if (run(&all))
+        expect_bits(name, one, &all);
+    else
+        line(name, 0, "runs", "bad");
+    forget(&all);
+}
+
 static const char *only; /* NULL: every setting */
 static const char *runs; /* "alone", "ranks", "all" */
 
@@ -196,6 +211,7 @@ static void setting(const char *what, decode d) {
         line(what, 0, "runs", "bad");
         return;
     }
+    if (strcmp(runs, "alone") != 0) cpu_ranks(what, &cpu);
     cuda = d;
     cuda.backend = "cuda";
     cuda.ranks = 1;

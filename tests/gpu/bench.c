@@ -2,6 +2,7 @@
  *   bench ceilings             reads and copies of 4 GiB
  *   bench kernels              kernels of a decode step, each by itself, at a million tokens
  *   bench decode NAME FOLDER   steps of a model of that shape, whose empty file lies in FOLDER meanwhile
+ *   bench model NAME FOLDER    only that file, FOLDER/NAME.gguf: enough for radar plan
  * --toy: all of it in small, to see that it runs. */
 #include <math.h>
 #include <stdio.h>
@@ -193,12 +194,21 @@ static const bench_shape *shape_of(const char *name) {
     return NULL;
 }
 
+static int write_only(const bench_shape *shape, const char *folder) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s.gguf", folder, shape->name);
+    bench_write_model(shape, path);
+    return 0;
+}
+
 int main(int n, char **arg) {
     const bool toy = n > 1 && strcmp(arg[n - 1], "--toy") == 0;
     const char *what = n > 1 ? arg[1] : "";
-    const bool decode = strcmp(what, "decode") == 0 && n - toy == 4 && shape_of(arg[2]);
+    const bool shaped = n - toy == 4 && shape_of(arg[2]),
+               decode = shaped && strcmp(what, "decode") == 0;
+    if (shaped && strcmp(what, "model") == 0) return write_only(shape_of(arg[2]), arg[3]);
     if (!decode && strcmp(what, "ceilings") != 0 && strcmp(what, "kernels") != 0) {
-        fprintf(stderr, "bench ceilings|kernels [--toy], bench decode NAME FOLDER [--toy]\n");
+        fprintf(stderr, "bench ceilings|kernels [--toy], bench decode|model NAME FOLDER [--toy]\n");
         return 64;
     }
     radar_backend *be = open_device();

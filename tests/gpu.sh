@@ -161,28 +161,25 @@ phase_facts() {
 
 small() { [ -n "$rehearse" ] && echo "$1" || echo "$2"; }
 
-# whole RUNS: decodes of the tiny models, and of the demo model where it is.
+# whole PHASE RUNS: decodes of the tiny models, and of the demo model where it is.
 whole() {
-    local phase=$1 runs=$2 model
-    for model in $(small "$tiny/qwen3-qknorm-bf16" "$(echo "$tiny"/*/)"); do
-        # shellcheck disable=SC2046
-        measure "$phase" "decode of $(basename "$model")" "$programs/local" "$model" $(small "80 2" "700 12") "$runs" $(small sketch "")
-    done
-    model=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
-    if [ -n "$rehearse" ]; then return; fi
-    if [ -f $model ]; then
-        measure "$phase" "decode of the demo model" "$programs/local" $model 1500 24 "$runs"
+    local phase=$1 runs=$2 demo=build/models/SmolLM2-135M-Instruct.Q4_1.gguf
+    if [ -n "$rehearse" ]; then
+        measure "$phase" "decode of a tiny model" "$programs/local" "$runs" sketch 80 2 "$tiny/qwen3-qknorm-bf16"
+        return
+    fi
+    measure "$phase" "decode of tiny models" "$programs/local" "$runs" all 700 12 "$tiny"/*
+    if [ -f $demo ]; then
+        measure "$phase" "decode of the demo model" "$programs/local" "$runs" all 1500 24 $demo
     else
-        skip "$phase" "decode of the demo model" "$model is not here"
+        skip "$phase" "decode of the demo model" "$demo is not here"
     fi
 }
 
+# Few processes: each has to wait for the device.
 phase_correct() {
-    local group
-    for group in layer select attend cache matmul; do
-        [ -z "$rehearse" ] || [ $group = layer ] || [ $group = select ] || continue
-        measure correct "operations: $group" "$programs/ops" $group
-    done
+    # shellcheck disable=SC2046
+    measure correct operations "$programs/ops" $(small "layer select" "")
     whole correct alone
 }
 

@@ -25,7 +25,7 @@ ends "an unknown phase" 64 tests/gpu.sh --only facts,nothing --out "$D/gpu"
 ends "a rehearsal" 0 tests/gpu.sh --rehearse --only facts,correct,ceilings --out "$D/gpu"
 lines "figures have a value, a unit and a commit" \
     "any(x['phase'] == 'ceilings' and x['value'] > 0 and x['unit'] == 'GB/s' and x['commit'] for x in r)"
-lines "decode on the fake is the CPU's" "any(x['name'] == 'sketch: CUDA beside CPU' and x['ok'] is True for x in r)"
+lines "decode on the fake is the CPU's" "any(x['name'] == 'qwen3-qknorm-bf16, sketch: CUDA beside CPU' and x['ok'] is True for x in r)"
 grep -q '^correct  *[1-9][0-9]*  *0 ' "$D/out"
 ok $? "the table has them"
 RADAR_FAKE_CUDA=no-driver ends "a GPU without a driver" 0 tests/gpu.sh --rehearse --only ceilings --out "$D/gpu"

@@ -26,6 +26,6 @@ done
 RADAR_FAKE_CUDA=sms=132 holds "attention on many multiprocessors" 30 "$programs/ops" attend
 for setting in sketch progressive "fp8 weights"; do
     holds "decode by $setting has the same bits on 1, 2, 4 ranks, with graphs and without" 5 \
-        "$programs/local" tests/golden/tiny/qwen3-qknorm-bf16 130 3 all "$setting"
+        "$programs/local" all "$setting" 130 3 tests/golden/tiny/qwen3-qknorm-bf16
 done
 echo "1..$n"

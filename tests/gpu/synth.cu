@@ -53,27 +53,33 @@ int launch_fill(void *memory, size_t bytes, const synth_table *t, uint64_t seed,
                   (uint4 *)memory, words, (const T *)t->entry, t->dims, seed);
 }
 
-/* Grid (words / (THREADS EACH)). */
-KERNEL void __launch_bounds__(THREADS)
-    radar_synth_read(const uint4 *from, uint64_t words, uint32_t *sum) {
-    const uint64_t first = (uint64_t)blockIdx.x * THREADS * EACH + threadIdx.x;
-    uint32_t x = 0;
+/* Grid (words / (THREADS EACH)).  All loads of a thread are under way at once; behind the end the last word stands in. */
+DEV void load(uint4 v[EACH], const uint4 *from, uint64_t first, uint64_t words) {
+#pragma unroll
     for (int i = 0; i < EACH; i++) {
         const uint64_t w = first + (uint64_t)i * THREADS;
-        if (w >= words) break;
-        const uint4 v = dev_stream16(from + w);
-        x ^= v.x ^ v.y ^ v.z ^ v.w;
+        v[i] = dev_stream16(from + (w < words ? w : words - 1));
     }
+}
+
+KERNEL void __launch_bounds__(THREADS)
+    radar_synth_read(const uint4 *from, uint64_t words, uint32_t *sum) {
+    uint4 v[EACH];
+    uint32_t x = 0;
+    load(v, from, (uint64_t)blockIdx.x * THREADS * EACH + threadIdx.x, words);
+#pragma unroll
+    for (int i = 0; i < EACH; i++) x ^= v[i].x ^ v[i].y ^ v[i].z ^ v[i].w;
     if (x == 0x13579bdfu) dev_atomic_add(sum, x); /* of random numbers: next to never */
 }
 
 KERNEL void __launch_bounds__(THREADS)
     radar_synth_copy(uint4 *to, const uint4 *from, uint64_t words) {
     const uint64_t first = (uint64_t)blockIdx.x * THREADS * EACH + threadIdx.x;
-    for (int i = 0; i < EACH; i++) {
-        const uint64_t w = first + (uint64_t)i * THREADS;
-        if (w < words) to[w] = dev_stream16(from + w);
-    }
+    uint4 v[EACH];
+    load(v, from, first, words);
+#pragma unroll
+    for (int i = 0; i < EACH; i++)
+        if (first + (uint64_t)i * THREADS < words) to[first + (uint64_t)i * THREADS] = v[i];
 }
 
 unsigned grid_of(uint64_t words) {

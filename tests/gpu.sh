@@ -242,7 +242,7 @@ under_mpirun() {
         -n "$(small 2 16)" --ignore-eos --temp 0 --dense-below 0 --window 32 --budget 32 --shards 4 --stripe 64 -t 1 --backend cuda \
         --device 0 --exchange "$1" --logits "$logits" --quiet >"$scratch/log" 2>&1 || rm -f "$logits"
     if [ ! -s "$logits" ]; then
-        tail -n 3 "$scratch/log" | sed 's/^/ranks: /'
+        grep -m 3 '^radar: ' "$scratch/log" | sed 's/^/ranks: /'
         if [ "$1" = nccl ]; then skip ranks "$name" "$(grep -m 1 '^radar: ' "$scratch/log")"; else emit ranks "$name" 0 runs bad; fi
     elif cmp -s "$logits" "$scratch/logits-staged-1"; then
         emit ranks "$name" 1 "same bits" ok
@@ -296,6 +296,7 @@ commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 why=
 find_gpu || true
 [ -n "$why" ] || find_programs || why="no programs to run"
+[ -n "$why" ] || why=$(timeout 60 "$programs/local" alone none 1 1 - | sed -n 's/^# skipped: //p')
 for p in $PHASES; do
     [ -z "$only" ] || [[ ",$only," == *",$p,"* ]] || continue
     phase_end=$((SECONDS + CAP[$p]))

@@ -5,7 +5,7 @@
 # make peers           speed beside llama.cpp on this machine (builds it under build/peers)
 # make report          the experiments of the Radar paper and of its reviewers: build/paper/report.html, in under 25 minutes
 # make check-report    the page of radar report in headless Chromium, on a phone and a desk
-# make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600);   make sanitize-unit   unit tests under ASan and UBSan
+# make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600), and CUDA kernels under 20 times as many schedules;   make sanitize-unit   unit tests under ASan and UBSan
 # make cuda-check      registers, spills and shared memory of every CUDA kernel, where nvcc is; NVCC=nvcc
 # make gpu-kit         build/gpu-kit: what tests/gpu.sh needs on a machine with a GPU where nothing can be built
 # make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
@@ -84,7 +84,7 @@ SIMT := $(SIMT_SRC:tests/simt/%.cc=$O/simt/%)
 all: programs $(if $(filter cpu cuda,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
 test-programs: $(UNIT) $(MPI_TESTS) $(BENCHES)
-simt-programs: $(SIMT)
+simt-programs: $(SIMT) $O/fake/radar $O/fake/libnccl.so.2
 
 # ---- building ----
 
@@ -123,6 +123,10 @@ $O/fake/libnccl.so.2: tests/simt/fake/nccl.c tests/simt/fake/nccl.h $O/config.mk
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -fPIC -shared -o $@ $< $(MPI_LIBS)
 $O/mpi/test_comm_device: | $O/fake/libnccl.so.2
+# And cuBLAS.
+$O/fake/libcublas.so.13: tests/simt/fake/cublas.c tests/simt/fake/cublas.h $O/config.mk
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -fPIC -shared -o $@ $<
 $O/bench/%: $O/tests/bench/%.o $O/libradar.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) -o $@ $^ $(ALL_LIBS)
@@ -140,8 +144,10 @@ FAKE_SRC := $(wildcard tests/simt/fake/*.cc)
 CUDA_C := $(wildcard kernels/cuda/*.c)
 CUDA_QUEUE := kernels/cuda/device.c $(wildcard kernels/cuda/queue*.c)
 FAKE_FLAGS := -Itests/simt/fake
-$O/tests/simt/test_cuda_queue.o $(FAKE_SRC:%.cc=$O/%.o): CPPFLAGS += $(FAKE_FLAGS)
-$O/simt/test_cuda_queue: $(FAKE_SRC:%.cc=$O/%.o) $(CUDA_QUEUE:%.c=$O/simt/%.o)
+$O/tests/simt/test_cuda_blas.o $O/tests/simt/test_cuda_queue.o $(FAKE_SRC:%.cc=$O/%.o): CPPFLAGS += $(FAKE_FLAGS)
+$O/simt/test_cuda_queue $O/simt/test_cuda_blas: $(FAKE_SRC:%.cc=$O/%.o) $(CUDA_QUEUE:%.c=$O/simt/%.o)
+$O/simt/test_cuda_blas: $O/simt/kernels/cuda/blas.o | $O/fake/libcublas.so.13
+$O/simt/test_cuda_blas: LDFLAGS += -rdynamic
 $O/simt/%.o: %.c $O/config.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC $<")
@@ -254,6 +260,8 @@ soak:
 	@launch/deps.sh build fuzz
 	$(AGAIN) --silent CC=clang-14 build/cpu-clang-14/config.mk
 	@tests/fuzz/run.sh $(FUZZ_SECONDS)
+	$(AGAIN) simt-programs
+	@SIMT_TIMES=20 UNIT_SECONDS=3600 tests/simt/run.sh $(SIMT)
 
 # ---- the rest ----
 
@@ -281,4 +289,4 @@ clean:
 	rm -rf build/cpu* build/cuda* build/nvcc build/fuzz build/radar build/libradar.a
 
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC) $(GPU_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d \
-         $(FAKE_SRC:%.cc=$O/%.d) $(CUDA_QUEUE:%.c=$O/simt/%.d) $(FAKE_OBJ:.o=.d)
+         $(FAKE_SRC:%.cc=$O/%.d) $(CUDA_QUEUE:%.c=$O/simt/%.d) $O/simt/kernels/cuda/blas.d $(FAKE_OBJ:.o=.d)

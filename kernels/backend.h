@@ -22,6 +22,7 @@
 #include "kernels/choose.h"
 #include "kernels/dtype.h"
 #include "kernels/kv.h"
+#include "kernels/sample.h"
 #include "kernels/scorer.h"
 #include "kernels/topk.h"
 #include "runtime/base.h"
@@ -41,9 +42,11 @@ typedef struct radar_backend_options {
     int max_rows; /* largest M of a matmul */
     int max_cols; /* largest number of columns of a matrix */
     /* of GPUs */
-    int device;       /* number, of those that the process sees */
+    int device;       /* number, of those that the process sees; -1: they are taken in turn */
+    int turn;         /* of the process among those of its machine, from 0 */
     bool graphs;      /* what is queued again alike is launched as one */
     bool fp8_weights; /* matrices of BF16 and F16 are multiplied as e4m3 with a scale per row */
+    int slices;       /* of rows, that a rank has one or several of; 0: 1 */
 } radar_backend_options;
 
 /* What a session asks of a backend. */
@@ -59,8 +62,9 @@ typedef struct radar_needs {
 } radar_needs;
 
 typedef struct radar_device_facts {
-    uint64_t total_bytes, free_bytes; /* of memory that is the device's own; 0: it is the host's */
-    const char *bus;                  /* "0000:65:00.0", or "" */
+    uint64_t total_bytes; /* of memory that is the device's own; 0: it is the host's */
+    uint64_t free_bytes;  /* of it, that may still be asked for */
+    const char *bus;      /* "0000:65:00.0", or "" */
 } radar_device_facts;
 
 /* Rows and columns of a matrix. */
@@ -75,6 +79,9 @@ typedef struct radar_matmul_job {
     int64_t col_begin,
         col_end; /* columns of w; col_begin a multiple of the type's block.  Input element 0 of the job is x column x_begin */
     int64_t x_begin;
+    /* On another number of ranks its rows may be cut, between slices: number i of options.slices, N, ends with row
+     * ceil(w->rows / row_block) (i + 1) / N row_block.  0: nowhere */
+    int64_t row_block;
     const float *bias; /* [w->rows], added once per output; NULL = none */
     float *out;        /* out[m * out_stride + (row - row_begin)] */
     size_t out_stride;
@@ -216,9 +223,12 @@ typedef struct radar_backend_ops {
     /* [this rank] Until all that is queued is done.  The first failure since the last wait: RADAR_ERR_PEER where the device is lost. */
     radar_status (*wait)(radar_backend *be, radar_error *err);
     /* Queued, for carriers (parallel/comm.h): calls of a library on the device's stream, and work of the host; data is copied.  NULL,
-     * as are the next three, where the device's memory is the host's. */
+     * as are the next four, where the device's memory is the host's. */
     void (*call)(radar_backend *be, const char *what, int (*work)(void *data, void *stream),
                  const void *data, size_t bytes);
+    /* From now on wait asks check(user, err) every now and then whether what is queued can still end; where not, that is its error. */
+    void (*watch)(radar_backend *be, radar_status (*check)(void *user, radar_error *err),
+                  void *user);
     void (*host)(radar_backend *be, radar_status (*work)(void *data, radar_error *err),
                  const void *data, size_t bytes);
     /* Within work of the host, at once; 0 or an error. */
@@ -227,8 +237,9 @@ typedef struct radar_backend_ops {
 
     void (*embed)(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
                   int n); /* layer.h */
-    void (*norm)(radar_backend *be, float *out, const float *x, const float *weight, float eps,
-                 int64_t n, int width); /* norm.h */
+    /* norm.h; with y, NULL or [n, width]: x := x + y before */
+    void (*norm)(radar_backend *be, float *out, float *x, const float *y, const float *weight,
+                 float eps, int64_t n, int width);
     /* matmul.h: bytes of a part of w as matmul reads it fastest, 0 where it is best as stored; and the copy */
     size_t (*pack_bytes)(radar_backend *be, const radar_matrix *w, const radar_region *part);
     void (*pack)(radar_backend *be, void *memory, radar_matrix *w, const radar_region *part);
@@ -241,8 +252,8 @@ typedef struct radar_backend_ops {
     void (*gate)(radar_backend *be, float *gate, const float *up,
                  int64_t n); /* layer.h: gate := silu(gate) * up */
     void (*add)(radar_backend *be, float *x, const float *y, int64_t n); /* layer.h: x := x + y */
-    /* layer.h: *row, device := the first of n rows that has a number that is not finite, or -1 */
-    void (*odd)(radar_backend *be, int64_t *row, const float *x, int64_t n, int width);
+    /* layer.h: *found, device, 0 before := n - the first of n rows that has a number that is not finite; none: it stays */
+    void (*odd)(radar_backend *be, uint64_t *found, const float *x, int64_t n, int width);
     /* kv.h: all `heads` of one shard and layer; kv [heads], head h of a row begins h * D behind k and v */
     void (*append)(radar_backend *be, const radar_kv_view *kv, int heads, const int32_t *slot,
                    const float *k, const float *v, size_t stride, int n);
@@ -277,8 +288,11 @@ typedef struct radar_backend_ops {
     void (*take)(radar_backend *be, float *out, const float *q, int M, int G, int group, int D,
                  const int32_t *row, int n); /* arrange.h */
     void (*finish)(radar_backend *be, float *out, float *coverage, const float *partial, int M,
-                   int G, int group, int D);                               /* arrange.h */
-    void (*copy)(radar_backend *be, const radar_copy *copy, int n);        /* no two overlap */
+                   int G, int group, int D);                        /* arrange.h */
+    void (*copy)(radar_backend *be, const radar_copy *copy, int n); /* no two overlap */
+    /* runtime/sampler.h, on the device: one token from logit [vocab] as for `position`; NULL: the host draws from what it fetches */
+    void (*sample)(radar_backend *be, radar_drawn *out, const radar_sampler_options *opt,
+                   int64_t position, const float *logit, int vocab);
     void (*touch)(radar_backend *be, void *memory, size_t bytes);          /* read.h */
     uint64_t (*read)(radar_backend *be, const void *memory, size_t bytes); /* read.h */
 } radar_backend_ops;

@@ -279,7 +279,7 @@ static radar_status parse_options(launch_options *opt, int argc, char **argv, ra
     if (optind < argc)
         return radar_fail(err, RADAR_ERR_USAGE, "unexpected '%s': a prompt is given with -p or -f",
                           argv[optind]);
-    if (opt->kv_type == NULL) opt->kv_type = strcmp(opt->backend, "cuda") == 0 ? "bf16" : "f16";
+    if (opt->kv_type == NULL) opt->kv_type = launch_kv_type(opt->backend);
     return launch_args_check(opt, err);
 }
 

@@ -3,13 +3,29 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "launch/place.h"
 #include "launch/profile.h"
 #include "runtime/sys.h"
 
 /* ---- one status for all ranks ---- */
 
+void launch_print_error(launch_job *job) {
+    if (job->err.text[0] == 0) return;
+    char place[32] = "";
+    const bool named = job->world->rank == 0 || strncmp(job->err.text, "rank ", 5) == 0;
+    if (!named) snprintf(place, sizeof place, "rank %d: ", job->world->rank);
+    for (char *at = job->err.text; *at != 0; at++)
+        if ((unsigned char)*at < ' ' || *at == 127) *at = '?'; /* of names in a file */
+    launch_progress_clear(&job->progress);
+    fprintf(stderr, "radar: %s%s\n", place, job->err.text);
+}
+
 radar_status launch_agree(launch_job *job) {
     const launch_world *w = job->world;
+    if (job->err.status == RADAR_ERR_PEER && w->end) {
+        launch_print_error(job);
+        w->end(radar_exit_code(job->err.status));
+    }
     /* Of ranks with equal status, one that has the words is named. */
     int value = 2 * (int)job->err.status + (job->err.text[0] != 0), rank = w->rank;
     w->largest(w, &value, &rank);
@@ -109,6 +125,12 @@ radar_status launch_open_engine(launch_job *job, bool alone) {
     if (st != RADAR_OK) return radar_fail(&job->err, st, "%s", why);
     job->info = (radar_model_info){.size = sizeof job->info};
     radar_engine_info(job->engine, &job->info);
+    if (o->profile_steps && *job->info.gpu)
+        return radar_fail(&job->err, RADAR_ERR_CONFIG,
+                          "--profile-steps: operations are queued on a GPU, their calls take no "
+                          "time; use --backend cpu, or NVIDIA's nsys");
+    launch_bind_near(job->info.gpu);
+    if (job->info.fallback) launch_progress_line(&job->progress, "%s", job->info.fallback);
     if (!alone) launch_warn_threads(job, e.threads);
     return launch_profile_check(job);
 }

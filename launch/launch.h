@@ -22,6 +22,8 @@ struct launch_world {
     double started;                      /* radar_clock at the start of the process */
     int neighbours;                      /* ranks of this machine, this one too */
     int cores; /* threads of this rank unless typed: the cores it is bound to, shared with ranks bound to the same */
+    /* [this rank] Ends the job on all ranks, with this code; NULL: there are no others. */
+    void (*end)(int code);
     /* [all ranks] data of rank 0 to all. */
     void (*broadcast)(const launch_world *w, void *data, size_t bytes);
     /* [all ranks] the largest value of all, and the lowest rank that brought it. */
@@ -51,8 +53,11 @@ launch_command_fn launch_tokenize, launch_detokenize, launch_inspect, launch_pla
 
 /* ---- job.c ---- */
 
-/* [all ranks] Leaves with the worst status of all ranks in job->err; a rank that had none of its own gets it without text. */
+/* [all ranks] Leaves with the worst status of all ranks in job->err; a rank that had none of its own gets it without text.
+ * With RADAR_ERR_PEER a rank does not come back: the others may wait for it where it will never be, and the job ends. */
 radar_status launch_agree(launch_job *job);
+/* [this rank] The words of job->err on stderr, if it has any. */
+void launch_print_error(launch_job *job);
 /* [all ranks] All ranks were started with the same options, else RADAR_ERR_DISAGREE naming the first that differs. */
 radar_status launch_same_options(launch_job *job);
 /* [this rank] Notes the library's last error under st and asks the other ranks to stop too.  Returns st. */

@@ -77,18 +77,6 @@ static radar_status run_command(launch_job *job) {
     return RADAR_OK;
 }
 
-/* One line in the whole job: launch_agree left the words to one rank. */
-static void print_error(launch_job *job) {
-    if (job->err.text[0] == 0) return;
-    char place[32] = "";
-    const bool named = job->world->rank == 0 || strncmp(job->err.text, "rank ", 5) == 0;
-    if (!named) snprintf(place, sizeof place, "rank %d: ", job->world->rank);
-    for (char *at = job->err.text; *at != 0; at++)
-        if ((unsigned char)*at < ' ' || *at == 127) *at = '?'; /* of names in a file */
-    launch_progress_clear(&job->progress);
-    fprintf(stderr, "radar: %s%s\n", place, job->err.text);
-}
-
 int main(int argc, char **argv) {
     launch_world world;
     launch_options opt;
@@ -107,7 +95,8 @@ int main(int argc, char **argv) {
     launch_agree(&job);
     launch_close(&job);
     launch_profile_free(&job);
-    print_error(&job);
+    launch_print_error(
+        &job); /* one line in the whole job: launch_agree left the words to one rank */
     const int code = radar_exit_code(job.err.status);
     launch_world_close(&world);
     return code;

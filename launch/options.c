@@ -302,6 +302,10 @@ const launch_option_row launch_option_table[] = {
 const size_t launch_option_count = COUNT(launch_option_table);
 _Static_assert(COUNT(launch_option_table) < LAUNCH_OPTIONS_MOST, "lists by row have room");
 
+const char *launch_kv_type(const char *backend) {
+    return strcmp(backend, "cuda") == 0 ? "bf16" : "f16";
+}
+
 void launch_options_default(launch_options *o, const launch_command_row *command) {
     *o = (launch_options){.command = command->command,
                           .scope = command->scope,

@@ -59,8 +59,10 @@ static inline bool launch_takes_lists(launch_command command) {
 #define LAUNCH_LABEL 32
 const char *launch_option_label(char label[LAUNCH_LABEL], const launch_option_row *row);
 
-/* Every option of a command as it stands when nothing is typed. */
+/* Every option of a command as it stands when nothing is typed; kv_type, which follows the backend, is NULL. */
 void launch_options_default(launch_options *opt, const launch_command_row *command);
+/* How keys and values are kept where it is not typed. */
+const char *launch_kv_type(const char *backend);
 
 /* ---- values.c ---- */
 

@@ -7,9 +7,11 @@
 #include "runtime/sys.h"
 
 /* The other ranks wait in an exchange that will not come: the whole job ends. */
-static void end_job(const char *what) {
+static void end_job(int code) { MPI_Abort(MPI_COMM_WORLD, code); }
+
+static void end_broken_job(const char *what) {
     fprintf(stderr, "radar: %s failed between the ranks: the job ends\n", what);
-    MPI_Abort(MPI_COMM_WORLD, radar_exit_code(RADAR_ERR_PEER));
+    end_job(radar_exit_code(RADAR_ERR_PEER));
 }
 
 static void mpi_broadcast(const launch_world *w, void *data, size_t bytes) {
@@ -18,7 +20,7 @@ static void mpi_broadcast(const launch_world *w, void *data, size_t bytes) {
         const size_t left = bytes - done;
         if (MPI_Bcast((char *)data + done, left < PIECE ? (int)left : PIECE, MPI_BYTE, 0,
                       w->comm) != MPI_SUCCESS)
-            end_job("a broadcast");
+            end_broken_job("a broadcast");
     }
 }
 
@@ -27,7 +29,7 @@ static void mpi_largest(const launch_world *w, int *value, int *rank) {
         int value, rank;
     } mine = {*value, w->rank}, all;
     if (MPI_Allreduce(&mine, &all, 1, MPI_2INT, MPI_MAXLOC, w->comm) != MPI_SUCCESS)
-        end_job("agreeing");
+        end_broken_job("agreeing");
     *value = all.value;
     *rank = all.rank;
 }
@@ -70,6 +72,7 @@ radar_status launch_world_join(launch_world *w, int *argc, char ***argv, radar_e
     w->broadcast = mpi_broadcast;
     w->largest = mpi_largest;
     w->close = mpi_close;
+    w->end = w->size > 1 ? end_job : NULL;
     w->cores = fair_cores(w->comm, &w->neighbours);
     if (level < MPI_THREAD_FUNNELED)
         return radar_fail(err, RADAR_ERR_CONFIG,

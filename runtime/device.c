@@ -42,17 +42,15 @@ radar_status radar_device_open(radar_engine *e, const radar_backend_options *giv
     radar_backend_options opt = *given;
     const bool any = strcmp(e->opt.backend, "auto") == 0;
     radar_error why = {0};
-    int local = 0;
-    radar_status st = local_rank(e, &local);
+    radar_status st = local_rank(e, &opt.turn);
     if (st != RADAR_OK) return st;
-    if (opt.device < 0) opt.device = local;
     for (const radar_backend_ops *const *ops = radar_backends; *ops; ops++) {
         if (!any && strcmp(e->opt.backend, (*ops)->name) != 0) continue;
         why = (radar_error){0};
         st = try_backend(e, *ops, &opt, &why);
         if (st == RADAR_OK) return st;
         if (!any || !ops[1] || st != RADAR_ERR_CONFIG) break;
-        snprintf(e->fallback, sizeof e->fallback, "%s", why.text);
+        snprintf(e->fallback, sizeof e->fallback, "backend %s: %s", ops[1]->name, why.text);
     }
     if (why.status == RADAR_OK)
         return radar_fail(
@@ -119,8 +117,24 @@ static radar_status open_carrier(radar_engine *e, radar_comm **out) {
     if (st == RADAR_OK) return st;
     if (strcmp(e->opt.exchange, "auto") != 0 || st != RADAR_ERR_CONFIG)
         return radar_fail(&e->err, st, "%s", why.text);
-    snprintf(e->fallback, sizeof e->fallback, "%s", why.text);
+    snprintf(e->fallback, sizeof e->fallback, "exchange staged: %s", why.text);
     return radar_comm_staged(out, e->comm, &e->device, &e->err);
+}
+
+static radar_status device_check(void *user, radar_error *err) {
+    return radar_comm_check(user, err);
+}
+
+radar_status radar_device_wait(radar_engine *e, radar_error *err) {
+    radar_error device = {0}, carrier = {0};
+    radar_status st = e->be->ops->wait(e->be, &device);
+    if (st == RADAR_OK) return st;
+    if (e->comm->size == 1) return radar_fail(err, st, "%s", device.text);
+    /* what a carrier's call failed with is the better story; a lost device is its own */
+    const bool lost = st == RADAR_ERR_PEER;
+    if (radar_comm_check(e->comm, &carrier) == RADAR_OK || lost) carrier = device;
+    radar_comm_abandon(e->comm);
+    return radar_fail(err, RADAR_ERR_PEER, "%s", carrier.text);
 }
 
 radar_status radar_device_carrier(radar_engine *e) {
@@ -129,13 +143,16 @@ radar_status radar_device_carrier(radar_engine *e) {
     e->device = (radar_device){e->be,       device_call,  device_host,  device_move,
                                device_read, device_write, device_alloc, device_release};
     radar_status st = open_carrier(e, &carrier);
-    if (st == RADAR_OK) e->comm = carrier;
+    if (st != RADAR_OK) return st;
+    e->comm = carrier;
+    if (carrier->ops->check) e->be->ops->watch(e->be, device_check, carrier);
     return st;
 }
 
 void radar_device_leave(radar_engine *e) {
     radar_comm *base = e->comm->base;
     if (!base) return;
+    e->be->ops->watch(e->be, NULL, NULL);
     radar_comm_close(e->comm);
     e->comm = base;
 }

@@ -166,7 +166,7 @@ static radar_status check_room(radar_engine *e, const radar_session_options *opt
     RADAR_TRY(st, radar_agree(e->comm, &e->err), fail);
     own = radar_session_memory(&s);
     own.workspace = workspace;
-    own.weights = radar_weight_bytes(e);
+    own.weights = radar_on_device(e) ? radar_device_weight_bytes(e) : radar_weight_bytes(e);
     radar_session_check_memory(&s, &own, &none, &e->err);
     st = radar_agree(e->comm, &e->err);
 fail:
@@ -187,7 +187,8 @@ static radar_status open_backend(radar_engine *e) {
                                        .max_cols = (int)cols,
                                        .device = e->opt.device,
                                        .graphs = !e->opt.no_graphs,
-                                       .fp8_weights = strcmp(e->opt.weights, "fp8") == 0};
+                                       .fp8_weights = strcmp(e->opt.weights, "fp8") == 0,
+                                       .slices = e->layout.shards};
     radar_status st = radar_device_open(e, &opt);
     return st == RADAR_OK ? radar_device_carrier(e) : st;
 }
@@ -327,7 +328,9 @@ void radar_engine_info(const radar_engine *e, radar_model_info *info) {
                             .file_bytes = radar_tensorfile_bytes(e->model->file),
                             .fingerprint = radar_tensorfile_fingerprint(e->model->file),
                             .unscaled_context = c->unscaled,
-                            .rope_scaling = radar_rope_scaling_name(c->rope_scaling)};
+                            .rope_scaling = radar_rope_scaling_name(c->rope_scaling),
+                            .fallback = e->fallback[0] ? e->fallback : NULL,
+                            .gpu = e->be ? e->be->ops->facts(e->be).bus : ""};
     sum_tensors(e->model->file, &all);
     memcpy(info, &all, info->size < sizeof all ? info->size : sizeof all);
 }

@@ -33,17 +33,16 @@ typedef struct radar_workspace {
     float *gate, *up;  /* [M, own inner columns] */
     float *pieces;     /* [N, block_rows, max(H PARTIAL(D), W)] */
     float *coverage;   /* [layers, M, H] */
-    int64_t
-        *odd; /* [layers + 1] first row that is not finite after a layer, and of the logits; -1 */
-    float *cos_sin; /* [M, 2, rotary / 2] */
-    void *packet;   /* of exchanges of rows */
-    float *logits;  /* [logit_rows, vocab] */
+    uint64_t *odd;     /* [layers + 1] after each layer, and of the logits: `found` of odd */
+    float *cos_sin;    /* [M, 2, rotary / 2] */
+    void *packet;      /* of exchanges of rows */
+    float *logits;     /* [logit_rows, vocab] */
     /* of the host */
     int32_t *token;                     /* [M] */
     int64_t *position, *query_position; /* [M] and [block_rows, group] */
     int32_t *slot;                      /* [M] */
     float *seen_coverage, *seen_logits; /* what was there at the end of the last pass */
-    int64_t *seen_odd;
+    uint64_t *seen_odd;
 } radar_workspace;
 
 struct radar_engine {
@@ -52,7 +51,8 @@ struct radar_engine {
     char backend[16], precision[16], isa[16], rope_scaling[16], exchange[16], weights[16];
     radar_comm *comm;    /* on a device: the carrier of its memory, over the host's */
     radar_device device; /* the backend, as the carrier sees it; device.c */
-    char fallback[512];  /* why backend or carrier are not the first that "auto" means; "" else */
+    char
+        fallback[640]; /* which backend or carrier "auto" fell back to, and why; "" if it did not */
     radar_layout layout;
     radar_model *model;
     radar_tokenizer *tokenizer; /* rank 0: opened with the engine; other ranks: when asked for */
@@ -68,6 +68,7 @@ struct radar_engine {
     int64_t inner_block;            /* columns at which every layer's down may be cut */
     int64_t inner_begin, inner_end; /* own columns of down */
     int64_t step;                   /* forward passes so far: ranks out of order are noticed */
+    radar_session *logits_of;       /* whose logits ws.logits has, or NULL */
     bool stop;                      /* the progress callback asked for it */
     radar_error err;
 };
@@ -89,10 +90,12 @@ struct radar_session {
     int64_t *listed; /* device [2]: what counts and prefilled point to */
     radar_sampler_options sampler;
     void *sampler_scratch;
-    float *logits; /* [vocab] of the last position, or what the last token was drawn from */
-    bool logits_valid;
-    int32_t pending;  /* sampled, not yet computed; -1: none */
-    int64_t position; /* tokens in the cache */
+    float *logits;         /* [vocab] of the last position, or what the last token was drawn from */
+    bool logits_valid;     /* they are somewhere: */
+    bool logits_elsewhere; /* not here, but still in ws.logits */
+    radar_drawn *draw, drawn; /* device; what the backend drew from them, where it does */
+    int32_t pending;          /* sampled, not yet computed; -1: none */
+    int64_t position;         /* tokens in the cache */
     radar_counts counts;
     radar_counts prefilled; /* by prefill, since the cache was empty */
     uint64_t *rank_bytes;   /* [2, P]: KV, summaries */
@@ -116,12 +119,13 @@ radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batc
 /* [all ranks] What the plan lists for n rows, attended, folded and merged over all shards into the root of the tree: ws.pieces
  * begins with it. */
 radar_status radar_attend_plan(radar_engine *e, const radar_plan *plan, int n);
-/* [all ranks] Queues the logits of rows [first, first + n) of the last pass, n <= ws.logit_rows. */
-radar_status radar_head(radar_engine *e, int first, int n);
+/* [all ranks] Queues the logits of rows [first, first + n) of the last pass, n <= ws.logit_rows, into ws.logits; with `fetch` the host
+ * will have them too. */
+radar_status radar_head(radar_engine *e, int first, int n, bool fetch);
 /* [this rank] Waits; then what the pass did is counted, and checked: RADAR_ERR_DATA on all ranks where numbers are not finite. */
 radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_batches);
-/* [this rank] Waits; then ws.seen_logits has what radar_head was asked for, checked likewise. */
-radar_status radar_await_head(radar_engine *e, int first);
+/* [this rank] Waits; then ws.seen_logits has what radar_head was asked to fetch, checked likewise. */
+radar_status radar_await_head(radar_engine *e, int first, int n);
 
 /* [this rank] Zeros, for s->counts or s->prefilled. */
 void radar_session_count_anew(radar_session *s, radar_counts *counts);
@@ -161,6 +165,8 @@ void radar_workspace_close(radar_engine *e);
 /* [this rank] Packs own weights (weights.c); the workspace, which cuts them, is there already. */
 radar_status radar_weights_open(radar_engine *e, radar_error *err);
 void radar_weights_close(radar_engine *e);
+/* [this rank] What they will take of the device, whose backend is open; the embedding stays in the file. */
+uint64_t radar_device_weight_bytes(const radar_engine *e);
 
 /* Rows of a pass at most: a chunk of prefill, or a batch under the session's own attention. */
 static inline int radar_pass_rows(const radar_engine *e) {

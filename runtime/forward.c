@@ -53,7 +53,8 @@ static radar_status multiply_rows(radar_engine *e, radar_exchange x, const produ
                                  .full = p[i].out,
                                  .full_stride = (size_t)p[i].w->rows};
     for (int i = 0; i < n; i++) {
-        job[i] = (radar_matmul_job){.w = p[i].w, .col_end = p[i].w->cols, .bias = p[i].bias};
+        job[i] = (radar_matmul_job){
+            .w = p[i].w, .col_end = p[i].w->cols, .row_block = RADAR_ROW_BLOCK, .bias = p[i].bias};
         radar_rank_slice(&e->layout, e->comm->rank, piece[i].total, RADAR_ROW_BLOCK,
                          &job[i].row_begin, &job[i].row_end);
         job[i].out = radar_packet_slot(&e->layout, e->comm->rank, e->ws.packet, piece, n, i, M,
@@ -166,8 +167,11 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
     size_t row = (size_t)c->n_heads * (size_t)c->head_dim,
            kv_row = (size_t)c->n_kv_heads * (size_t)c->head_dim;
     for (int i = 0; i < n * group; i++) ws->query_position[i] = ws->position[ws_row + i / group];
-    ops->arrange(e->be, ws->arranged, ws->q + (size_t)ws_row * row, n, c->n_kv_heads, group,
-                 c->head_dim);
+    const float *q = ws->q + (size_t)ws_row * row; /* of one row, heads are side by side already */
+    if (n > 1) {
+        ops->arrange(e->be, ws->arranged, q, n, c->n_kv_heads, group, c->head_dim);
+        q = ws->arranged;
+    }
     s->plan.n_tasks = s->plan.n_missed = s->plan.n_folds = 0;
     s->plan.n_items = 0;
     radar_counts *counts = counts_of(batch);
@@ -183,7 +187,7 @@ static radar_status attend_block(radar_engine *e, int layer, const radar_batch *
                            .n_heads = c->n_heads,
                            .position = ws->position + ws_row,
                            .query_position = ws->query_position,
-                           .q = ws->arranged,
+                           .q = q,
                            .k = ws->k + (size_t)ws_row * kv_row,
                            .v = ws->v + (size_t)ws_row * kv_row,
                            .partial = ws->pieces,
@@ -251,7 +255,7 @@ static radar_status attention_half(radar_engine *e, int index, const radar_batch
                            {&layer->v, layer->v_bias, ws->v}};
     const product o[] = {{&layer->o, layer->o_bias, ws->projected}};
     radar_status st;
-    ops->norm(e->be, ws->normed, ws->x, layer->attn_norm, c->norm_eps, M, c->width);
+    ops->norm(e->be, ws->normed, ws->x, NULL, layer->attn_norm, c->norm_eps, M, c->width);
     RADAR_TRY(st, multiply_rows(e, RADAR_X1_QKV, qkv, 3, ws->normed, (size_t)c->width, M), fail);
     rotate(e, layer, M);
     for (int b = 0, row = 0; b < n_batches; row += batch[b++].n)
@@ -260,7 +264,6 @@ static radar_status attention_half(radar_engine *e, int index, const radar_batch
               multiply_rows(e, RADAR_X4_OUTPUT, o, 1, ws->attended,
                             (size_t)c->n_heads * (size_t)c->head_dim, M),
               fail);
-    ops->add(e->be, ws->x, ws->projected, (int64_t)M * c->width);
 fail:
     return st;
 }
@@ -302,6 +305,7 @@ static radar_status ffn_half(radar_engine *e, int index, int M) {
                                      .row_begin = e->inner_begin,
                                      .row_end = e->inner_end,
                                      .col_end = c->width,
+                                     .row_block = e->inner_block,
                                      .bias = layer->gate_bias,
                                      .out = ws->gate,
                                      .out_stride = own},
@@ -309,10 +313,11 @@ static radar_status ffn_half(radar_engine *e, int index, int M) {
                                      .row_begin = e->inner_begin,
                                      .row_end = e->inner_end,
                                      .col_end = c->width,
+                                     .row_block = e->inner_block,
                                      .bias = layer->up_bias,
                                      .out = ws->up,
                                      .out_stride = own}};
-    ops->norm(e->be, ws->normed, ws->x, layer->ffn_norm, c->norm_eps, M, c->width);
+    ops->norm(e->be, ws->normed, ws->x, ws->projected, layer->ffn_norm, c->norm_eps, M, c->width);
     ops->matmul(e->be, job, 2, ws->normed, (size_t)c->width, M);
     ops->gate(e->be, ws->gate, ws->up, (int64_t)own * M);
     for (int row = 0; row < M; row += ws->block_rows) {
@@ -332,6 +337,7 @@ radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batc
     for (int b = 0; b < n_batches; b++) M += batch[b].n;
     ws->pass_rows = M;
     RADAR_TRY(st, begin_pass(e), fail);
+    e->be->ops->clear(e->be, ws->odd, (size_t)(layers + 1) * sizeof *ws->odd);
     fill_positions(e, batch, n_batches);
     e->be->ops->embed(e->be, ws->x, &e->model->embedding, ws->token, M);
     for (int layer = 0; layer < layers; layer++) {
@@ -348,18 +354,19 @@ fail:
     return st;
 }
 
-radar_status radar_head(radar_engine *e, int first, int n) {
+radar_status radar_head(radar_engine *e, int first, int n, bool fetch) {
     const radar_model_config *c = &e->model->config;
     radar_workspace *ws = &e->ws;
     const product head[] = {{&e->model->head, NULL, ws->logits}};
-    const float *x = ws->x + (size_t)first * (size_t)c->width;
-    e->be->ops->norm(e->be, ws->normed, x, e->model->final_norm, c->norm_eps, n, c->width);
+    float *x = ws->x + (size_t)first * (size_t)c->width;
+    e->be->ops->norm(e->be, ws->normed, x, NULL, e->model->final_norm, c->norm_eps, n, c->width);
     radar_status st = multiply_rows(e, RADAR_X_LOGITS, head, 1, ws->normed, (size_t)c->width, n);
     if (st != RADAR_OK) return st;
     e->be->ops->odd(e->be, ws->odd + c->n_layers, ws->logits, n, c->vocab);
     e->be->ops->fetch(e->be, ws->seen_odd + c->n_layers, ws->odd + c->n_layers, sizeof *ws->odd);
-    e->be->ops->fetch(e->be, ws->seen_logits, ws->logits,
-                      (size_t)n * (size_t)c->vocab * sizeof *ws->logits);
+    if (fetch)
+        e->be->ops->fetch(e->be, ws->seen_logits, ws->logits,
+                          (size_t)n * (size_t)c->vocab * sizeof *ws->logits);
     return st;
 }
 
@@ -374,7 +381,8 @@ static void count_coverage(radar_counts *counts, const float *coverage, int n) {
 }
 
 /* The same on every rank: rows of the pass are, and so is the verdict. */
-static radar_status odd_row(radar_engine *e, int64_t row, const char *where) {
+static radar_status odd_row(radar_engine *e, uint64_t found, int first, int n, const char *where) {
+    const int64_t row = first + n - (int64_t)found;
     return radar_fail(&e->err, RADAR_ERR_DATA,
                       "position %lld: values that are not finite after %s; the model's weights "
                       "are damaged or not what its family expects",
@@ -384,16 +392,16 @@ static radar_status odd_row(radar_engine *e, int64_t row, const char *where) {
 static radar_status check_layers(radar_engine *e) {
     char where[32];
     for (int layer = 0; layer < e->model->config.n_layers; layer++) {
-        if (e->ws.seen_odd[layer] < 0) continue;
+        if (e->ws.seen_odd[layer] == 0) continue;
         snprintf(where, sizeof where, "layer %d", layer);
-        return odd_row(e, e->ws.seen_odd[layer], where);
+        return odd_row(e, e->ws.seen_odd[layer], 0, e->ws.pass_rows, where);
     }
     return RADAR_OK;
 }
 
 radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_batches) {
     const int layers = e->model->config.n_layers, heads = e->model->config.n_heads;
-    radar_status st = e->be->ops->wait(e->be, &e->err);
+    radar_status st = radar_device_wait(e, &e->err);
     if (st == RADAR_OK) st = check_layers(e);
     if (st != RADAR_OK) return st;
     for (int layer = 0; layer < layers; layer++)
@@ -403,8 +411,10 @@ radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_b
     return RADAR_OK;
 }
 
-radar_status radar_await_head(radar_engine *e, int first) {
-    const int64_t *odd = e->ws.seen_odd + e->model->config.n_layers;
-    radar_status st = e->be->ops->wait(e->be, &e->err);
-    return st != RADAR_OK || *odd < 0 ? st : odd_row(e, first + *odd, "the head");
+radar_status radar_await_head(radar_engine *e, int first, int n) {
+    const uint64_t *odd = e->ws.seen_odd + e->model->config.n_layers;
+    radar_status st = radar_device_wait(e, &e->err);
+    if (st != RADAR_OK || *odd == 0) return st;
+    e->be->ops->clear(e->be, e->ws.odd + e->model->config.n_layers, sizeof *e->ws.odd);
+    return odd_row(e, *odd, first, n, "the head");
 }

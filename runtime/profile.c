@@ -75,10 +75,10 @@ static void profile_embed(radar_backend *be, float *out, const radar_matrix *w,
     book(be, RADAR_PHASE_SMALL, began, 0);
 }
 
-static void profile_norm(radar_backend *be, float *out, const float *x, const float *weight,
-                         float eps, int64_t n, int width) {
+static void profile_norm(radar_backend *be, float *out, float *x, const float *y,
+                         const float *weight, float eps, int64_t n, int width) {
     double began = radar_clock();
-    of(be)->inner->norm(be, out, x, weight, eps, n, width);
+    of(be)->inner->norm(be, out, x, y, weight, eps, n, width);
     book(be, RADAR_PHASE_SMALL, began, 0);
 }
 
@@ -135,9 +135,9 @@ static void profile_sum(radar_backend *be, float *const *piece, int pieces, int6
     book(be, RADAR_PHASE_SMALL, began, 0);
 }
 
-static void profile_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width) {
+static void profile_odd(radar_backend *be, uint64_t *found, const float *x, int64_t n, int width) {
     double began = radar_clock();
-    of(be)->inner->odd(be, row, x, n, width);
+    of(be)->inner->odd(be, found, x, n, width);
     book(be, RADAR_PHASE_SMALL, began, 0);
 }
 

@@ -148,6 +148,9 @@ typedef struct radar_model_info {
     const char *rope_scaling;
     int64_t parameters;      /* elements of all tensors of the file */
     const char *weight_type; /* the type that most of its bytes have, as the file calls it */
+    const char *
+        fallback; /* "backend cpu: ...": why "auto" means no better one; NULL: nothing was missed */
+    const char *gpu; /* bus id of this rank's GPU, "0000:65:00.0"; "": none */
 } radar_model_info;
 void radar_engine_info(const radar_engine *e,
                        radar_model_info *info); /* [this rank] info->size set by the caller */
@@ -199,7 +202,7 @@ typedef void radar_logits_reader(void *user, int64_t position, int n, const floa
 radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
                               radar_logits_reader *each, void *user);
 /* [this rank] [vocab] f32: the logits that the last radar_step sampled from, or of the last position after radar_prefill and radar_score. */
-const float *radar_logits(const radar_session *s);
+const float *radar_logits(radar_session *s);
 int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cache */
 /* [all ranks] Forgets everything from position on, also a token that was sampled and not computed yet, so that another continuation can
  * follow: give it with radar_score or radar_prefill, the logits are gone too.  0 <= position <= radar_position(s).  An attention that

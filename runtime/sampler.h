@@ -4,15 +4,8 @@
 #ifndef RADAR_SAMPLER_H
 #define RADAR_SAMPLER_H
 
+#include "kernels/sample.h"
 #include "runtime/base.h"
-
-typedef struct radar_sampler_options {
-    double temperature; /* 0 = greedy (ties to the lower id) */
-    int top_k;          /* 0 = all */
-    double top_p;       /* 1 = all */
-    double min_p;       /* 0 = all; relative to the most likely token */
-    uint64_t seed;
-} radar_sampler_options;
 
 /* [this rank] RADAR_ERR_USAGE names the option that is out of range. */
 radar_status radar_sampler_check(const radar_sampler_options *opt, radar_error *err);

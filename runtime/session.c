@@ -69,6 +69,35 @@ static void settle_pass(radar_session *s, radar_status st, int n, bool seen) {
     s->logits_valid = false;
 }
 
+/* The logits come here, while they are still there. */
+static radar_status bring_logits(radar_session *s) {
+    radar_engine *e = s->e;
+    if (!s->logits_elsewhere) return RADAR_OK;
+    e->be->ops->fetch(e->be, s->logits, e->ws.logits,
+                      (size_t)e->model->config.vocab * sizeof *s->logits);
+    s->logits_elsewhere = false;
+    return e->be->ops->wait(e->be, &e->err);
+}
+
+/* ws.logits will be this session's: what another still has there goes to it first. */
+static radar_status take_logits(radar_session *s) {
+    radar_session *other = s->e->logits_of;
+    s->e->logits_of = s;
+    return other && other != s ? bring_logits(other) : RADAR_OK;
+}
+
+/* Logits of the last of n rows of a pass; where the backend samples, a token of them and not themselves goes to the host. */
+static radar_status queue_logits(radar_session *s, int n) {
+    radar_engine *e = s->e;
+    const radar_backend_ops *ops = e->be->ops;
+    radar_status st = take_logits(s);
+    if (st == RADAR_OK) st = radar_head(e, n - 1, 1, !ops->sample);
+    if (st != RADAR_OK || !ops->sample) return st;
+    ops->sample(e->be, s->draw, &s->sampler, s->position + n, e->ws.logits, e->model->config.vocab);
+    ops->fetch(e->be, &s->drawn, s->draw, sizeof s->drawn);
+    return st;
+}
+
 /* One pass, and with `head` the logits of its last row; the cache counts its tokens only when every rank has finished it. */
 static radar_status run_pass(radar_session *s, const int32_t *token, int n,
                              const radar_policy *policy, radar_counts *counts, bool head) {
@@ -76,23 +105,25 @@ static radar_status run_pass(radar_session *s, const int32_t *token, int n,
     const radar_batch batch = {s, token, s->position, n, policy, counts};
     radar_profile_begin(&e->profiler);
     radar_status st = radar_forward(e, &batch, 1), end = RADAR_OK;
-    if (st == RADAR_OK && head) end = radar_head(e, n - 1, 1);
+    if (st == RADAR_OK && head) end = queue_logits(s, n);
     if (st == RADAR_OK && end == RADAR_OK) st = radar_await_pass(e, &batch, 1);
     radar_profile_end(&e->profiler, 1);
     settle_pass(s, st == RADAR_OK ? end : st, n, policy == s->own_policy || counts == NULL);
     if (st != RADAR_OK || end != RADAR_OK || !head) return st == RADAR_OK ? end : st;
-    st = radar_await_head(e, n - 1);
-    if (st != RADAR_OK) return st;
-    memcpy(s->logits, e->ws.seen_logits, (size_t)e->model->config.vocab * sizeof *s->logits);
-    s->logits_valid = true;
-    return RADAR_OK;
+    st = radar_await_head(e, n - 1, 1);
+    s->logits_valid = st == RADAR_OK;
+    s->logits_elsewhere = s->logits_valid && e->be->ops->sample;
+    if (s->logits_valid && !s->logits_elsewhere)
+        memcpy(s->logits, e->ws.seen_logits, (size_t)e->model->config.vocab * sizeof *s->logits);
+    return st;
 }
 
 /* Logits of rows [first, first + n) of the last pass into ws.seen_logits. */
 static radar_status head(radar_session *s, int first, int n) {
     radar_profile_begin(&s->e->profiler);
-    radar_status st = radar_head(s->e, first, n);
-    if (st == RADAR_OK) st = radar_await_head(s->e, first);
+    radar_status st = take_logits(s);
+    if (st == RADAR_OK) st = radar_head(s->e, first, n, true);
+    if (st == RADAR_OK) st = radar_await_head(s->e, first, n);
     radar_profile_end(&s->e->profiler, 0);
     if (st != RADAR_OK && st != RADAR_ERR_DATA) s->broken = true;
     return st;
@@ -139,8 +170,13 @@ static radar_status sample(radar_session *s, int32_t *token) {
     radar_profiler *p = &s->e->profiler;
     radar_profile_begin(p);
     double began = radar_clock();
-    radar_status st = radar_sample(token, &s->sampler, s->position, s->logits,
-                                   s->e->model->config.vocab, s->sampler_scratch, &s->e->err);
+    const bool drawn = s->logits_elsewhere && s->drawn.token >= 0 && s->drawn.nan < 0;
+    radar_status st = drawn ? RADAR_OK : bring_logits(s);
+    if (drawn)
+        *token = s->drawn.token;
+    else if (st == RADAR_OK)
+        st = radar_sample(token, &s->sampler, s->position, s->logits, s->e->model->config.vocab,
+                          s->sampler_scratch, &s->e->err);
     radar_profile_note(p, RADAR_PHASE_SAMPLE, began);
     radar_profile_end(p, 0);
     return st;
@@ -174,6 +210,7 @@ static radar_status read_logits(radar_session *s, int rows, radar_logits_reader 
                vocab * sizeof *s->logits);
     }
     s->logits_valid = true;
+    s->logits_elsewhere = false;
     return RADAR_OK;
 }
 
@@ -220,7 +257,10 @@ radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float
 
 /* ---- state ---- */
 
-const float *radar_logits(const radar_session *s) { return s->logits; }
+const float *radar_logits(radar_session *s) {
+    bring_logits(s);
+    return s->logits;
+}
 int64_t radar_position(const radar_session *s) { return s->position; }
 
 /* Whether what the policy remembers can go back too.  What comes from the cache may reach beyond rows of another attention, so

@@ -94,7 +94,8 @@ radar_status radar_session_check_memory(const radar_session *s, const radar_rank
     uint64_t available = all[c->rank].available;
     for (int r = 0; r < c->size; r++)
         if (all[r].host == all[c->rank].host) wanted += all[r].session + all[r].beside;
-    if (available == 0 || wanted <= available) return RADAR_OK;
+    const bool known = device.total_bytes || available > 0;
+    if (!known || wanted <= available) return RADAR_OK;
     int64_t least = held->kv ? 0 : largest_context(s, all);
     char cure[96] = "use a smaller --ctx, or more machines";
     if (least > 0)

@@ -275,11 +275,13 @@ static radar_status reserve(radar_session *s, radar_error *err) {
     const radar_model_config *c = &s->e->model->config;
     radar_status st;
     s->listed = s->e->be->ops->alloc(s->e->be, 2 * sizeof *s->listed);
+    s->draw = s->e->be->ops->alloc(s->e->be, sizeof *s->draw);
     s->logits = radar_alloc_array((size_t)s->e->model->config.vocab, sizeof *s->logits);
     s->sampler_scratch = radar_alloc(radar_sampler_scratch(s->e->model->config.vocab));
     s->rank_bytes = radar_alloc_array(2 * RADAR_MAX_SHARDS, sizeof *s->rank_bytes);
     s->rope_frequency = radar_alloc_array((size_t)c->rotary / 2, sizeof *s->rope_frequency);
-    if (!s->listed || !s->logits || !s->sampler_scratch || !s->rank_bytes || !s->rope_frequency)
+    if (!s->listed || !s->draw || !s->logits || !s->sampler_scratch || !s->rank_bytes ||
+        !s->rope_frequency)
         return radar_fail(err, RADAR_ERR_MEMORY, "session: no memory");
     s->rope = (radar_rope){s->rope_frequency, c->rotary, c->rope_style,
                            radar_rope_session(s->rope_frequency, s->e->model, s->kv.context)};
@@ -351,10 +353,12 @@ fail:
 
 void radar_session_close(radar_session *s) {
     if (!s) return;
+    if (s->e->logits_of == s) s->e->logits_of = NULL;
     radar_probe_close(s->probe);
     release_attention(s);
     radar_kvcache_close(&s->kv);
     s->e->be->ops->release(s->e->be, s->listed);
+    s->e->be->ops->release(s->e->be, s->draw);
     radar_free(s->logits);
     radar_free(s->sampler_scratch);
     radar_free(s->rank_bytes);

@@ -4,7 +4,7 @@
  * Its size is that of the rank's share of the quantised matrices (radar_matmul_packed_bytes).  After it only rows of the
  * embedding are read from the file, whose other pages may leave memory again; a rank touches no page of another's share. */
 #include "kernels/matmul.h"
-#include "runtime/engine.h"
+#include "runtime/device.h"
 #include "runtime/sys.h"
 
 /* Calls visit with every matrix of the model and the part of it that this rank multiplies with, in the order of a pass. */
@@ -106,8 +106,9 @@ radar_status radar_weights_open(radar_engine *e, radar_error *err) {
     if (st != RADAR_OK) return st;
     each_part(e, count);
     if (e->packed_bytes == 0) return RADAR_OK;
-    size_t available = radar_memory_available();
-    e->packed = available == 0 || e->packed_bytes < available
+    const size_t available =
+        radar_on_device(e) ? (size_t)e->be->ops->facts(e->be).free_bytes : radar_memory_available();
+    e->packed = (available == 0 && !radar_on_device(e)) || e->packed_bytes < available
                     ? e->be->ops->alloc(e->be, e->packed_bytes)
                     : NULL;
     if (!e->packed)
@@ -117,6 +118,14 @@ radar_status radar_weights_open(radar_engine *e, radar_error *err) {
                           e->packed_bytes, available);
     each_part(e, pack);
     return RADAR_OK;
+}
+
+uint64_t radar_device_weight_bytes(const radar_engine *e) {
+    radar_engine own = *e;
+    own.packed_bytes = own.vector_end = 0;
+    each_part(&own, count);
+    each_vector(&own, count_vector);
+    return own.packed_bytes + own.vector_end * sizeof *own.vectors;
 }
 
 void radar_weights_close(radar_engine *e) {

@@ -22,8 +22,8 @@ size_t radar_cpu_matmul_scratch(const radar_backend_options *opt);
 
 void radar_cpu_embed(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
                      int n);
-void radar_cpu_norm(radar_backend *be, float *out, const float *x, const float *weight, float eps,
-                    int64_t n, int width);
+void radar_cpu_norm(radar_backend *be, float *out, float *x, const float *y, const float *weight,
+                    float eps, int64_t n, int width);
 size_t radar_cpu_pack_bytes(radar_backend *be, const radar_matrix *w, const radar_region *part);
 void radar_cpu_pack(radar_backend *be, void *memory, radar_matrix *w, const radar_region *part);
 void radar_cpu_matmul(radar_backend *be, const radar_matmul_job *job, int n_jobs, const float *x,
@@ -34,7 +34,7 @@ void radar_cpu_rotate(radar_backend *be, const radar_rotate_job *job);
 void radar_cpu_gate(radar_backend *be, float *gate, const float *up, int64_t n);
 void radar_cpu_add(radar_backend *be, float *x, const float *y, int64_t n);
 void radar_cpu_sum(radar_backend *be, float *const *piece, int pieces, int64_t n);
-void radar_cpu_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width);
+void radar_cpu_odd(radar_backend *be, uint64_t *found, const float *x, int64_t n, int width);
 void radar_cpu_append(radar_backend *be, const radar_kv_view *kv, int heads, const int32_t *slot,
                       const float *k, const float *v, size_t stride, int n);
 void radar_cpu_restore(radar_backend *be, const radar_kv_view *kv, int32_t begin, int32_t end);

@@ -79,9 +79,8 @@ void radar_cpu_sum(radar_backend *be, float *const *piece, int pieces, int64_t n
 }
 
 /* Exponents of all ones: compared as integers, so that a row is one branchless loop. */
-void radar_cpu_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width) {
+void radar_cpu_odd(radar_backend *be, uint64_t *found, const float *x, int64_t n, int width) {
     (void)be;
-    *row = -1;
     for (int64_t i = 0; i < n; i++) {
         uint32_t odd = 0;
         for (int d = 0; d < width; d++) {
@@ -89,9 +88,8 @@ void radar_cpu_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, i
             memcpy(&u, &x[i * width + d], sizeof u);
             odd |= (u & 0x7f800000u) == 0x7f800000u;
         }
-        if (odd) {
-            *row = i;
-            return;
-        }
+        if (!odd) continue;
+        *found = (uint64_t)(n - i);
+        return;
     }
 }

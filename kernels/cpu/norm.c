@@ -50,15 +50,18 @@ static void norm_row(radar_isa isa, float *out, const float *x, const float *wei
         norm_plain(out, x, weight, eps, width);
 }
 
-void radar_cpu_norm(radar_backend *be, float *out, const float *x, const float *weight, float eps,
-                    int64_t n, int width) {
-    radar_isa isa = radar_cpu_of(be)->isa;
-    if (n * width < PARALLEL_FROM) {
-        for (int64_t i = 0; i < n; i++)
-            norm_row(isa, out + i * width, x + i * width, weight, eps, width);
-        return;
-    }
-#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads)
-    for (int64_t i = 0; i < n; i++)
-        norm_row(isa, out + i * width, x + i * width, weight, eps, width);
+/* Row i of radar_cpu_norm. */
+static void add_and_norm(radar_isa isa, float *out, float *x, const float *y, const float *weight,
+                         float eps, int64_t i, int width) {
+    float *row = x + i * width;
+    for (int d = 0; y && d < width; d++) row[d] += y[i * width + d];
+    norm_row(isa, out + i * width, row, weight, eps, width);
+}
+
+void radar_cpu_norm(radar_backend *be, float *out, float *x, const float *y, const float *weight,
+                    float eps, int64_t n, int width) {
+    const radar_isa isa = radar_cpu_of(be)->isa;
+    const bool parallel = n * width >= PARALLEL_FROM;
+#pragma omp parallel for num_threads(radar_cpu_of(be)->opt.n_threads) if (parallel)
+    for (int64_t i = 0; i < n; i++) add_and_norm(isa, out, x, y, weight, eps, i, width);
 }

@@ -41,9 +41,11 @@ static void rotate_rows(radar_backend *be, float *x, const float *cos_sin, radar
 
 void radar_cpu_rotate(radar_backend *be, const radar_rotate_job *job) {
     if (job->q_norm)
-        radar_cpu_norm(be, job->q, job->q, job->q_norm, job->eps, (int64_t)job->M * job->H, job->D);
+        radar_cpu_norm(be, job->q, job->q, NULL, job->q_norm, job->eps, (int64_t)job->M * job->H,
+                       job->D);
     if (job->k_norm)
-        radar_cpu_norm(be, job->k, job->k, job->k_norm, job->eps, (int64_t)job->M * job->G, job->D);
+        radar_cpu_norm(be, job->k, job->k, NULL, job->k_norm, job->eps, (int64_t)job->M * job->G,
+                       job->D);
     rotate_rows(be, job->q, job->cos_sin, job->style, job->M, job->H, job->D, job->rotary);
     rotate_rows(be, job->k, job->cos_sin, job->style, job->M, job->G, job->D, job->rotary);
 }

@@ -19,28 +19,14 @@
  * A token that no query of the block attends is not read as a value: its row is zeros, whatever lies there.
  * Bytes: 2 * 16 * D * bytes(type) an item, once per block; a partial of 4 (D + 4) a query and split.  Bandwidth bound: up to 4
  * blocks of 128 threads on an SM keep 64 to 100 KB of copies under way. */
-#include "kernels/cuda/attend_runs.h"
+#include "kernels/cuda/attend_segment.h"
 
 namespace {
 
 constexpr int TILE = 8;            /* queries */
 constexpr int CHAINS = RUN_CHAINS; /* warps of a tile, segments of a stage */
 constexpr int MOST_TILES = 4;
-constexpr float LOG2E = 0x1.715476p+0f;
-
-/* Where the numbers of a segment lie in its buffer.  Rows of values are spread so that the four rows one load touches lie in
- * different banks. */
-template <radar_cuda_kv KV, int D> struct layout {
-    static constexpr int NUMBER = KV == RADAR_CUDA_KV_FP8 ? 1 : 2;
-    static constexpr int KEY_ROW = RADAR_SEGMENT * NUMBER;
-    static constexpr int PIECES = D * NUMBER / 16; /* of a row of values, 16 bytes each */
-    static constexpr bool EVEN = KV == RADAR_CUDA_KV_FP8 ? D % 64 == 0 : D % 32 == 0;
-    static constexpr int VALUE_ROW = D * NUMBER + (EVEN ? 16 * NUMBER : 0);
-    static constexpr int VALUES = D * KEY_ROW;
-    static constexpr int SCALES = VALUES + RADAR_SEGMENT * VALUE_ROW; /* of keys, then of values */
-    static constexpr int BYTES = SCALES + (KV == RADAR_CUDA_KV_FP8 ? 2 * RADAR_SEGMENT * 4 : 0);
-    static constexpr int STATE = D + 4; /* floats of a chain's result: o, m, l */
-};
+template <int D> constexpr int STATE = D + 4; /* floats of a chain's result: o, m, l */
 
 /* What a warp knows of its query g and has summed for it. */
 template <int D> struct state {
@@ -51,78 +37,7 @@ template <int D> struct state {
     float o[D / 8][4];
 };
 
-/* ---- numbers ---- */
-
-/* Two words of two numbers: the first of both, the second of both, as f16 or bf16. */
-template <radar_cuda_kv KV>
-DEV void weave(uint32_t &first, uint32_t &second, const unsigned char *x, const unsigned char *y) {
-    if constexpr (KV == RADAR_CUDA_KV_FP8) {
-        const uint32_t both = dev_bytes(*reinterpret_cast<const uint16_t *>(x),
-                                        *reinterpret_cast<const uint16_t *>(y), 0x5140);
-        first = dev_e4m3x2_to_f16x2((uint16_t)both);
-        second = dev_e4m3x2_to_f16x2((uint16_t)(both >> 16));
-    } else {
-        const uint32_t u = *reinterpret_cast<const uint32_t *>(x);
-        const uint32_t v = *reinterpret_cast<const uint32_t *>(y);
-        first = dev_bytes(u, v, 0x5410);
-        second = dev_bytes(u, v, 0x7632);
-    }
-}
-
-template <radar_cuda_kv KV>
-DEV void multiply(float d[4], const uint32_t a[4], const uint32_t b[2]) {
-    if constexpr (KV == RADAR_CUDA_KV_BF16)
-        dev_mma_bf16(d, a, b);
-    else
-        dev_mma_f16(d, a, b);
-}
-
-/* x and y, rounded, in one word; and what that left over. */
-template <radar_cuda_kv KV> DEV void cleave(uint32_t &high, uint32_t &low, float x, float y) {
-    if constexpr (KV == RADAR_CUDA_KV_BF16) {
-        const uint16_t a = dev_f32_to_bf16(x), b = dev_f32_to_bf16(y);
-        high = a | (uint32_t)b << 16;
-        low = dev_f32_to_bf16(x - dev_bf16_to_f32(a)) |
-              (uint32_t)dev_f32_to_bf16(y - dev_bf16_to_f32(b)) << 16;
-    } else {
-        const uint16_t a = dev_f32_to_f16(x), b = dev_f32_to_f16(y);
-        high = a | (uint32_t)b << 16;
-        low = dev_f32_to_f16(x - dev_f16_to_f32(a)) |
-              (uint32_t)dev_f32_to_f16(y - dev_f16_to_f32(b)) << 16;
-    }
-}
-
 /* ---- in and out ---- */
-
-/* Of a task, what every stage needs. */
-struct memory {
-    const void *k, *v;
-    const float *k_scale, *v_scale;
-};
-
-/* The 32 lanes of one of `tiles` warps copy their share of a segment. */
-template <radar_cuda_kv KV, int D>
-DEV void copy(unsigned char *to, const memory &view, const work &w, int64_t latest, int tile,
-              int tiles) {
-    using L = layout<KV, D>;
-    const uint32_t used = seen(w.tokens, w.first, latest);
-    const int first = tile * 32 + (int)dev_lane(), step = tiles * 32;
-    const size_t at = (size_t)w.segment * (size_t)(D * L::KEY_ROW);
-    const unsigned char *k = static_cast<const unsigned char *>(view.k) + at;
-    const unsigned char *v = static_cast<const unsigned char *>(view.v) + at;
-    for (int i = first; i < D * L::KEY_ROW / 16; i += step)
-        dev_copy16(to + 16 * i, k + 16 * i, used != 0);
-    for (int i = first; i < RADAR_SEGMENT * L::PIECES; i += step) {
-        const int token = i / L::PIECES, row = token % 4 * 4 + token / 4;
-        dev_copy16(to + L::VALUES + row * L::VALUE_ROW + i % L::PIECES * 16, v + 16 * i,
-                   used >> token & 1);
-    }
-    if (KV == RADAR_CUDA_KV_FP8 && first < 8) {
-        const float *scale = first < 4 ? view.k_scale : view.v_scale;
-        dev_copy16(to + L::SCALES + 16 * first,
-                   scale + (size_t)w.segment * RADAR_SEGMENT + first % 4 * 4, used != 0);
-    }
-}
 
 /* Queries as the tensor cores take them, [D / 16][32 lanes], each times a power of two that brings it near 1, which `factor`
  * takes back.  The chains of a tile share the work. */
@@ -173,15 +88,6 @@ DEV void logits(float s[4], const unsigned char *segment, const uint4 *q) {
         s[2 * i] = even[i] + even[i + 2];
         s[2 * i + 1] = odd[i] + odd[i + 2];
     }
-}
-
-/* The largest of the four lanes of a query. */
-template <class T> DEV T most_of_query(T x) {
-    for (int mask = 1; mask <= 2; mask *= 2) {
-        const T other = dev_shuffle_xor(x, mask);
-        x = other > x ? other : x;
-    }
-    return x;
 }
 
 /* Logits s of tokens `mask` become weights p of their values; m, l and unit follow, and o fades. */
@@ -253,7 +159,7 @@ DEV void take_in(state<D> &q, const unsigned char *segment, const work &w, const
 /* A chain's result into shared memory, layout::STATE floats a query. */
 template <radar_cuda_kv KV, int D> DEV void leave(float *chain, const state<D> &q) {
     const int g = (int)dev_lane() / 4, t = (int)dev_lane() % 4;
-    float *to = chain + g * layout<KV, D>::STATE, l = q.l;
+    float *to = chain + g * STATE<D>, l = q.l;
     l += dev_shuffle_xor(l, 1);
     l += dev_shuffle_xor(l, 2);
     const float unit = KV == RADAR_CUDA_KV_FP8 ? dev_float(q.unit << 23) : 1.0f;
@@ -329,7 +235,7 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
     };
     work now = fetch(task, r, chain);
     work next = fetch(task, r, chain + CHAINS);
-    copy<KV, D>(buffer(0), view, now, latest, tile, tiles);
+    copy<KV, D, 4>(buffer(0), view, now, latest, tile, tiles);
     dev_copy_commit();
 
     state<D> q = {};
@@ -349,7 +255,7 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
             dev_warp_sync();
         else
             dev_block_sync();
-        copy<KV, D>(buffer(stage + 1), view, next, latest, tile, tiles);
+        copy<KV, D, 4>(buffer(stage + 1), view, next, latest, tile, tiles);
         dev_copy_commit();
         const work after = fetch(task, r, (stage + 2) * CHAINS + chain);
         if (now.tokens) take_in<KV, D>(q, buffer(stage), now, prepared);
@@ -362,11 +268,11 @@ __global__ void __launch_bounds__(MOST_TILES *CHAINS * 32) attend(radar_cuda_att
     float *const results = reinterpret_cast<float *>(buffers);
     float *const factor =
         reinterpret_cast<float *>(shared) + dev_warp() * 2 * RADAR_CUDA_ATTEND_SPLITS;
-    leave<KV, D>(results + (tile * CHAINS + chain) * TILE * L::STATE, q);
+    leave<KV, D>(results + (tile * CHAINS + chain) * TILE * STATE<D>, q);
     dev_block_sync();
     for (int i = (int)dev_warp(); i < queries; i += warps) {
         write<D>(partial_of(a, task, r, first + i),
-                 results + (i / TILE * CHAINS * TILE + i % TILE) * L::STATE, TILE * L::STATE);
+                 results + (i / TILE * CHAINS * TILE + i % TILE) * STATE<D>, TILE * STATE<D>);
         if (r.used > 1) unite_if_last<D / 32 + 1>(a, task, r, first + i, factor);
     }
 }
@@ -380,7 +286,7 @@ int launch(const radar_cuda_attend_args &a, radar_cuda_queue *queue) {
                       : need == 2 ? 2
                                   : MOST_TILES,
               groups = (need + tiles - 1) / tiles;
-    const int buffers = 2 * CHAINS * L::BYTES, results = tiles * CHAINS * TILE * L::STATE * 4;
+    const int buffers = 2 * CHAINS * L::BYTES, results = tiles * CHAINS * TILE * STATE<D> * 4;
     const int bytes = tiles * D * 32 + (buffers > results ? buffers : results);
     auto *const kernel = attend<KV, D>;
     const cudaError_t e = ALLOW_SHARED(kernel, bytes);

@@ -1,4 +1,4 @@
-/* attend.h - launch of attend.cu and attend_plain.cu: exact attention of many queries to listed segments of many KV heads at once.
+/* attend.h - launch of attend.cu, attend_block.cu and attend_plain.cu: exact attention of many queries to listed segments of many KV heads at once.
  * All pointers are device memory; what they point to is read when the kernel runs, so that a captured graph can be replayed. */
 #ifndef RADAR_CUDA_ATTEND_H
 #define RADAR_CUDA_ATTEND_H
@@ -58,6 +58,10 @@ static inline size_t radar_cuda_attend_turns(int n_tasks, int most_query) {
 /* 0 or a cudaError_t; queued.  Tensor cores for 16 and 8 bit caches with D 64,
  * 80, 96, 112 or 128; the rest is attend_plain. */
 int radar_cuda_attend(const radar_cuda_attend_args *a, struct radar_cuda_queue *queue);
+
+/* The same for prefill, splits = 1: tiles of 64 queries that share what they read, in bits of their own.  F16 and BF16 with D 64, 80,
+ * 96 or 128, FP8 with D 64 or 80; the rest goes to radar_cuda_attend. */
+int radar_cuda_attend_block(const radar_cuda_attend_args *a, struct radar_cuda_queue *queue);
 
 /* The same in f32, in the order of kernels/attend.h: with splits = 1 the bits of the CPU.  Any type, any D; slow. */
 int radar_cuda_attend_plain(const radar_cuda_attend_args *a, struct radar_cuda_queue *queue);

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda.h"
 #include "runtime/sys.h"
 
@@ -13,6 +14,7 @@ static void cuda_close(radar_backend *be) {
     if (!be) return;
     radar_cuda *cuda = radar_cuda_of(be);
     radar_cuda_forget_weights(cuda);
+    radar_cuda_blas_close(cuda->blas);
     radar_cuda_queue_close(cuda->queue);
     radar_free(cuda->table);
     radar_free(cuda);
@@ -21,9 +23,9 @@ static void cuda_close(radar_backend *be) {
 static void describe(radar_cuda *cuda) {
     const radar_cuda_device *d = &cuda->device;
     snprintf(cuda->description, sizeof cuda->description,
-             "cuda %d (%s, sm_%d%d, %.0f GiB, graphs %s)", cuda->opt.device, d->name, d->major,
+             "cuda %d (%s, sm_%d%d, %.0f GiB, graphs %s%s)", cuda->opt.device, d->name, d->major,
              d->minor, (double)d->total_bytes / (1024.0 * 1024 * 1024),
-             cuda->opt.graphs ? "on" : "off");
+             cuda->opt.graphs ? "on" : "off", cuda->blas ? ", cuBLAS" : "");
 }
 
 static radar_status cuda_open(radar_backend **out, const radar_backend_options *opt,
@@ -40,10 +42,11 @@ static radar_status cuda_open(radar_backend **out, const radar_backend_options *
         goto fail;
     }
     *cuda = (radar_cuda){.base = {&radar_cuda_backend}, .opt = *opt};
-    cuda->opt.device = opt->device % n; /* ranks of a machine take its GPUs in turn */
+    if (opt->device < 0) cuda->opt.device = opt->turn % n;
     RADAR_TRY(st, radar_cuda_device_of(&cuda->device, cuda->opt.device, err), fail);
     const radar_cuda_queue_options queue = {.device = cuda->opt.device, .graphs = opt->graphs};
     RADAR_TRY(st, radar_cuda_queue_open(&cuda->queue, &queue, err), fail);
+    cuda->blas = radar_cuda_blas_open(cuda->queue);
     describe(cuda);
     *out = &cuda->base;
     return RADAR_OK;
@@ -56,11 +59,18 @@ static const char *cuda_describe(const radar_backend *be) {
     return ((const radar_cuda *)be)->description;
 }
 
+/* What comes later: scratch of operations, graphs, code of kernels that is loaded when they are first launched. */
+static size_t kept_back(const radar_cuda_device *d) {
+    return ((size_t)64 << 20) + d->total_bytes / 64;
+}
+
 static radar_device_facts cuda_facts(const radar_backend *be) {
     const radar_cuda *cuda = (const radar_cuda *)be;
     radar_cuda_device now = cuda->device;
     radar_cuda_device_of(&now, cuda->opt.device, NULL);
-    return (radar_device_facts){now.total_bytes, now.free_bytes, cuda->device.bus};
+    const size_t kept = kept_back(&now);
+    return (radar_device_facts){now.total_bytes, now.free_bytes > kept ? now.free_bytes - kept : 0,
+                                cuda->device.bus};
 }
 
 /* ---- what it has not ---- */
@@ -158,6 +168,11 @@ static void cuda_call(radar_backend *be, const char *what, int (*work)(void *dat
     radar_cuda_call(radar_cuda_of(be)->queue, what, work, data, bytes);
 }
 
+static void cuda_watch(radar_backend *be, radar_status (*check)(void *user, radar_error *err),
+                       void *user) {
+    radar_cuda_watch(radar_cuda_of(be)->queue, check, user);
+}
+
 static void cuda_host(radar_backend *be, radar_status (*work)(void *data, radar_error *err),
                       const void *data, size_t bytes) {
     radar_cuda_host(radar_cuda_of(be)->queue, work, data, bytes);
@@ -187,10 +202,12 @@ const radar_backend_ops radar_cuda_backend = {
     .fetch = cuda_fetch,
     .wait = cuda_wait,
     .call = cuda_call,
+    .watch = cuda_watch,
     .host = cuda_host,
     .read_now = cuda_read_now,
     .write_now = cuda_write_now,
     .embed = radar_cuda_op_embed,
+    .sample = radar_cuda_op_sample,
     .norm = radar_cuda_op_norm,
     .pack_bytes = radar_cuda_op_pack_bytes,
     .pack = radar_cuda_op_pack,

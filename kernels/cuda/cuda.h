@@ -7,15 +7,17 @@
 #include "kernels/cuda/kv.h"
 #include "kernels/cuda/queue.h"
 
-struct radar_packed; /* of ops_matmul.c */
+struct radar_cuda_blas; /* blas.h */
+struct radar_packed;    /* of ops_matmul.c */
 
 typedef struct radar_cuda {
     radar_backend base;
     radar_backend_options opt;
     radar_cuda_device device;
     radar_cuda_queue *queue;
-    struct radar_packed *packed; /* list of the matrices that lie on the device */
-    void *table;                 /* host: where tables are made, before they are parameters */
+    struct radar_cuda_blas *blas; /* NULL: none */
+    struct radar_packed *packed;  /* list of the matrices that lie on the device */
+    void *table;                  /* host: where tables are made, before they are parameters */
     size_t table_bytes;
     char description[320];
 } radar_cuda;
@@ -28,7 +30,9 @@ enum {
     RADAR_CUDA_TURNS_SLOT,  /* attend: zero between launches */
     RADAR_CUDA_TOPK_SLOT,   /* topk: zero between launches */
     RADAR_CUDA_MISSED_SLOT,
-    RADAR_CUDA_SCORER_SLOT
+    RADAR_CUDA_SCORER_SLOT,
+    RADAR_CUDA_SAMPLE_SLOT,
+    RADAR_CUDA_PRODUCT_SLOT /* matmul, blas */
 };
 
 /* The next power of two: bounds that shape a grid change with it alone, so that a graph serves many steps. */
@@ -55,18 +59,21 @@ void radar_cuda_forget_weights(
 /* ops_layer.c */
 void radar_cuda_op_embed(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
                          int n);
-void radar_cuda_op_norm(radar_backend *be, float *out, const float *x, const float *weight,
-                        float eps, int64_t n, int width);
+void radar_cuda_op_norm(radar_backend *be, float *out, float *x, const float *y,
+                        const float *weight, float eps, int64_t n, int width);
 void radar_cuda_op_angles(radar_backend *be, float *cos_sin, const double *frequency, int rotary,
                           double magnitude, const int64_t *position, int n);
 void radar_cuda_op_rotate(radar_backend *be, const radar_rotate_job *job);
 void radar_cuda_op_gate(radar_backend *be, float *gate, const float *up, int64_t n);
 void radar_cuda_op_add(radar_backend *be, float *x, const float *y, int64_t n);
 void radar_cuda_op_sum(radar_backend *be, float *const *piece, int pieces, int64_t n);
-void radar_cuda_op_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width);
+void radar_cuda_op_odd(radar_backend *be, uint64_t *found, const float *x, int64_t n, int width);
 void radar_cuda_op_append(radar_backend *be, const radar_kv_view *kv, int heads,
                           const int32_t *slot, const float *k, const float *v, size_t stride,
                           int n);
+
+void radar_cuda_op_sample(radar_backend *be, radar_drawn *out, const radar_sampler_options *opt,
+                          int64_t position, const float *logit, int vocab);
 
 /* ops_matmul.c */
 size_t radar_cuda_op_pack_bytes(radar_backend *be, const radar_matrix *w, const radar_region *part);

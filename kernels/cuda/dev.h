@@ -48,8 +48,8 @@ DEV unsigned dev_warp() { return threadIdx.x / 32; }
 
 template <class T> DEV T dev_atomic_add(T *p, T v) { return atomicAdd(p, v); }
 template <class T> DEV T dev_atomic_or(T *p, T v) { return atomicOr(p, v); }
-DEV void dev_atomic_min(uint64_t *p, uint64_t v) {
-    atomicMin(reinterpret_cast<unsigned long long *>(p), (unsigned long long)v);
+DEV void dev_atomic_max(uint64_t *p, uint64_t v) {
+    atomicMax(reinterpret_cast<unsigned long long *>(p), (unsigned long long)v);
 }
 /* What this thread wrote before is seen by who sees what it writes next; and the like for reads. */
 #define dev_fence() __threadfence()

@@ -10,12 +10,10 @@ constexpr int MOVE_EACH = 16; /* numbers of a thread, where it has several */
 
 unsigned blocks_for(int64_t n, int64_t each) { return (unsigned)((n + each - 1) / each); }
 
-/* ---- odd: -1 is the largest number without a sign, so the least row is left of all that are found ---- */
-
-KERNEL void radar_odd_none(uint64_t *row) { *row = ~(uint64_t)0; }
+/* ---- odd ---- */
 
 /* Grid (rows, pieces of a row), MOVE_THREADS threads. */
-KERNEL void radar_odd_rows(uint64_t *row, const float *x, int width) {
+KERNEL void radar_odd_rows(uint64_t *found, const float *x, int width) {
     const float *const from = x + (size_t)blockIdx.x * (size_t)width;
     const int begin = (int)blockIdx.y * MOVE_THREADS * MOVE_EACH + (int)threadIdx.x;
     bool odd = false;
@@ -23,7 +21,8 @@ KERNEL void radar_odd_rows(uint64_t *row, const float *x, int width) {
         const int d = begin + i * MOVE_THREADS;
         if (d < width) odd |= (dev_bits(from[d]) & 0x7f800000u) == 0x7f800000u;
     }
-    if (dev_ballot(odd) && dev_lane() == 0) dev_atomic_min(row, (uint64_t)blockIdx.x);
+    if (dev_ballot(odd) && dev_lane() == 0)
+        dev_atomic_max(found, (uint64_t)(gridDim.x - blockIdx.x));
 }
 
 /* ---- arrange, take: grid (pieces of a part, rows, KV heads); a part is the query heads of a KV head ---- */
@@ -88,13 +87,11 @@ KERNEL void radar_copy_rectangles(const radar_copy *copy) {
 
 } // namespace
 
-extern "C" int radar_cuda_odd(int64_t *row, const float *x, int64_t n, int width,
+extern "C" int radar_cuda_odd(uint64_t *found, const float *x, int64_t n, int width,
                               radar_cuda_queue *queue) {
-    uint64_t *const first = reinterpret_cast<uint64_t *>(row);
-    const int e = LAUNCH(radar_odd_none, dim3(1), dim3(1), 0, queue, first);
-    if (e || n < 1 || width < 1) return e;
+    if (n < 1 || width < 1) return 0;
     return LAUNCH(radar_odd_rows, dim3((unsigned)n, blocks_for(width, MOVE_THREADS * MOVE_EACH)),
-                  dim3(MOVE_THREADS), 0, queue, first, x, width);
+                  dim3(MOVE_THREADS), 0, queue, found, x, width);
 }
 
 extern "C" int radar_cuda_arrange(float *out, const float *q, int M, int G, int group, int D,

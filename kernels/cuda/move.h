@@ -13,8 +13,8 @@ extern "C" {
 struct radar_cuda_queue; /* queue.h; NULL: at once */
 #include "kernels/backend.h"
 
-/* *row := the first of n rows of x [n, width] that has a number that is not finite, or -1. */
-int radar_cuda_odd(int64_t *row, const float *x, int64_t n, int width,
+/* *found, 0 before, := n - the first of n rows of x [n, width] that has a number that is not finite; none: it stays. */
+int radar_cuda_odd(uint64_t *found, const float *x, int64_t n, int width,
                    struct radar_cuda_queue *queue);
 
 int radar_cuda_arrange(float *out, const float *q, int M, int G, int group, int D,

@@ -8,6 +8,7 @@
 /* Pieces of a list, of passes of few rows: enough blocks for a GPU where a rank has one shard of a few KV heads. */
 #define SPLITS 8
 #define FEW_ROWS 64
+#define MANY_QUERIES 32 /* of a task: more go by attend_block, which has tiles of 64 */
 
 /* Parameters that tasks one after the other share: positions of rows, lists of the host. */
 typedef struct shared_put {
@@ -72,7 +73,9 @@ void radar_cuda_op_attend(radar_backend *be, const radar_attend_task *task, int 
         .turn = radar_cuda_scratch(cuda->queue, RADAR_CUDA_TURNS_SLOT,
                                    radar_cuda_attend_turns(n_tasks, most_query)),
     };
-    radar_cuda_note(cuda->queue, "attention", radar_cuda_attend(&args, cuda->queue));
+    const bool block = splits == 1 && most_query > MANY_QUERIES;
+    radar_cuda_note(cuda->queue, "attention",
+                    (block ? radar_cuda_attend_block : radar_cuda_attend)(&args, cuda->queue));
 }
 
 void radar_cuda_op_merge(radar_backend *be, float *const *piece, int pieces, int64_t n, int D) {

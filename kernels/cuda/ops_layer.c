@@ -2,6 +2,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/layer.h"
 #include "kernels/cuda/move.h"
+#include "kernels/cuda/sample.h"
 
 /* A step reads single rows of the embedding: they stay in the file, and come as parameters. */
 void radar_cuda_op_embed(radar_backend *be, float *out, const radar_matrix *w, const int32_t *token,
@@ -16,12 +17,11 @@ void radar_cuda_op_embed(radar_backend *be, float *out, const radar_matrix *w, c
     }
 }
 
-void radar_cuda_op_norm(radar_backend *be, float *out, const float *x, const float *weight,
-                        float eps, int64_t n, int width) {
+void radar_cuda_op_norm(radar_backend *be, float *out, float *x, const float *y,
+                        const float *weight, float eps, int64_t n, int width) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(
-        cuda->queue, "norm",
-        radar_cuda_norm(out, (float *)x, NULL, weight, eps, (int)n, width, cuda->queue));
+    radar_cuda_note(cuda->queue, "norm",
+                    radar_cuda_norm(out, x, y, weight, eps, (int)n, width, cuda->queue));
 }
 
 void radar_cuda_op_angles(radar_backend *be, float *cos_sin, const double *frequency, int rotary,
@@ -87,7 +87,18 @@ void radar_cuda_op_sum(radar_backend *be, float *const *piece, int pieces, int64
     radar_cuda_note(cuda->queue, "sum", radar_cuda_sum(piece, pieces, n, cuda->queue));
 }
 
-void radar_cuda_op_odd(radar_backend *be, int64_t *row, const float *x, int64_t n, int width) {
+void radar_cuda_op_odd(radar_backend *be, uint64_t *found, const float *x, int64_t n, int width) {
     radar_cuda *cuda = radar_cuda_of(be);
-    radar_cuda_note(cuda->queue, "check of numbers", radar_cuda_odd(row, x, n, width, cuda->queue));
+    radar_cuda_note(cuda->queue, "check of numbers",
+                    radar_cuda_odd(found, x, n, width, cuda->queue));
+}
+
+void radar_cuda_op_sample(radar_backend *be, radar_drawn *out, const radar_sampler_options *opt,
+                          int64_t position, const float *logit, int vocab) {
+    radar_cuda *cuda = radar_cuda_of(be);
+    const int64_t *where = radar_cuda_put_all(cuda, &position, 1, sizeof position);
+    void *scratch =
+        radar_cuda_scratch(cuda->queue, RADAR_CUDA_SAMPLE_SLOT, radar_cuda_sample_scratch());
+    radar_cuda_note(cuda->queue, "sampling",
+                    radar_cuda_sample(out, opt, where, logit, vocab, scratch, cuda->queue));
 }

@@ -3,17 +3,22 @@
  * A packed part lies as it is stored, rows and columns of it alone; K-quants, Q5 and F32 are expanded to bf16, and with --weights fp8
  * F16 and BF16 become e4m3 with one scale a row, max|w| / 448.  Rows begin at multiples of 16 bytes, 16 bytes behind the last one
  * may be read.
- * Up to 8 rows of x go through the weights at once; more of them in turns of 8: the same bits. */
+ * Up to 64 rows of x go through the weights by matvec.h, in turns of 8: the same bits for each of them.  More of them go by cuBLAS
+ * (blas.h) or by matmul.h, but for parts that these do not take; which way a part goes follows from its type and columns, so it is
+ * the same on every rank. */
 #include <math.h>
 #include <string.h>
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/matmul.h"
 #include "kernels/cuda/matvec.h"
 #include "runtime/sys.h"
 
 #define FP8_MOST 448.0f
+#define FEW_ROWS 64 /* of x */
 
 /* A part of a matrix on the device. */
 struct radar_packed {
@@ -180,8 +185,8 @@ void radar_cuda_forget_weights(radar_cuda *cuda) {
 /* What stands for a part without columns, which is not packed: its sums are 0. */
 static const struct radar_packed empty = {.w = {.type = RADAR_BF16}};
 
-/* The job for rows of x from `first` on, in terms of what lies on the device. */
-static radar_matvec_job job_of(const radar_matmul_job *job, int first) {
+/* The job in terms of what lies on the device. */
+static radar_matvec_job job_of(const radar_matmul_job *job) {
     const struct radar_packed *p = job->w->packed ? job->w->packed : &empty;
     radar_matvec_job out = {.job = *job, .row_scale = p->row_scale};
     out.job.w = &p->w;
@@ -190,27 +195,89 @@ static radar_matvec_job job_of(const radar_matmul_job *job, int first) {
     out.job.col_begin -= job->w->packed ? p->part.col_begin : job->col_begin;
     out.job.col_end -= job->w->packed ? p->part.col_begin : job->col_begin;
     if (job->bias) out.job.bias = job->bias + p->part.row_begin;
-    out.job.out = job->out + (size_t)first * job->out_stride;
     return out;
 }
 
-static int multiply(radar_cuda *cuda, const radar_matmul_job *job, int n_jobs, const float *x,
-                    size_t x_stride, int first, int M) {
+static bool has_rows(const radar_matmul_job *job) { return job->row_end > job->row_begin; }
+
+typedef enum way { BY_MATVEC, BY_MATMUL, BY_CUBLAS } way;
+
+static way way_of(const radar_cuda *cuda, const radar_matmul_job *job, int M) {
+    const radar_matvec_job j = job_of(job);
+    const bool whole = job->row_begin == 0 && job->row_end == job->w->rows;
+    if (M <= FEW_ROWS || !radar_cuda_matmul_takes(&j)) return BY_MATVEC;
+    if (cuda->blas && cuda->opt.precision == RADAR_PRECISION_FAST && radar_cuda_blas_takes(&j) &&
+        (job->row_block > 0 || whole))
+        return BY_CUBLAS;
+    return BY_MATMUL;
+}
+
+/* Rows of x that jobs meet. */
+typedef struct input {
+    const float *x;
+    size_t stride;
+    int M;
+} input;
+
+/* job: changed. */
+static int by_matvec(radar_cuda *cuda, radar_matvec_job *job, int n, const input *in) {
     const radar_matvec_device device = {cuda->device.multiprocessors, cuda->device.shared_bytes};
-    radar_matvec_job *to = radar_cuda_table(cuda, (size_t)n_jobs * sizeof *to);
+    int status = 0;
+    for (int m = 0; m < in->M && !status; m += RADAR_MATVEC_ROWS) {
+        status = radar_cuda_matvec(job, n, in->x + (size_t)m * in->stride, in->stride,
+                                   (int)radar_min64(RADAR_MATVEC_ROWS, in->M - m),
+                                   cuda->opt.precision, &device, cuda->queue);
+        for (int i = 0; i < n; i++) job[i].job.out += RADAR_MATVEC_ROWS * job[i].job.out_stride;
+    }
+    return status;
+}
+
+/* NULL: there is not so much, which is noted. */
+static void *scratch(radar_cuda *cuda, size_t bytes) {
+    return radar_cuda_scratch(cuda->queue, RADAR_CUDA_PRODUCT_SLOT, bytes);
+}
+
+static int by_matmul(radar_cuda *cuda, const radar_matvec_job *job, int n, const input *in) {
+    void *work = scratch(cuda, radar_cuda_matmul_work(job, n, in->M));
+    if (!work) return 0;
+    return radar_cuda_matmul(job, n, in->x, in->stride, in->M, cuda->opt.precision, work,
+                             cuda->queue);
+}
+
+static int by_cublas(radar_cuda *cuda, const radar_matmul_job *job, const input *in) {
+    const int64_t rows = job->w->rows;
+    const radar_cuda_blas_job own = {
+        .job = job_of(job),
+        .slices = {.rows = rows,
+                   .block = job->row_block ? job->row_block : rows,
+                   .slices = job->row_block ? radar_max64(1, cuda->opt.slices) : 1},
+        .row = job->w->packed->part.row_begin};
+    void *work = scratch(cuda, radar_cuda_blas_work(&own, in->M));
+    if (!work) return 0;
+    return radar_cuda_blas_multiply(cuda->blas, &own, in->x, in->stride, in->M, work, cuda->queue);
+}
+
+/* Job *i, which has rows, and those behind it that go the same way; *i: behind them. */
+static int multiply(radar_cuda *cuda, const radar_matmul_job *job, int n_jobs, int *i,
+                    radar_matvec_job *to, const input *in) {
+    const way w = way_of(cuda, &job[*i], in->M);
     int n = 0;
-    for (int i = 0; to && i < n_jobs; i++)
-        if (job[i].row_end > job[i].row_begin) to[n++] = job_of(&job[i], first);
-    if (n == 0) return 0;
-    return radar_cuda_matvec(to, n, x + (size_t)first * x_stride, x_stride, M, cuda->opt.precision,
-                             &device, cuda->queue);
+    if (w == BY_CUBLAS) return by_cublas(cuda, &job[(*i)++], in);
+    for (; *i < n_jobs && way_of(cuda, &job[*i], in->M) == w; ++*i)
+        if (has_rows(&job[*i])) to[n++] = job_of(&job[*i]);
+    return w == BY_MATVEC ? by_matvec(cuda, to, n, in) : by_matmul(cuda, to, n, in);
 }
 
 void radar_cuda_op_matmul(radar_backend *be, const radar_matmul_job *job, int n_jobs,
                           const float *x, size_t x_stride, int M) {
     radar_cuda *cuda = radar_cuda_of(be);
-    for (int first = 0; first < M; first += RADAR_MATVEC_ROWS)
-        radar_cuda_note(cuda->queue, "product",
-                        multiply(cuda, job, n_jobs, x, x_stride, first,
-                                 (int)radar_min64(RADAR_MATVEC_ROWS, M - first)));
+    const input in = {x, x_stride, M};
+    radar_matvec_job *to = radar_cuda_table(cuda, (size_t)n_jobs * sizeof *to);
+    int status = 0;
+    for (int i = 0; to && i < n_jobs && !status;)
+        if (has_rows(&job[i]))
+            status = multiply(cuda, job, n_jobs, &i, to, &in);
+        else
+            i++;
+    radar_cuda_note(cuda->queue, "product", status);
 }

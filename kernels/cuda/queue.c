@@ -59,6 +59,12 @@ void radar_cuda_queue_close(radar_cuda_queue *q) {
 
 radar_cuda_queue_stats radar_cuda_queue_stats_of(const radar_cuda_queue *q) { return q->stats; }
 
+void radar_cuda_watch(radar_cuda_queue *q, radar_status (*check)(void *user, radar_error *err),
+                      void *user) {
+    q->check = check;
+    q->check_user = user;
+}
+
 void radar_cuda_note(radar_cuda_queue *q, const char *what, int error) {
     if (error) radar_cuda_fail(&q->err, q->device, what, error);
 }

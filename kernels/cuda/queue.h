@@ -87,6 +87,11 @@ int radar_cuda_write_now(radar_cuda_queue *q, void *device, const void *host, si
  * RADAR_ERR_MEMORY, RADAR_ERR_PEER where the device is lost, what work of the host failed with, or RADAR_ERR_INTERNAL. */
 radar_status radar_cuda_wait(radar_cuda_queue *q, radar_error *err);
 
+/* From now on, while the host waits for the device, it asks check(user, err) every now and then whether what is queued can still
+ * end.  Where it cannot, that is the error of the wait, and the device may still be busy. */
+void radar_cuda_watch(radar_cuda_queue *q, radar_status (*check)(void *user, radar_error *err),
+                      void *user);
+
 /* ---- memory; at once ---- */
 
 void *radar_cuda_alloc(radar_cuda_queue *q, size_t bytes); /* zeroed; NULL: there is not so much */

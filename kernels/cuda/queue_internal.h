@@ -60,7 +60,9 @@ struct radar_cuda_queue {
     int device;
     bool graphs;
     cudaStream_t stream;
-    radar_error err; /* the first since the last wait */
+    radar_error err;                                     /* the first since the last wait */
+    radar_status (*check)(void *user, radar_error *err); /* NULL: nobody watches */
+    void *check_user;
     radar_cuda_queue_stats stats;
 
     radar_cuda_command *command;

@@ -4,8 +4,10 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/queue_internal.h"
+#include "runtime/sys.h"
 
 #define MOST_ARGS 32
+#define WATCH_SECONDS 0.1
 
 static cudaError_t launch(radar_cuda_queue *q, const radar_cuda_command *c, unsigned char *data) {
     void *args[MOST_ARGS];
@@ -116,6 +118,21 @@ static void deliver(radar_cuda_queue *q, size_t end, size_t *next) {
     }
 }
 
+/* Until the stream is done, or the watcher says that it never will be. */
+static cudaError_t finish(radar_cuda_queue *q) {
+    if (!q->check) return cudaStreamSynchronize(q->stream);
+    double asked = radar_clock();
+    cudaError_t e;
+    while ((e = cudaStreamQuery(q->stream)) == cudaErrorNotReady) {
+        const double now = radar_clock();
+        cudaGetLastError(); /* being busy is no error of anybody's */
+        if (now - asked < WATCH_SECONDS) continue;
+        asked = now;
+        if (q->check(q->check_user, &q->err) != RADAR_OK) return cudaSuccess; /* it is in q->err */
+    }
+    return e;
+}
+
 static void run_piece(radar_cuda_queue *q, size_t begin, size_t end, unsigned char *data,
                       size_t data_bytes) {
     if (begin == end) return;
@@ -125,7 +142,7 @@ static void run_piece(radar_cuda_queue *q, size_t begin, size_t end, unsigned ch
     }
     char what[64];
     snprintf(what, sizeof what, "one of %zu commands", end - begin);
-    radar_cuda_note(q, what, cudaStreamSynchronize(q->stream));
+    radar_cuda_note(q, what, finish(q));
 }
 
 /* The parameters that were put; what is copied is a power of two, so that lists which differ in a few are the same. */

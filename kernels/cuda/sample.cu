@@ -277,7 +277,7 @@ KERNEL void __launch_bounds__(THREADS) radar_sample_count(sampling a) {
 }
 
 /* One block. */
-KERNEL void __launch_bounds__(THREADS) radar_sample_emit(sampling a, radar_cuda_token *out) {
+KERNEL void __launch_bounds__(THREADS) radar_sample_emit(sampling a, radar_drawn *out) {
     const int tiles = (a.vocab + TILE - 1) / TILE;
     extremes x = {0, 0};
     for (int i = (int)threadIdx.x; i < tiles; i += (int)blockDim.x)
@@ -300,7 +300,7 @@ KERNEL void __launch_bounds__(THREADS) radar_sample_emit(sampling a, radar_cuda_
 
 /* ---- the host ---- */
 
-static sampling plan(const radar_cuda_sampler *opt, const int64_t *position, const float *logit,
+static sampling plan(const radar_sampler_options *opt, const int64_t *position, const float *logit,
                      int vocab, void *memory) {
     sampling a = {};
     a.s = static_cast<scratch *>(memory);
@@ -322,7 +322,7 @@ static sampling plan(const radar_cuda_sampler *opt, const int64_t *position, con
 static int launches(const sampling &a) { return a.stages ? a.stages * DIGITS + 3 : 2; }
 
 /* The n-th of them. */
-static int launch(const sampling &a, int n, radar_cuda_token *out, unsigned threads,
+static int launch(const sampling &a, int n, radar_drawn *out, unsigned threads,
                   radar_cuda_queue *queue) {
     const dim3 grid((unsigned)(a.vocab + TILE - 1) / TILE), block(threads);
     if (n == 0) return LAUNCH(radar_sample_largest, grid, block, 0, queue, a);
@@ -333,7 +333,7 @@ static int launch(const sampling &a, int n, radar_cuda_token *out, unsigned thre
 
 size_t radar_cuda_sample_scratch(void) { return sizeof(scratch); }
 
-int radar_cuda_sample(radar_cuda_token *out, const radar_cuda_sampler *opt, const int64_t *position,
+int radar_cuda_sample(radar_drawn *out, const radar_sampler_options *opt, const int64_t *position,
                       const float *logit, int vocab, void *memory, radar_cuda_queue *queue) {
     if (vocab < 1 || vocab > RADAR_CUDA_SAMPLE_VOCAB) return 1; /* cudaErrorInvalidValue */
     const sampling a = plan(opt, position, logit, vocab, memory);

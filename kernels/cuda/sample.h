@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/sample.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -14,26 +16,11 @@ struct radar_cuda_queue; /* queue.h; NULL: at once */
 
 #define RADAR_CUDA_SAMPLE_VOCAB (1 << 20) /* at most */
 
-/* Ranges as radar_sampler_check leaves them. */
-typedef struct radar_cuda_sampler {
-    double temperature; /* 0 = greedy (ties to the lower id) */
-    int top_k;          /* 0 = all */
-    double top_p;       /* 1 = all */
-    double min_p;       /* 0 = all; relative to the most likely token */
-    uint64_t seed;
-} radar_cuda_sampler;
-
-typedef struct radar_cuda_token {
-    int32_t token; /* -1: no logit is more than -infinity */
-    int32_t
-        nan; /* the lowest id whose logit is not a number, or -1; such logits count as -infinity */
-} radar_cuda_token;
-
 /* Device bytes of scratch, for any vocabulary; 16-byte aligned.  They hold nothing between calls. */
 size_t radar_cuda_sample_scratch(void);
 /* [device] out, position, logit [vocab] f32 and scratch.  opt is read before the return; position when the kernels run, so that a
  * captured graph draws anew as position moves.  Returns 0 or the cudaError_t; nothing is waited for. */
-int radar_cuda_sample(radar_cuda_token *out, const radar_cuda_sampler *opt, const int64_t *position,
+int radar_cuda_sample(radar_drawn *out, const radar_sampler_options *opt, const int64_t *position,
                       const float *logit, int vocab, void *scratch, struct radar_cuda_queue *queue);
 
 #ifdef __cplusplus

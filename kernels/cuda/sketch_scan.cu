@@ -36,9 +36,9 @@ template <int BITS, int MMAS, bool ROUGH, bool LISTED> struct scan_kind {
     static constexpr int loads = BITS == 4 ? MMAS : 1;     /* a plane, segment and lane */
     static constexpr int times = BITS == 2 ? 4 : 2;        /* what the products are multiples of */
     static constexpr int means = LISTED ? SLOTS : 1;
-    /* of a multiprocessor; the compiler for sm_80 would spill the longest kinds at 128 registers: there half the warps run */
+    /* of a multiprocessor; the compiler for sm_80 would spill the longest kind at 128 registers: there half the warps run */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-    static constexpr int blocks = MMAS == 4 && (BITS == 4 || (BITS == 2 && LISTED)) ? 1 : 2;
+    static constexpr int blocks = MMAS == 4 && BITS == 4 && !LISTED ? 1 : 2;
 #else
     static constexpr int blocks = 2;
 #endif
@@ -314,10 +314,13 @@ DEV float score_turn(fetched<KIND> &f, const turn &next, const queries<KIND> &q,
     const float odd = step_of(f.step >> 8, table) * unit;
     const unsigned far = dev_ballot(!(q.reach * f.step_scale <= REACH));
     float base = 0, sum[2 * SLOTS], m = 0;
-#pragma unroll
+    /* side by side, the sums of four means would need too many registers: each moves to the front in turn */
+#pragma unroll 1
     for (int i = 0; i < KIND::means; i++) {
-        const float b = dot_mean<KIND>(q, f.mu[i]);
+        const float b = dot_mean<KIND>(q, f.mu[0]);
         if (KIND::means == 1 || i == lane / 8) base = b;
+#pragma unroll
+        for (int k = 1; k < KIND::means; k++) f.mu[k - 1] = f.mu[k];
     }
     base *= f.mu_scale;
     fetch_rest<KIND>(f, next, x, at);

@@ -76,6 +76,7 @@ char *eval_command(const launch_options *o, int ranks) {
     for (size_t i = 0; i < launch_command_count; i++)
         if (launch_command_table[i].scope == o->scope)
             launch_options_default(&defaults, &launch_command_table[i]);
+    defaults.kv_type = launch_kv_type(o->backend);
     for (size_t i = 0; i < launch_option_count; i++) {
         const size_t bytes = launch_option_room(o, &launch_option_table[i]);
         room += LAUNCH_LABEL + 4 * bytes + 8;

@@ -65,7 +65,7 @@ static void fill(void) {
 static radar_attend_task task[64];
 static int n_tasks;
 
-static void run_attend(void) { radar_cpu_attend(&cpu.base, task, n_tasks, 0.125f); }
+static void run_attend(void) { radar_cpu_attend(&cpu.base, task, n_tasks, 0.125f, 1); }
 
 /* Each task: n_query queries, every step-th segment of its share. */
 static void bench_attend(const radar_kv_view *view, const char *what, int tasks, int n_query,
@@ -85,8 +85,7 @@ static void bench_attend(const radar_kv_view *view, const char *what, int tasks,
                                 .q = q,
                                 .q_stride = HEAD,
                                 .position = position,
-                                .item = item + (size_t)i * (size_t)n_items,
-                                .n_items = n_items,
+                                .items = {.item = item + (size_t)i * (size_t)n_items, .n = n_items},
                                 .partial = partial + (size_t)(i * n_query) * RADAR_PARTIAL(HEAD),
                                 .partial_stride = RADAR_PARTIAL(HEAD)};
     n_tasks = tasks;
@@ -104,13 +103,12 @@ static void bench_attend(const radar_kv_view *view, const char *what, int tasks,
 
 static radar_scorer *scorer;
 static radar_score_task score_task[8];
-static int32_t blocks[SEGMENTS / 4];
 static int n_blocks;
 static float *raw_query;
 static void *prepared;
 
 static void run_score(void) { radar_cpu_score(&cpu.base, scorer, score_task, n_tasks); }
-static void run_seal(void) { radar_cpu_seal(&cpu.base, scorer, &kv, blocks, n_blocks); }
+static void run_seal(void) { radar_cpu_seal(&cpu.base, scorer, &kv, 1, 0, n_blocks); }
 static void run_query(void) {
     for (int i = 0; i < 100; i++) radar_cpu_query(&cpu.base, scorer, prepared, raw_query, HEAD, 3);
 }
@@ -126,7 +124,6 @@ static void bench_scorer(const char *name, int n_query, int n_segments) {
     prepared = radar_alloc(scorer->query_bytes * 4);
     if (!score || !prepared) exit(71);
     n_blocks = n_segments / 4;
-    for (int i = 0; i < n_blocks; i++) blocks[i] = i;
     double seal = best_of(2, run_seal), query = best_of(3, run_query) / 100;
     radar_cpu_query(&cpu.base, scorer, prepared, raw_query, HEAD, n_query);
     n_tasks = 8;
@@ -169,6 +166,7 @@ static void bench_topk(int n, int keep, int rising) {
                                   .stripe_segments = 16,
                                   .shards = 1,
                                   .keep = keep,
+                                  .scratch = key,
                                   .key = key};
     printf("topk %6d scores%s, keep %3d                 %6.1f us\n", n, rising ? " rising" : "",
            keep, best_of(9, run_topk) * 1e6);

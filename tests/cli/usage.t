@@ -1,5 +1,5 @@
 #!/bin/bash
-# What is typed wrong ends with exit 64 (78 where it is known but not built), one line, before a model is opened.
+# What is typed wrong ends with exit 64 (78 where it is known but not built), one line; before a model is opened, where that can be known.
 . tests/cli/cli.sh
 M=/nonexistent # would be exit 66, if anything looked
 
@@ -67,9 +67,9 @@ done <<'T'
 --select some global|local
 --rf-features 0 from 1
 --rf-form both plain|pair
---backend gpu auto|cpu
+--backend gpu auto|cpu|cuda
 --precision half fast|exact
---kv-type q4 f32|f16|bf16|q8
+--kv-type q4 f32|f16|bf16|q8|fp8
 --isa sse plain|avx2|avx512
 --shards 0 from 1 to 64
 --shards 3 power of two
@@ -80,8 +80,9 @@ done <<'T'
 --chunk 5000 from 1 to 4096
 T
 
-refused "--kv-type fp8 is known, not built" 78 'not built' run -m "$M" -p x --kv-type fp8
-refused "--backend cuda is known, not built" 78 'not built' run -m "$M" -p x --backend cuda
+echo '[1, 2, 3]' >"$D/ids.json"
+refused "--kv-type fp8 is another backend's" 78 'of the CUDA backend' run -m "$TINY" --ids "$D/ids.json" --backend cpu --kv-type fp8
+refused "--backend cuda is known, not in this build" 78 'not in this build' run -m "$TINY" --ids "$D/ids.json" --backend cuda
 
 for command in run "eval ppl" compare tokenize detokenize inspect; do
     # shellcheck disable=SC2086

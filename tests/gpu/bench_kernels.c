@@ -324,7 +324,7 @@ static void queue_topk(void *data) {
 
 static void queue_norm(void *data) {
     const small *s = data;
-    s->be->ops->norm(s->be, s->x, s->x, s->weight, 1e-5f, 1, 4096);
+    s->be->ops->norm(s->be, s->x, s->x, NULL, s->weight, 1e-5f, 1, 4096);
 }
 
 static void small_ones(radar_backend *be, bool toy) {

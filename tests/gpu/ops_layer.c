@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/matmul.h"
+#include "runtime/sampler.h"
 #include "tests/gpu/twin.h"
 
 static char name[96];
@@ -13,10 +14,14 @@ static char name[96];
 #define DO(op, ...) side[s]->ops->op(side[s], __VA_ARGS__)
 
 static void norms(int n, int width) {
-    const twin x = twin_random((size_t)n * (size_t)width, 1), w = twin_random((size_t)width, 2),
+    const size_t all = (size_t)n * (size_t)width;
+    const twin x = twin_random(all, 1), y = twin_random(all, 13), w = twin_random((size_t)width, 2),
                out = twin_of(NULL, x.bytes);
-    ON_BOTH(s) DO(norm, out.at[s], x.at[s], w.at[s], 1e-5f, n, width);
+    ON_BOTH(s) DO(norm, out.at[s], x.at[s], NULL, w.at[s], 1e-5f, n, width);
     expect_close(NAME("norm %d x %d", n, width), out, 2e-6);
+    ON_BOTH(s) DO(norm, out.at[s], x.at[s], y.at[s], w.at[s], 1e-5f, n, width);
+    expect_close(NAME("norm of a sum %d x %d", n, width), out, 2e-6);
+    expect_same("sum of a norm", x, 0);
     drop_twins();
 }
 
@@ -45,7 +50,7 @@ static void odds(int n, int width, int at) {
     fill_normal(x, (size_t)n * (size_t)width, 6);
     if (at >= 0) x[at] = at % 2 ? INFINITY : NAN;
     const twin v = twin_of(x, (size_t)n * (size_t)width * sizeof *x),
-               row = twin_of(NULL, sizeof(int64_t));
+               row = twin_of(NULL, sizeof(uint64_t));
     ON_BOTH(s) DO(odd, row.at[s], v.at[s], n, width);
     expect_same(NAME("odd %d x %d, number %d", n, width, at), row, 0);
     free(x);
@@ -122,6 +127,26 @@ static void orders(int M, int G, int group, int D) {
     drop_twins();
 }
 
+/* What the GPU draws, and the host from the same logits. */
+static void samples(int vocab, double temperature) {
+    const radar_sampler_options opt = {
+        .temperature = temperature, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .seed = 3};
+    const twin x = twin_random((size_t)vocab, 14), drawn = twin_of(NULL, sizeof(radar_drawn));
+    const float *logit = read_twin(x, CPU);
+    void *scratch = malloc(radar_sampler_scratch(vocab));
+    bool same = true;
+    for (int64_t position = 0; position < 20; position++) {
+        int32_t token = -2;
+        radar_sample(&token, &opt, position, logit, vocab, scratch, NULL);
+        side[GPU]->ops->sample(side[GPU], drawn.at[GPU], &opt, position, x.at[GPU], vocab);
+        const radar_drawn *d = read_twin(drawn, GPU);
+        same = same && d->token == token && d->nan == -1;
+    }
+    expect_true(NAME("sample of %d at %g", vocab, temperature), same);
+    free(scratch);
+    drop_twins();
+}
+
 void layer_cases(void) {
     norms(1, 4096), norms(5, 576), norms(3, 33);
     gates(14336), gates(37);
@@ -131,5 +156,6 @@ void layer_cases(void) {
     rotations(5, 8, 2, 64, RADAR_ROPE_ADJACENT, false);
     rotations(2, 16, 4, 128, RADAR_ROPE_HALF, true);
     copies(), embeddings();
+    samples(320, 0), samples(49152, 0.8);
     orders(3, 2, 4, 64), orders(1, 8, 4, 128);
 }

@@ -3,6 +3,7 @@
 #ifndef RADAR_SIMT_FIXTURE_H
 #define RADAR_SIMT_FIXTURE_H
 
+#include <cstdlib>
 #include <vector>
 
 extern "C" {
@@ -25,10 +26,16 @@ static inline double relative_error(const float *got, const double *want, size_t
     return miss == miss ? std::sqrt(miss / (size > 0 ? size : 1)) : INFINITY;
 }
 
+/* Schedules to try where a test asks for n: SIMT_TIMES as many, where that is set (make soak). */
+static inline int schedules_of(int n) {
+    const char *times = getenv("SIMT_TIMES");
+    return times && atoi(times) > 0 ? n * atoi(times) : n;
+}
+
 /* Whether `run`, which launches a kernel on fresh outputs and says whether they are right, holds under `schedules` of them. */
 template <class Run> static inline bool right_always(Run run, int schedules) {
     bool right = true;
-    for (int seed = 0; seed < schedules && right; seed++) {
+    for (int seed = 0; seed < schedules_of(schedules) && right; seed++) {
         simt::opt = {(uint64_t)seed, 0};
         right = run();
     }

@@ -42,6 +42,9 @@ static bool keeps(const setting &s, int group) {
     return any;
 }
 
+/* Some count nothing, and many items of a heavy group pass 32 bits. */
+static int32_t weight_of(int group) { return group % 3 == 0 ? 1 : group % 3 == 1 ? 0 : 1 << 29; }
+
 /* What a rank has found: the best of each row and head, then zeros. */
 static std::vector<uint64_t> best_of_rank(const setting &s, int rank, int row, int head) {
     const test_row &r = s.rows[(size_t)row];
@@ -114,6 +117,8 @@ static std::vector<int32_t> segments_of(const setting &s, int group,
     return items;
 }
 
+#define LISTED 5 /* by calls before */
+
 /* A call of one rank, and what it has to give, task by task. */
 struct call {
     std::vector<radar_choose_row> row;
@@ -125,6 +130,7 @@ struct call {
     std::vector<radar_item> item;
     std::vector<std::vector<int32_t>> want;
     size_t items = 0;
+    int64_t listed = 0, want_listed = 0;
     radar_choose_job job = {};
 };
 
@@ -137,6 +143,7 @@ static void want_items(call &c, const setting &s) {
             for (int i = 0; i < c.job.shards.n; i++) {
                 c.want.push_back(segments_of(s, group, chosen, c.job.shards.first + i));
                 c.items += c.want.back().size();
+                c.want_listed += (int64_t)c.want.back().size() * weight_of(group);
             }
         }
 }
@@ -147,7 +154,8 @@ static void tell_rows(call &c, const setting &s, int rank) {
     c.job.shards = {l.stripe / 16, l.shards, first, end - first};
     for (int i = 0; i < (int)s.rows.size(); i++) {
         const test_row &r = s.rows[(size_t)i];
-        c.row.push_back({s.local && r.keep ? INT32_MAX : r.keep, r.unit, group_of(s, i)});
+        c.row.push_back({s.local && r.keep ? INT32_MAX : r.keep, r.unit, group_of(s, i),
+                         weight_of(group_of(s, i))});
     }
     for (int group = 0; group < groups_of(s); group++)
         for (int shard = first; shard < end; shard++) {
@@ -189,6 +197,8 @@ static void forget(call &c) {
     std::fill(c.item.begin(), c.item.end(), radar_item{-1, 1});
     std::fill(c.count.begin(), c.count.end(), -1);
     std::fill(c.begin.begin(), c.begin.end(), -1);
+    c.listed = LISTED;
+    c.job.listed = &c.listed;
 }
 
 /* Tasks follow each other without a gap. */
@@ -205,6 +215,7 @@ static bool as_wanted(const call &c) {
     }
     for (uint32_t word : c.bits)
         if (word) return false;
+    if (c.listed != LISTED + c.want_listed) return false;
     return c.begin.back() == at;
 }
 
@@ -279,6 +290,16 @@ static void more_tasks_than_threads(void **) {
     assert_true(as_wanted(c));
 }
 
+static void nobody_wants_to_know(void **) {
+    const setting s = {{4, 64, 2}, {{4, 90, 93, 1, 7}}, 2, 2, 7, NORMAL, false, {}};
+    call c = make_call(s, packet_of(s), 1);
+    forget(c);
+    c.job.listed = nullptr;
+    assert_int_equal(radar_cuda_choose(&c.job, nullptr), 0);
+    c.want_listed = 0;
+    assert_true(as_wanted(c));
+}
+
 static void no_rows(void **) {
     const setting s = {{4, 64, 1}, {{0, 4, 5, 1, 0}}, 1, 1, 1, NORMAL, false, {}};
     call c = make_call(s, packet_of(s), 0);
@@ -327,6 +348,7 @@ int main() {
         cmocka_unit_test(shards_choose_by_themselves),
         cmocka_unit_test(rows_of_a_group_share),
         cmocka_unit_test(more_tasks_than_threads),
+        cmocka_unit_test(nobody_wants_to_know),
         cmocka_unit_test(no_rows),
         cmocka_unit_test(every_barrier_is_needed),
     };

@@ -28,7 +28,7 @@ static int open_cpu(void **) {
     opt.max_rows = 1;
     opt.max_cols = 32;
     radar_error err = {};
-    return radar_backends[0]->open(&cpu, &opt, &err) == RADAR_OK ? 0 : -1;
+    return radar_backend_cpu->open(&cpu, &opt, &err) == RADAR_OK ? 0 : -1;
 }
 static int close_cpu(void **) {
     cpu->ops->close(cpu);

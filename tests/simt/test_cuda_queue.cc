@@ -561,6 +561,48 @@ static void a_lost_device_is_said_and_stays_lost(void **) {
     }
 }
 
+static radar_status give_up(void *asked, radar_error *err) {
+    if (++*static_cast<int *>(asked) < 3) return RADAR_OK;
+    return radar_fail(err, RADAR_ERR_PEER, "rank 1 is gone");
+}
+
+static void a_watcher_ends_the_wait_for_what_never_comes(void **) {
+    for (int graph = 0; graph < 2; graph++) {
+        fake_cuda_reset(graph ? "hung=25" : "hung=4");
+        radar_cuda_queue *const q = opened(true, 0);
+        float *const x = static_cast<float *>(radar_cuda_alloc(q, sizeof *x));
+        radar_error err = {};
+        int asked = 0;
+        float got = -1;
+        radar_cuda_watch(q, give_up, &asked);
+        for (int turn = 0; turn < (graph ? 3 : 1); turn++) {
+            for (int i = 0; i < 10; i++) queue_step(q, x, 1, 1);
+            if (turn < 2 && graph) waited(q);
+        }
+        radar_cuda_fetch(q, &got, x, sizeof got);
+        assert_int_equal(radar_cuda_wait(q, &err), RADAR_ERR_PEER);
+        assert_string_equal(err.text, "rank 1 is gone");
+        assert_int_equal(asked, 3);
+        assert_true(got == -1.0f);
+        fake_cuda_reset("");
+        radar_cuda_release(q, x);
+        radar_cuda_queue_close(q);
+    }
+}
+
+static void a_watcher_costs_nothing_else(void **) {
+    fake_cuda_reset("");
+    radar_cuda_queue *const q = opened(true, 0);
+    float *const x = static_cast<float *>(radar_cuda_alloc(q, sizeof *x));
+    int asked = 0;
+    radar_cuda_watch(q, give_up, &asked);
+    queue_step(q, x, 1, 1);
+    assert_true(first_of(q, x) == 1.0f);
+    assert_int_equal(asked, 0);
+    radar_cuda_release(q, x);
+    radar_cuda_queue_close(q);
+}
+
 static void a_wrong_launch_is_named_and_ends_the_list(void **) {
     fake_cuda_reset("");
     radar_cuda_queue *const q = opened(true, 0);
@@ -641,6 +683,8 @@ int main() {
         cmocka_unit_test(opening_says_what_is_missing),
         cmocka_unit_test(a_device_is_described),
         cmocka_unit_test(a_lost_device_is_said_and_stays_lost),
+        cmocka_unit_test(a_watcher_ends_the_wait_for_what_never_comes),
+        cmocka_unit_test(a_watcher_costs_nothing_else),
         cmocka_unit_test(a_wrong_launch_is_named_and_ends_the_list),
         cmocka_unit_test(device_memory_is_closed_to_the_host),
     };

@@ -35,15 +35,15 @@ int watched = -1;
 /* Of the latest call: all sums, which no order of blocks or threads may change in a bit. */
 std::vector<fixed> sums;
 
-radar_cuda_token sample(const radar_cuda_sampler &opt, int64_t position,
-                        const std::vector<float> &logit, unsigned threads) {
+radar_drawn sample(const radar_sampler_options &opt, int64_t position,
+                   const std::vector<float> &logit, unsigned threads) {
     /* Freed exactly at its end, and full of what a call before may have left. */
     std::unique_ptr<char, void (*)(void *)> memory((char *)malloc(radar_cuda_sample_scratch()),
                                                    free);
     memset(memory.get(), 0xa5, radar_cuda_sample_scratch());
     const sampling a = plan(&opt, &position, logit.data(), (int)logit.size(), memory.get());
     const simt::options wanted = simt::opt;
-    radar_cuda_token out = {-2, -2};
+    radar_drawn out = {-2, -2};
     int met = 0;
     for (int n = 0; n < launches(a); n++) {
         simt::opt = watched < 0 || n == watched ? wanted : simt::options();
@@ -59,12 +59,12 @@ radar_cuda_token sample(const radar_cuda_sampler &opt, int64_t position,
 
 /* ---- the sampler of the runtime, to which NaN is an error ---- */
 
-radar_cuda_token reference(const radar_cuda_sampler &opt, int64_t position,
-                           std::vector<float> logit) {
+radar_drawn reference(const radar_sampler_options &opt, int64_t position,
+                      std::vector<float> logit) {
     const radar_sampler_options o = {opt.temperature, opt.top_k, opt.top_p, opt.min_p, opt.seed};
     const int vocab = (int)logit.size();
     std::vector<uint64_t> memory(radar_sampler_scratch(vocab) / 8 + 1);
-    radar_cuda_token want = {-1, -1};
+    radar_drawn want = {-1, -1};
     for (int i = 0; i < vocab; i++) {
         if (logit[(size_t)i] == logit[(size_t)i]) continue;
         if (want.nan < 0) want.nan = i;
@@ -75,18 +75,18 @@ radar_cuda_token reference(const radar_cuda_sampler &opt, int64_t position,
     return want;
 }
 
-bool agrees(const radar_cuda_sampler &opt, int64_t position, const std::vector<float> &logit,
+bool agrees(const radar_sampler_options &opt, int64_t position, const std::vector<float> &logit,
             unsigned threads) {
-    const radar_cuda_token want = reference(opt, position, logit),
-                           got = sample(opt, position, logit, threads);
+    const radar_drawn want = reference(opt, position, logit),
+                      got = sample(opt, position, logit, threads);
     return got.token == want.token && got.nan == want.nan;
 }
 
-void must_agree(const radar_cuda_sampler &opt, int64_t position, const std::vector<float> &logit,
+void must_agree(const radar_sampler_options &opt, int64_t position, const std::vector<float> &logit,
                 unsigned threads) {
     if (agrees(opt, position, logit, threads)) return;
-    const radar_cuda_token want = reference(opt, position, logit),
-                           got = sample(opt, position, logit, threads);
+    const radar_drawn want = reference(opt, position, logit),
+                      got = sample(opt, position, logit, threads);
     fail_msg("vocab %zu, temperature %g, top-k %d, top-p %g, min-p %g, seed %llu, position %lld: "
              "token %d, "
              "not %d; NaN at %d, not %d",
@@ -115,12 +115,12 @@ std::vector<float> some_logits(int vocab) {
     return logit;
 }
 
-radar_cuda_sampler some_options(int vocab) {
+radar_sampler_options some_options(int vocab) {
     static const double temperatures[] = {0, 1e-300, 0.1, 0.7, 1, 1, 2.5, 1e300},
                         shares[] = {0, 1e-6, 0.3, 0.9, 0.95, 0.999999, 1, 1, 1},
                         least[] = {0, 0, 0, 0.001, 0.05, 0.5, 1};
     const int ks[] = {0, 0, 1, 2, 3, 40, vocab - 1, vocab, 10 * vocab};
-    radar_cuda_sampler o = {};
+    radar_sampler_options o = {};
     o.temperature = one_of(temperatures);
     o.top_k = one_of(ks);
     o.top_p = one_of(shares);
@@ -151,13 +151,13 @@ void several_blocks_agree(void **) {
 void the_launch_agrees(void **) {
     for (int i = 0; i < 12; i++) {
         const std::vector<float> logit = some_logits(1500);
-        const radar_cuda_sampler o = some_options(1500);
+        const radar_sampler_options o = some_options(1500);
         const int64_t position = i;
         std::vector<char> memory(radar_cuda_sample_scratch());
-        radar_cuda_token out = {-2, -2};
+        radar_drawn out = {-2, -2};
         assert_int_equal(
             radar_cuda_sample(&out, &o, &position, logit.data(), 1500, memory.data(), nullptr), 0);
-        const radar_cuda_token want = reference(o, position, logit);
+        const radar_drawn want = reference(o, position, logit);
         assert_int_equal(out.token, want.token);
         assert_int_equal(out.nan, want.nan);
     }
@@ -173,7 +173,7 @@ void a_large_vocabulary_agrees(void **) {
 }
 
 void sizes_out_of_range_are_refused(void **) {
-    const radar_cuda_sampler o = {0, 0, 1, 0, 1};
+    const radar_sampler_options o = {0, 0, 1, 0, 1};
     assert_int_equal(radar_cuda_sample(nullptr, &o, nullptr, nullptr, 0, nullptr, nullptr), 1);
     assert_int_equal(radar_cuda_sample(nullptr, &o, nullptr, nullptr, RADAR_CUDA_SAMPLE_VOCAB + 1,
                                        nullptr, nullptr),
@@ -214,7 +214,7 @@ void the_ends_of_the_numbers(void **) {
                                                    {1e-45f, 0, -1e-45f},
                                                    {inf, NAN, inf},
                                                    {3.4e38f, -3.4e38f, 0}};
-    const radar_cuda_sampler options[] = {
+    const radar_sampler_options options[] = {
         {0, 0, 1, 0, 1},      {1, 0, 1, 0, 1},       {1, 1, 1, 0, 2},
         {1, 2, 0.5, 0.5, 3},  {1e300, 0, 0.9, 1, 4}, {1e300, 0, 1, 0, 5},
         {1e-300, 0, 1, 0, 6}, {0.5, 0, 0, 0, 7},     {1, 0, 1, 5e-324, 8}};
@@ -240,7 +240,7 @@ void draws_follow_their_number(void **) {
 
 /* floor(u all) + 1, to the unit: u all is exact in the 64 bits of a long double. */
 void goals_are_exact(void **) {
-    const radar_cuda_sampler o = {1, 0, 1, 0, 33};
+    const radar_sampler_options o = {1, 0, 1, 0, 33};
     for (int64_t position = 0; position < 500; position++) {
         const sampling a = plan(&o, &position, nullptr, 10, nullptr);
         const double u = radar_random_uniform(33, RADAR_STREAM_SAMPLER, (uint64_t)position);
@@ -251,7 +251,7 @@ void goals_are_exact(void **) {
 
 /* No sum of a block loses a carry, whatever the low bits of a thousand equal weights. */
 void sums_are_whole(void **) {
-    const radar_cuda_sampler o = {1, 0, 1, 0, 34};
+    const radar_sampler_options o = {1, 0, 1, 0, 34};
     for (int i = 0; i < 12; i++) {
         std::vector<float> logit(2500, -(float)i * 0.37f);
         logit[9] = 0;
@@ -275,7 +275,7 @@ bool calls_are_right() {
         x[77] = NAN;
         return x;
     }();
-    static const radar_cuda_sampler options[] = {
+    static const radar_sampler_options options[] = {
         {1.5, 900, 0.9, 0.0005, 17}, {0.8, 600, 0.7, 0.001, 18}, {1.2, 450, 0.8, 0, 19}};
     static std::vector<fixed> first[3];
     for (int i = 0; i < 3; i++) {
@@ -301,12 +301,12 @@ bool emit_is_right() {
         }
         s->nan[TOKENS / TILE] = ~(uint32_t)(TOKENS - 2);
     }
-    const radar_cuda_sampler warm = {1, 0, 1, 0, 1};
+    const radar_sampler_options warm = {1, 0, 1, 0, 1};
     const sampling a = plan(&warm, nullptr, logit.data(), TOKENS, s.get());
     for (size_t j = 70; j < chosen.size(); j += 1377) {
         s->at[DIGITS].cut = key_of(2);
         s->at[DIGITS].ties = j + 1;
-        radar_cuda_token out = {-2, -2};
+        radar_drawn out = {-2, -2};
         launch(a, launches(a) - 1, &out, 64, nullptr);
         if (out.token != chosen[j] || out.nan != TOKENS - 2) return false;
     }

@@ -3,7 +3,7 @@
 #ifndef RADAR_TEST_EVICT_RIG_H
 #define RADAR_TEST_EVICT_RIG_H
 
-#include "tests/unit/kv_fixture.h"
+#include "tests/unit/plan_fixture.h"
 
 #include "runtime/attention.h"
 
@@ -34,21 +34,17 @@ static inline float *held(size_t n, uint64_t seed, float scale) {
 }
 
 static inline void room(rig *r) {
-    radar_plan need = {0}, dense = {0};
+    radar_plan dense = {0};
     int rows = r->policy->most_rows ? r->policy->most_rows : BLOCK;
-    r->policy->room(&r->kv, &r->a, H, rows, &need);
+    r->policy->room(&r->kv, &r->a, H, rows, &r->plan);
     radar_policy_dense.room(&r->kv, &r->a, H, BLOCK, &dense);
-    r->plan.max_tasks = need.max_tasks > dense.max_tasks ? need.max_tasks : dense.max_tasks;
-    r->plan.max_items = need.max_items > dense.max_items ? need.max_items : dense.max_items;
-    r->plan.task = must(radar_alloc_array((size_t)r->plan.max_tasks, sizeof *r->plan.task));
-    r->plan.item = must(radar_alloc_array(r->plan.max_items, sizeof *r->plan.item));
+    if (r->plan.max_tasks < dense.max_tasks) r->plan.max_tasks = dense.max_tasks;
+    plan_open(&r->plan, &r->kv);
 }
 
 static inline void rig_open(rig *r, const char *name, radar_attention a, radar_dtype type,
                             int shards, uint64_t seed) {
-    extern const radar_backend_ops radar_cpu_backend;
     *r = (rig){.cpu = cpu_with(NULL, 2), .a = a, .policy = radar_policy_find(name)};
-    r->cpu.base.ops = &radar_cpu_backend;
     assert_non_null(r->policy);
     r->kv = (radar_kvcache){.be = &r->cpu.base,
                             .layout = {.shards = shards, .stripe = 64, .ranks = 1},
@@ -76,8 +72,8 @@ static inline void rig_close(rig *r) {
     r->policy->close(r->state);
     radar_kvcache_close(&r->kv);
     radar_comm_close(r->comm);
-    void *const all[] = {r->plan.task, r->plan.item, r->q,      r->k,   r->v,
-                         r->out,       r->arranged,  r->pieces, r->seen};
+    plan_close(&r->plan);
+    void *const all[] = {r->q, r->k, r->v, r->out, r->arranged, r->pieces, r->seen};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) radar_free(all[i]);
     assert_int_equal(radar_alloc_live(), 0);
 }
@@ -103,10 +99,11 @@ static inline void note_seen(rig *r, int n) {
         int query = (int)((task->q - r->arranged) / D), g = query / (n * GROUP);
         for (int j = 0; j < task->n_query; j++) {
             int at = query % (n * GROUP) + j, row = at / GROUP, head = g * GROUP + at % GROUP;
-            for (int i = 0; i < task->n_items; i++)
+            const radar_items items = plan_items(task);
+            for (int i = 0; i < items.n; i++)
                 for (int b = 0; b < 16; b++) {
-                    int64_t p = radar_kv_position(&task->kv, task->item[i].segment) + b;
-                    if (task->item[i].tokens >> b & 1 && p <= r->t + row)
+                    int64_t p = radar_kv_position(&task->kv, items.item[i].segment) + b;
+                    if (items.item[i].tokens >> b & 1 && p <= r->t + row)
                         assert_int_equal(r->seen[r->t + row][head][p]++, 0);
                 }
         }
@@ -133,7 +130,7 @@ static inline void block(rig *r, int n, bool prefill) {
     for (int i = 0; i < n; i++) position[i] = r->t + i;
     radar_kvcache_append(&r->kv, 0, r->t, n, r->k + r->t * G * D, r->v + r->t * G * D, slot);
     radar_cpu_arrange(&r->cpu.base, r->arranged, r->q + r->t * H * D, n, G, GROUP, D);
-    r->plan.n_tasks = 0, r->plan.n_items = 0;
+    plan_begin(&r->plan);
     radar_select s = {.comm = r->comm,
                       .kv = &r->kv,
                       .attention = &r->a,
@@ -152,9 +149,9 @@ static inline void block(rig *r, int n, bool prefill) {
                       .err = &r->err};
     merge_user user = {r, n};
     assert_int_equal((prefill ? &radar_policy_dense : r->policy)->select(&s), RADAR_OK);
-    assert_true(r->plan.n_tasks <= r->plan.max_tasks && r->plan.n_items <= r->plan.max_items);
+    plan_check_room(&r->plan);
     note_seen(r, n);
-    radar_cpu_attend(&r->cpu.base, r->plan.task, r->plan.n_tasks, 1.0f / sqrtf(D));
+    radar_cpu_attend(&r->cpu.base, r->plan.task, r->plan.n_tasks, 1.0f / sqrtf(D), n);
     radar_tree(0, r->kv.layout.shards, merge, &user);
     assert_int_equal(r->policy->attended(&s), RADAR_OK);
     finish(r, n);

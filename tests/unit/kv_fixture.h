@@ -22,7 +22,7 @@ static const radar_dtype all_types[] = {RADAR_F32, RADAR_F16, RADAR_BF16};
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 static inline radar_cpu cpu_with(const char *isa, int threads) {
-    radar_cpu cpu = {.opt = {.n_threads = threads, .isa = isa}};
+    radar_cpu cpu = {.base = {radar_backend_cpu}, .opt = {.n_threads = threads, .isa = isa}};
     bool ok;
     cpu.isa = radar_cpu_isa(isa, &ok);
     assert_true(ok);
@@ -67,8 +67,30 @@ static inline void kv_put(const radar_kv_view *kv, const float *k, const float *
     radar_cpu cpu = cpu_with("plain", 1);
     int32_t *slot = must(radar_alloc_array((size_t)tokens, sizeof *slot));
     for (int i = 0; i < tokens; i++) slot[i] = i;
-    radar_cpu_append(&cpu.base, kv, slot, k, v, stride, tokens);
+    radar_cpu_append(&cpu.base, kv, 1, slot, k, v, stride, tokens);
     radar_free(slot);
+}
+
+/* The n items as a part of a longer list on the device, of which only the device knows where it is. */
+typedef struct device_list {
+    radar_item item[128];
+    int64_t begin;
+    int32_t count;
+} device_list;
+
+static inline radar_items on_device(device_list *l, const radar_item *item, int n) {
+    const int all = COUNT(l->item);
+    *l = (device_list){.begin = 9, .count = n};
+    assert_true(n + 9 <= all);
+    for (int i = 0; i < all; i++) l->item[i] = (radar_item){i % 4, 0xffff};
+    memcpy(l->item + 9, item, (size_t)n * sizeof *item);
+    return (radar_items){
+        .item = l->item, .n = all - 9, .on_device = true, .begin = &l->begin, .count = &l->count};
+}
+
+/* a := merge(a, b), n partials each; b is left in any state. */
+static inline void merge_into(radar_cpu *cpu, float *a, float *b, int64_t n, int D) {
+    radar_cpu_merge(&cpu->base, (float *const[]){a, b}, 2, n, D);
 }
 
 static inline radar_kv_view kv_random(radar_dtype type, int D, int segments, uint64_t seed,

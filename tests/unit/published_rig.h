@@ -3,7 +3,7 @@
 #define RADAR_TEST_PUBLISHED_RIG_H
 
 #include "runtime/policy/published.h"
-#include "tests/unit/kv_fixture.h"
+#include "tests/unit/plan_fixture.h"
 
 extern const radar_policy radar_policy_code;
 
@@ -25,7 +25,6 @@ static inline void rig_open(rig *r, int tokens, int kv_heads, int heads,
                             const radar_published_rule *rule) {
     radar_error err = {0};
     *r = (rig){.cpu = cpu_with(has_avx512() ? "avx512" : "plain", 1), .heads = heads};
-    r->cpu.base.ops = radar_backends[0];
     r->kv = (radar_kvcache){.be = &r->cpu.base,
                             .layout = {.shards = 1, .stripe = 256, .ranks = 1},
                             .layers = 1,
@@ -33,9 +32,6 @@ static inline void rig_open(rig *r, int tokens, int kv_heads, int heads,
                             .D = D,
                             .type = RADAR_F16,
                             .context = tokens};
-    radar_policy_code.room(&r->kv, &r->attention, heads, MOST_ROWS, &r->plan);
-    r->plan.task = must(radar_alloc_array((size_t)r->plan.max_tasks, sizeof *r->plan.task));
-    r->plan.item = must(radar_alloc_array(r->plan.max_items, sizeof *r->plan.item));
     size_t rows = (size_t)(MOST_ROWS * heads);
     r->partial = must(radar_alloc_array(rows * RADAR_PARTIAL(D), sizeof(float)));
     r->arranged = must(radar_alloc_array(rows * D, sizeof(float)));
@@ -43,6 +39,8 @@ static inline void rig_open(rig *r, int tokens, int kv_heads, int heads,
     r->coverage = must(radar_alloc_array(rows, sizeof(float)));
     assert_int_equal(radar_kvcache_plan(&r->kv, &err), RADAR_OK);
     assert_int_equal(radar_kvcache_open(&r->kv, &err), RADAR_OK);
+    radar_policy_code.room(&r->kv, &r->attention, heads, MOST_ROWS, &r->plan);
+    plan_open(&r->plan, &r->kv);
     const radar_policy_shape shape = {&r->kv, &r->attention, heads};
     assert_int_equal(radar_published_open(&r->p, rule, &shape, &err), RADAR_OK);
 }
@@ -50,8 +48,8 @@ static inline void rig_open(rig *r, int tokens, int kv_heads, int heads,
 static inline void rig_close(rig *r) {
     radar_published_close(r->p);
     radar_kvcache_close(&r->kv);
-    radar_free(r->plan.task), radar_free(r->plan.item), radar_free(r->partial);
-    radar_free(r->arranged), radar_free(r->out), radar_free(r->coverage);
+    plan_close(&r->plan);
+    radar_free(r->partial), radar_free(r->arranged), radar_free(r->out), radar_free(r->coverage);
 }
 
 /* k and v [n, G, D] at positions [first, first + n). */
@@ -70,8 +68,7 @@ static inline void rig_rows(rig *r, int64_t position, int n, const float *q) {
     for (int i = 0; i < n; i++) at[i] = position + i;
     for (int i = 0; i < n * group; i++) query_at[i] = position + i / group;
     ops->arrange(&r->cpu.base, r->arranged, q, n, r->kv.kv_heads, group, D);
-    r->plan.n_tasks = 0;
-    r->plan.n_items = 0;
+    plan_begin(&r->plan);
     radar_select s = {.kv = &r->kv,
                       .attention = &r->attention,
                       .counts = &r->counts,
@@ -85,13 +82,21 @@ static inline void rig_rows(rig *r, int64_t position, int n, const float *q) {
                       .state = r->p,
                       .err = &err};
     assert_int_equal(radar_policy_code.select(&s), RADAR_OK);
-    assert_true(r->plan.n_tasks <= r->plan.max_tasks && r->plan.n_items <= r->plan.max_items);
-    ops->attend(&r->cpu.base, r->plan.task, r->plan.n_tasks, 0.125f);
+    plan_check_room(&r->plan);
+    ops->attend(&r->cpu.base, r->plan.task, r->plan.n_tasks, 0.125f, n);
     ops->finish(&r->cpu.base, r->out, r->coverage, r->partial, n, r->kv.kv_heads, group, D);
 }
 
+/* Segments that a head has chosen; their keys come first. */
+static inline int n_chosen(const rig *r, int head) {
+    const radar_topk_task *t = &r->p->topk[head];
+    int n = 0;
+    while (n < t->keep && t->key[n]) n++;
+    return n;
+}
+
 static inline bool is_chosen(const rig *r, int head, int segment) {
-    for (int i = 0; i < r->p->topk[head].n_kept; i++)
+    for (int i = 0; i < n_chosen(r, head); i++)
         if ((int)radar_topk_segment(r->p->topk[head].key[i]) == segment) return true;
     return false;
 }

@@ -14,12 +14,9 @@ static inline radar_scorer *scorer_with(const char *name, radar_scorer_options o
 static inline void seal_all(const radar_scorer *s, radar_kv_view *kv, int segments, const char *isa,
                             int threads) {
     radar_cpu cpu = cpu_with(isa, threads);
-    int32_t block[64];
-    assert_true(segments <= 4 * COUNT(block));
     kv->block_bytes = s->block_bytes;
     kv->summary = s->block_bytes ? must(radar_alloc((size_t)segments / 4 * s->block_bytes)) : NULL;
-    for (int i = 0; i < segments / 4; i++) block[i] = i;
-    radar_cpu_seal(&cpu.base, s, kv, block, segments / 4);
+    radar_cpu_seal(&cpu.base, s, kv, 1, 0, segments / 4);
 }
 
 /* Scores of n queries for segments [begin, end): [n][end - begin]. */

@@ -2,8 +2,7 @@
 #ifndef RADAR_TEST_SHARDS_FIXTURE_H
 #define RADAR_TEST_SHARDS_FIXTURE_H
 
-#include "runtime/policy.h"
-#include "tests/unit/kv_fixture.h"
+#include "tests/unit/plan_fixture.h"
 
 #define SHARDS_MOST_ROWS 8
 
@@ -26,23 +25,10 @@ typedef struct shards_shape {
     int64_t context;
 } shards_shape;
 
-static inline void *array_of(size_t n, size_t size) { return must(radar_alloc_array(n + 1, size)); }
-
-static inline void shards_plan(shards *s) {
-    radar_plan *p = &s->plan;
-    s->policy->room(&s->kv, &s->attention, s->n_heads, SHARDS_MOST_ROWS, p);
-    p->task = array_of((size_t)p->max_tasks, sizeof *p->task);
-    p->item = array_of(p->max_items, sizeof *p->item);
-    p->fold = array_of((size_t)p->max_folds, sizeof *p->fold);
-    p->scratch = array_of(p->scratch_bytes, 1);
-}
-
 /* attention: its numbers, without policy. */
 static inline void shards_open(shards *s, const char *policy, const radar_attention *attention,
                                const shards_shape *shape, const char *isa) {
-    extern const radar_backend_ops radar_cpu_backend;
     *s = (shards){.cpu = cpu_with(isa, 1), .attention = *attention};
-    s->cpu.base.ops = &radar_cpu_backend;
     s->policy = must((void *)radar_policy_find(policy));
     s->n_heads = shape->kv_heads * shape->group;
     s->kv = (radar_kvcache){
@@ -56,20 +42,21 @@ static inline void shards_open(shards *s, const char *policy, const radar_attent
     };
     assert_int_equal(radar_kvcache_plan(&s->kv, NULL), RADAR_OK);
     assert_int_equal(radar_kvcache_open(&s->kv, NULL), RADAR_OK);
-    shards_plan(s);
+    s->policy->room(&s->kv, &s->attention, s->n_heads, SHARDS_MOST_ROWS, &s->plan);
+    plan_open(&s->plan, &s->kv);
     const radar_policy_shape of = {&s->kv, &s->attention, s->n_heads};
     if (s->policy->open) assert_int_equal(s->policy->open(&s->state, &of, NULL), RADAR_OK);
     size_t queries = (size_t)s->n_heads * SHARDS_MOST_ROWS;
-    s->pieces = array_of((size_t)shape->shards * queries * (size_t)RADAR_PARTIAL(shape->D),
-                         sizeof *s->pieces);
-    s->coverage = array_of(queries, sizeof *s->coverage);
+    s->pieces = plan_array((size_t)shape->shards * queries * (size_t)RADAR_PARTIAL(shape->D),
+                           sizeof *s->pieces);
+    s->coverage = plan_array(queries, sizeof *s->coverage);
 }
 
 static inline void shards_close(shards *s) {
     if (s->policy->close) s->policy->close(s->state);
     radar_kvcache_close(&s->kv);
-    radar_free(s->plan.task), radar_free(s->plan.item), radar_free(s->plan.fold);
-    radar_free(s->plan.scratch), radar_free(s->pieces), radar_free(s->coverage);
+    plan_close(&s->plan);
+    radar_free(s->pieces), radar_free(s->coverage);
 }
 
 typedef struct shards_tree {
@@ -88,11 +75,10 @@ static inline void shards_merge(void *user, int first, int count, int apart) {
 static inline void shards_run_plan(shards *s, int n) {
     radar_plan *p = &s->plan;
     shards_tree tree = {s, (int64_t)n * s->n_heads};
-    assert_true(p->n_tasks <= p->max_tasks && p->n_items <= p->max_items &&
-                p->n_folds <= p->max_folds);
-    radar_cpu_attend(&s->cpu.base, p->task, p->n_tasks, 1.0f / sqrtf((float)s->kv.D));
+    plan_check_room(p);
+    radar_cpu_attend(&s->cpu.base, p->task, p->n_tasks, 1.0f / sqrtf((float)s->kv.D), n);
     for (int i = 0; i < p->n_folds; i++)
-        radar_cpu_merge(&s->cpu.base, p->fold[i].into, p->fold[i].from, p->fold[i].n, s->kv.D);
+        merge_into(&s->cpu, p->fold[i].into, p->fold[i].from, p->fold[i].n, s->kv.D);
     radar_tree(0, s->kv.layout.shards, shards_merge, &tree);
 }
 
@@ -102,8 +88,9 @@ static inline void shards_rows(shards *s, int layer, int64_t first, int n, const
                                const float *k, const float *v, float *out) {
     int group = s->n_heads / s->kv.kv_heads;
     int32_t slot[SHARDS_MOST_ROWS];
-    int64_t position[SHARDS_MOST_ROWS], *query_position = array_of((size_t)(n * group), 8);
-    float *arranged = array_of((size_t)n * (size_t)s->n_heads * (size_t)s->kv.D, sizeof *arranged);
+    int64_t position[SHARDS_MOST_ROWS], *query_position = plan_array((size_t)(n * group), 8);
+    float *arranged =
+        plan_array((size_t)n * (size_t)s->n_heads * (size_t)s->kv.D, sizeof *arranged);
     assert_true(n <= SHARDS_MOST_ROWS);
     radar_kvcache_append(&s->kv, layer, first, n, k, v, slot);
     for (int i = 0; i < n; i++) position[i] = first + i;
@@ -125,8 +112,7 @@ static inline void shards_rows(shards *s, int layer, int64_t first, int n, const
                            .rope = &s->rope,
                            .state = s->state,
                            .prefill = q == NULL};
-    s->plan.n_tasks = s->plan.n_folds = 0;
-    s->plan.n_items = 0;
+    plan_begin(&s->plan);
     if (q) {
         assert_int_equal(s->policy->select(&select), RADAR_OK);
         shards_run_plan(s, n);

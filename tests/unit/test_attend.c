@@ -12,6 +12,7 @@ typedef struct attend_case {
     radar_item item[64];
     float scale;
     const float *key_weight, *value_weight;
+    bool on_device; /* where the list is */
 } attend_case;
 
 /* Every other segment or so, some tokens of it; positions spread over the list. */
@@ -40,6 +41,9 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
     size_t size = (size_t)RADAR_PARTIAL(c->kv.D);
     float *out = must(radar_alloc((size_t)c->n_query * size * sizeof *out));
     radar_attend_task task[MAX_QUERIES];
+    device_list list;
+    const radar_items items = c->on_device ? on_device(&list, c->item, c->n_items)
+                                           : (radar_items){.item = c->item, .n = c->n_items};
     int n = 0;
     for (int j = 0; j < c->n_query; j += per_task)
         task[n++] =
@@ -48,13 +52,12 @@ static float *run_case(const attend_case *c, const char *isa, int threads, int p
                                 .q = c->q + j * c->kv.D,
                                 .q_stride = (size_t)c->kv.D,
                                 .position = c->position + j,
-                                .item = c->item,
-                                .n_items = c->n_items,
+                                .items = items,
                                 .partial = out + (size_t)j * size,
                                 .partial_stride = size,
                                 .key_weight = c->key_weight,
                                 .value_weight = c->value_weight};
-    radar_cpu_attend(&cpu.base, task, n, c->scale);
+    radar_cpu_attend(&cpu.base, task, n, c->scale, c->n_query);
     return out;
 }
 
@@ -233,11 +236,10 @@ static void avx2_gives_the_bits_of_plain(void **state) {
                                       .q = c.q,
                                       .q_stride = (size_t)c.kv.D,
                                       .position = c.position,
-                                      .item = c.item,
-                                      .n_items = c.n_items,
+                                      .items = {.item = c.item, .n = c.n_items},
                                       .partial = got,
                                       .partial_stride = size};
-            radar_cpu_attend(&cpu.base, &task, 1, c.scale);
+            radar_cpu_attend(&cpu.base, &task, 1, c.scale, 13);
             assert_memory_equal(want, got, 13 * size * sizeof *got);
             radar_free(want), radar_free(got);
             free_case(&c);
@@ -288,7 +290,7 @@ static void masked_tokens_are_never_touched(void **state) {
                     if (!(c.item[s].tokens >> k & 1) || s * 16 + k > 72) slot[n++] = s * 16 + k;
             for (int d = 0; d < 96; d++) poison[d] = NAN;
             radar_cpu cpu = cpu_with(isa[i], 1);
-            radar_cpu_append(&cpu.base, &c.kv, slot, poison, poison, 0, n);
+            radar_cpu_append(&cpu.base, &c.kv, 1, slot, poison, poison, 0, n);
             for (int j = 0; j < 9; j += 3) c.position[j] = 72;
             float *out = run_case(&c, isa[i], 1, 9);
             double e = worst_error(&c, out);
@@ -362,6 +364,22 @@ static void huge_and_tiny_logits_stay_finite(void **state) {
     }
 }
 
+static void lists_of_the_device_give_the_bits_of_the_hosts(void **state) {
+    (void)state;
+    const char *isa[] = {"plain", NULL};
+    for (int i = 0; i < 2; i++)
+        for (int n = 0; n < 24; n += 7) {
+            attend_case c = make_case(RADAR_F16, 64, 13, 40, 70);
+            c.n_items = n < c.n_items ? n : c.n_items;
+            float *host = run_case(&c, isa[i], 1, 5);
+            c.on_device = true;
+            float *device = run_case(&c, isa[i], 2, 5);
+            assert_memory_equal(host, device, 13 * (size_t)RADAR_PARTIAL(64) * sizeof *host);
+            radar_free(host), radar_free(device);
+            free_case(&c);
+        }
+}
+
 /* Positions of a shard's segments follow its stripes. */
 static void causality_follows_the_stripes_of_a_shard(void **state) {
     (void)state;
@@ -392,9 +410,9 @@ static void appending_one_by_one_equals_appending_many(void **state) {
             v[0] = 1e-41f;
             v[1] = -INFINITY;
             for (int i = 0; i < n; i++) slot[i] = i + 7;
-            radar_cpu_append(&best.base, &many, slot, k, v, (size_t)D, n);
+            radar_cpu_append(&best.base, &many, 1, slot, k, v, (size_t)D, n);
             for (int i = 0; i < n; i++)
-                radar_cpu_append(&plain.base, &single, slot + i, k + i * D, v + i * D, (size_t)D,
+                radar_cpu_append(&plain.base, &single, 1, slot + i, k + i * D, v + i * D, (size_t)D,
                                  1);
             if (all_types[t] == RADAR_F16) { /* which NaN is the machine's choice */
                 ((uint16_t *)many.k)[7] = ((uint16_t *)single.k)[7] = 0;
@@ -484,6 +502,7 @@ int main(void) {
         cmocka_unit_test(no_key_gives_the_identity),
         cmocka_unit_test(one_key_gives_its_value),
         cmocka_unit_test(huge_and_tiny_logits_stay_finite),
+        cmocka_unit_test(lists_of_the_device_give_the_bits_of_the_hosts),
         cmocka_unit_test(causality_follows_the_stripes_of_a_shard),
         cmocka_unit_test(appending_one_by_one_equals_appending_many),
         cmocka_unit_test(matches_a_real_models_dense_attention),

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "runtime/attention.h"
-#include "runtime/sys.h"
+#include "tests/unit/plan_fixture.h"
 
 static radar_attention attention_of(int64_t window, int64_t sinks) {
     return (radar_attention){.window = window, .sinks = sinks, .budget = -1, .dense_below = -1};
@@ -127,14 +127,11 @@ static void streaming_lists_sinks_and_window_exactly(void **state) {
     const radar_policy *streaming = radar_policy_find("streaming");
     for (int64_t position = 0; position < 400; position += 7) {
         int seen[400] = {0};
-        radar_plan plan;
+        radar_plan plan = {0};
         radar_counts counts = {0};
         streaming->room(&kv, &a, 1, 1, &plan);
-        radar_attend_task *task = calloc((size_t)plan.max_tasks, sizeof *task);
-        radar_item *item = calloc(plan.max_items, sizeof *item);
+        plan_open(&plan, &kv);
         float partial[4 * 20];
-        plan = (radar_plan){
-            .task = task, .max_tasks = plan.max_tasks, .item = item, .max_items = plan.max_items};
         radar_select select = {.kv = &kv,
                                .attention = &a,
                                .counts = &counts,
@@ -146,21 +143,22 @@ static void streaming_lists_sinks_and_window_exactly(void **state) {
                                .partial = partial};
         assert_int_equal(streaming->select(&select), RADAR_OK);
         assert_int_equal(plan.n_tasks, 4);
-        assert_true(plan.n_items <= plan.max_items);
-        for (int t = 0; t < plan.n_tasks; t++)
-            for (int i = 0; i < task[t].n_items; i++)
+        plan_check_room(&plan);
+        for (int t = 0; t < plan.n_tasks; t++) {
+            const radar_items items = plan_items(&plan.task[t]);
+            for (int i = 0; i < items.n; i++)
                 for (int j = 0; j < 16; j++) {
-                    int64_t p = radar_kv_position(&task[t].kv, task[t].item[i].segment) + j;
-                    if (task[t].item[i].tokens >> j & 1 && p <= position) seen[p]++;
+                    int64_t p = radar_kv_position(&plan.task[t].kv, items.item[i].segment) + j;
+                    if (items.item[i].tokens >> j & 1 && p <= position) seen[p]++;
                 }
+        }
         int64_t total = 0;
         for (int64_t p = 0; p <= position; p++) {
             assert_int_equal(seen[p], p < 5 || p > position - 50);
             total += seen[p];
         }
         assert_int_equal(counts.attended_tokens, total);
-        free(task);
-        free(item);
+        plan_close(&plan);
     }
 }
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "launch/place.h"
 #include "launch/args.h"
 #include "launch/output.h"
 #include "launch/progress.h"
@@ -123,7 +124,8 @@ static void defaults_are_those_of_the_library_and_llama_cpp(void **state) {
     assert_int_equal(parse(&o, &err, WORDS("run", "-m", "x", "-p", "y")), RADAR_OK);
     assert_string_equal(o.attention, s.attention);
     assert_string_equal(o.scorer, s.scorer);
-    assert_string_equal(o.kv_type, s.kv_type);
+    assert_string_equal(o.kv_type, "f16"); /* what the library makes of it on the CPU: */
+    assert_string_equal(s.kv_type, "auto");
     assert_string_equal(o.share, s.share);
     assert_string_equal(o.pick, s.pick);
     assert_string_equal(o.select, s.select);
@@ -138,6 +140,9 @@ static void defaults_are_those_of_the_library_and_llama_cpp(void **state) {
     assert_int_equal(o.stripe, e.stripe);
     assert_int_equal(o.chunk, e.chunk);
     assert_true(o.temperature == 0.8 && o.top_k == 40 && o.top_p == 0.95 && o.min_p == 0.05);
+    assert_int_equal(parse(&o, &err, WORDS("run", "-m", "x", "-p", "y", "--backend", "cuda")),
+                     RADAR_OK);
+    assert_string_equal(o.kv_type, "bf16");
     assert_int_equal(o.n, 128);
 }
 
@@ -205,8 +210,23 @@ static void bytes_read_like_a_person_says_them(void **state) {
     assert_string_equal(launch_bytes(text, 2e15), "2000.0 TB");
 }
 
+static void core_lists_are_read_as_the_kernel_writes_them(void **state) {
+    static const char *const bad[] = {"", "\n", "a", "3-1", "0-99999", "1,,2", "1;2", "-3"};
+    cpu_set_t set;
+    (void)state;
+    assert_true(launch_core_list(&set, "0-3,8,10-11\n"));
+    for (int core = 0; core < 16; core++)
+        assert_int_equal(CPU_ISSET(core, &set) != 0,
+                         core < 4 || core == 8 || core == 10 || core == 11);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(launch_core_list(&set, bad[i]));
+    assert_int_equal(launch_bind_near(""), 0);
+    assert_int_equal(launch_bind_near("0000:ff:1f.7"), 0); /* there is no such device */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(core_lists_are_read_as_the_kernel_writes_them),
         cmocka_unit_test(loss_is_the_log_softmax_of_the_formula),
         cmocka_unit_test(losses_of_a_vocabulary_are_those_in_double),
         cmocka_unit_test(loss_of_equal_logits_is_the_log_of_their_number),

@@ -116,7 +116,9 @@ static void exp_of_16_lanes_is_exp_of_one(void **state) {
 /* ---- norm ---- */
 
 static int width;
-static void run_norm(radar_backend *be) { radar_cpu_norm(be, out, x, y, 1e-5f, N / width, width); }
+static void run_norm(radar_backend *be) {
+    radar_cpu_norm(be, out, x, NULL, y, 1e-5f, N / width, width);
+}
 
 static void norm_meets_the_formula_at_any_width(void **state) {
     (void)state;
@@ -147,10 +149,10 @@ static void norm_of_zeros_is_zero_and_in_place_is_the_same(void **state) {
     fill(y, 33, 1.0f, 6);
     for (int kind = 0; kind < 3; kind++) {
         if (!open_kind(&cpu, kind, 1)) continue;
-        radar_cpu_norm(&cpu.base, out, x, y, 1e-5f, 3, 33);
+        radar_cpu_norm(&cpu.base, out, x, NULL, y, 1e-5f, 3, 33);
         for (int j = 33; j < 66; j++) assert_true(out[j] == 0.0f);
         memcpy(want, x, 3 * 33 * sizeof *x);
-        radar_cpu_norm(&cpu.base, want, want, y, 1e-5f, 3, 33);
+        radar_cpu_norm(&cpu.base, want, want, NULL, y, 1e-5f, 3, 33);
         assert_memory_equal(want, out, 3 * 33 * sizeof *out);
     }
 }
@@ -158,14 +160,17 @@ static void norm_of_zeros_is_zero_and_in_place_is_the_same(void **state) {
 /* ---- rope ---- */
 
 static radar_rope_style style;
-#define HEADS 3
-#define D 20
-#define ROTARY 12
-#define ROPE_ROWS (N / (HEADS * D))
+enum { HEADS = 3, D = 20, ROTARY = 12, ROPE_ROWS = N / (HEADS * D) };
 
 static void run_rope(radar_backend *be) {
     memcpy(out, x, sizeof out);
-    radar_cpu_rope(be, out, y, style, ROPE_ROWS, HEADS, D, ROTARY);
+    radar_cpu_rotate(be, &(radar_rotate_job){.q = out,
+                                             .M = ROPE_ROWS,
+                                             .H = HEADS,
+                                             .D = D,
+                                             .cos_sin = y,
+                                             .style = style,
+                                             .rotary = ROTARY});
 }
 
 static void check_head(const float *got, const float *from, const float *cos_sin) {
@@ -197,7 +202,39 @@ static void rope_rotates_pairs_of_both_styles_and_leaves_the_rest(void **state) 
     }
 }
 
-/* ---- gate, add ---- */
+/* Heads of q and of k, each with its own number and weights: what norm and rotation of each alone give. */
+static void rotation_takes_normed_heads_of_q_and_k(void **state) {
+    (void)state;
+    enum { M = 5, H = 4, G = 2, Q = M * H * D, K = M * G * D };
+    float weight[2][D], *k = x + Q, *want_k = want + Q;
+    radar_cpu cpu;
+    fill(weight[0], D, 1, 21), fill(weight[1], D, 1, 22);
+    fill(y, M * ROTARY, 1, 23);
+    for (int norms = 0; norms < 4; norms++) {
+        for (int kind = 0; kind < 3; kind++) {
+            if (!open_kind(&cpu, kind, 1)) continue;
+            radar_rotate_job job = {
+                .M = M, .D = D, .eps = 1e-5f, .cos_sin = y, .style = style, .rotary = ROTARY};
+            fill(x, Q + K, 4, 24);
+            memcpy(want, x, (Q + K) * sizeof *want);
+            if (norms & 1)
+                radar_cpu_norm(&cpu.base, want, want, NULL, weight[0], job.eps, M * H, D);
+            if (norms & 2)
+                radar_cpu_norm(&cpu.base, want_k, want_k, NULL, weight[1], job.eps, M * G, D);
+            job.q = want, job.H = H;
+            radar_cpu_rotate(&cpu.base, &job);
+            job.q = want_k, job.H = G;
+            radar_cpu_rotate(&cpu.base, &job);
+            job.q = x, job.H = H, job.k = k, job.G = G;
+            job.q_norm = norms & 1 ? weight[0] : NULL;
+            job.k_norm = norms & 2 ? weight[1] : NULL;
+            radar_cpu_rotate(&cpu.base, &job);
+            assert_memory_equal(x, want, (Q + K) * sizeof *want);
+        }
+    }
+}
+
+/* ---- gate, add, sum, odd, copy ---- */
 
 static int count;
 static void run_gate(radar_backend *be) {
@@ -236,6 +273,111 @@ static void add_adds_and_stops_at_its_length(void **state) {
     assert_true(out[N - 1] == x[N - 1]);
 }
 
+/* 1 to 16 pieces: as add gives them pair by pair, in the tree. */
+static void sum_adds_pieces_in_the_tree(void **state) {
+    (void)state;
+    enum { MOST = 16, EACH = N / MOST };
+    static const int counts[] = {1, 17, EACH};
+    fill(x, N, 1.0f, 41);
+    for (int pieces = 1; pieces <= MOST; pieces *= 2) {
+        for (size_t k = 0; k < 3; k++) {
+            float *piece[MOST];
+            for (int kind = 0; kind < 3; kind++) {
+                radar_cpu cpu;
+                if (!open_kind(&cpu, kind, 1 + kind % 2)) continue;
+                memcpy(want, x, sizeof want);
+                memcpy(out, x, sizeof out);
+                for (int i = 0; i < pieces; i++) piece[i] = out + i * EACH;
+                for (int half = 1; half < pieces; half *= 2)
+                    for (int a = 0; a < pieces; a += 2 * half)
+                        radar_cpu_add(&cpu.base, want + a * EACH, want + (a + half) * EACH,
+                                      counts[k]);
+                radar_cpu_sum(&cpu.base, piece, pieces, counts[k]);
+                assert_memory_equal(out, want, EACH * sizeof *out);
+            }
+        }
+    }
+}
+
+/* More numbers than one thread takes alone. */
+static void sum_of_long_pieces_does_not_depend_on_threads(void **state) {
+    (void)state;
+    enum { PIECES = 4, LONG = 50000 };
+    float *one = malloc(PIECES * LONG * sizeof *one), *two = malloc(PIECES * LONG * sizeof *two);
+    float *a[PIECES], *b[PIECES];
+    radar_cpu cpu;
+    assert_true(one && two && open_kind(&cpu, 1, 1));
+    fill(one, PIECES * LONG, 1.0f, 43);
+    memcpy(two, one, PIECES * LONG * sizeof *two);
+    for (int i = 0; i < PIECES; i++) a[i] = one + i * LONG, b[i] = two + i * LONG;
+    for (int i = 0; i < LONG; i++) one[i] = (a[0][i] + a[1][i]) + (a[2][i] + a[3][i]);
+    cpu.opt.n_threads = 3;
+    radar_cpu_sum(&cpu.base, b, PIECES, LONG);
+    assert_memory_equal(two, one, LONG * sizeof *two);
+    free(one), free(two);
+}
+
+static void norm_adds_before(void **state) {
+    (void)state;
+    enum { ROWS = 3, WIDTH = 33 };
+    radar_cpu cpu;
+    for (int kind = 0; kind < 3; kind++) {
+        if (!open_kind(&cpu, kind, 1)) continue;
+        static float sum[ROWS * WIDTH], both[ROWS * WIDTH];
+        fill(x, ROWS * WIDTH, 1.0f, 71);
+        fill(y, ROWS * WIDTH, 1.0f, 72);
+        for (int i = 0; i < ROWS * WIDTH; i++) sum[i] = x[i] + y[i];
+        memcpy(both, sum, sizeof sum);
+        radar_cpu_norm(&cpu.base, want, sum, NULL, y, 1e-5f, ROWS, WIDTH);
+        radar_cpu_norm(&cpu.base, out, x, y, y, 1e-5f, ROWS, WIDTH);
+        assert_memory_equal(out, want, sizeof both);
+        assert_memory_equal(x, both, sizeof both);
+    }
+}
+
+static void odd_is_the_first_row_that_is_not_finite(void **state) {
+    (void)state;
+    static const float bad[] = {INFINITY, -INFINITY, NAN, -NAN};
+    enum { ROWS = 9, WIDTH = 37 };
+    radar_cpu cpu;
+    uint64_t found = 0;
+    open_kind(&cpu, 1, 1);
+    fill(x, ROWS * WIDTH, 1.0f, 51);
+    x[3] = 3.4e38f, x[4] = 0, x[5] = 1e-45f;
+    radar_cpu_odd(&cpu.base, &found, x, ROWS, WIDTH);
+    assert_int_equal(found, 0);
+    for (int i = ROWS * WIDTH - 1, k = 0; i >= 0; i -= 11) {
+        x[i] = bad[k++ % 4];
+        radar_cpu_odd(&cpu.base, &found, x, ROWS, WIDTH);
+        assert_int_equal(ROWS - (int)found, i / WIDTH);
+    }
+    found = 0;
+    radar_cpu_odd(&cpu.base, &found, x, 0, WIDTH);
+    assert_int_equal(found, 0);
+}
+
+static void copies_move_rectangles_and_nothing_beside_them(void **state) {
+    (void)state;
+    radar_cpu cpu;
+    open_kind(&cpu, 1, 1);
+    fill(x, N, 1.0f, 61);
+    fill(out, N, 1.0f, 62);
+    memcpy(want, out, sizeof out);
+    const radar_copy copy[] = {
+        {.to = out + 1, .from = x + 7, .to_stride = 50, .from_stride = 19, .rows = 30, .width = 13},
+        {.to = out + 14, .from = x, .to_stride = 50, .from_stride = 0, .rows = 30, .width = 20},
+        {.to = out + 2000, .from = x + 900, .rows = 1, .width = 30000},
+        {.to = out, .from = x, .to_stride = 1, .from_stride = 1, .rows = 0, .width = 5},
+        {.to = out, .from = x, .to_stride = 1, .from_stride = 1, .rows = 5, .width = 0}};
+    for (int c = 0; c < 5; c++)
+        for (int64_t i = 0; i < copy[c].rows; i++)
+            for (int64_t j = 0; j < copy[c].width; j++)
+                want[copy[c].to - out + i * (int64_t)copy[c].to_stride + j] =
+                    copy[c].from[i * (int64_t)copy[c].from_stride + j];
+    radar_cpu_copy(&cpu.base, copy, 5);
+    assert_memory_equal(out, want, sizeof out);
+}
+
 /* ---- embed ---- */
 
 static radar_matrix table;
@@ -268,8 +410,14 @@ int main(void) {
         cmocka_unit_test(norm_meets_the_formula_at_any_width),
         cmocka_unit_test(norm_of_zeros_is_zero_and_in_place_is_the_same),
         cmocka_unit_test(rope_rotates_pairs_of_both_styles_and_leaves_the_rest),
+        cmocka_unit_test(rotation_takes_normed_heads_of_q_and_k),
         cmocka_unit_test(gate_meets_the_formula_at_any_length),
         cmocka_unit_test(add_adds_and_stops_at_its_length),
+        cmocka_unit_test(sum_adds_pieces_in_the_tree),
+        cmocka_unit_test(sum_of_long_pieces_does_not_depend_on_threads),
+        cmocka_unit_test(norm_adds_before),
+        cmocka_unit_test(odd_is_the_first_row_that_is_not_finite),
+        cmocka_unit_test(copies_move_rectangles_and_nothing_beside_them),
         cmocka_unit_test(embed_gives_the_exact_rows_of_every_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

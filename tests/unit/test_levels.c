@@ -43,7 +43,6 @@ typedef struct cache {
 
 static void open_cache(cache *c, const form *f, const char *isa, int ranks, int rank) {
     c->cpu = cpu_with(isa, 2);
-    c->cpu.base.ops = radar_backends[0];
     c->scorer = open_form(f, isa);
     c->t = 0;
     c->kv = (radar_kvcache){.be = &c->cpu.base,
@@ -75,7 +74,7 @@ static void feed(cache *c, int n, uint64_t version) {
                                                      (uint64_t)(c->t * HEADS * D + i)) +
                    (i % 3 ? 0 : (float)sin((double)(c->t + i / (HEADS * D)) / 90));
         radar_kvcache_append(&c->kv, layer, c->t, n, k, k, scratch);
-        radar_kvcache_seal(&c->kv, c->scorer, layer, c->t + n, WINDOW, scratch);
+        radar_kvcache_seal(&c->kv, c->scorer, layer, c->t + n, WINDOW);
     }
     c->t += n;
     radar_free(k);
@@ -371,7 +370,7 @@ static double estimate_error(int center, double b, float spread) {
     kv_put(&kv, k, k, D, 128);
     kv.block_bytes = c.scorer->block_bytes;
     kv.summary = must(radar_alloc(2 * kv.block_bytes));
-    radar_cpu_seal(&c.cpu.base, c.scorer, &kv, (const int32_t[]){0, 1}, 2);
+    radar_cpu_seal(&c.cpu.base, c.scorer, &kv, 1, 0, 2);
     float *score = scores_of(&c, &kv, q, 1, 0, 8);
     double worst = 0;
     for (int j = 0; j < QUERIES; j++)
@@ -424,7 +423,7 @@ static void centred_bits_do_not_depend_on_isa(void **state) {
             kv[i].block_bytes = s->block_bytes;
             kv[i].summary = must(radar_alloc(2 * s->block_bytes));
             void *query = must(radar_alloc(QUERIES * s->query_bytes));
-            radar_cpu_seal(&cpu.base, s, &kv[i], (const int32_t[]){0, 1}, 2);
+            radar_cpu_seal(&cpu.base, s, &kv[i], 1, 0, 2);
             radar_cpu_query(&cpu.base, s, query, q, (size_t)all_D[d], QUERIES);
             radar_score_task task = {.kv = kv[i],
                                      .n_query = QUERIES,

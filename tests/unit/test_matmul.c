@@ -600,7 +600,8 @@ static void jobs_of_different_types_share_a_call(void **state) {
 
 static void scratch_grows_with_rows_and_columns(void **state) {
     (void)state;
-    radar_backend_options opt = {4, RADAR_PRECISION_FAST, NULL, 4096, 32768};
+    radar_backend_options opt = {
+        .n_threads = 4, .precision = RADAR_PRECISION_FAST, .max_rows = 4096, .max_cols = 32768};
     size_t bytes = radar_cpu_matmul_scratch(&opt);
     assert_in_range(bytes, (size_t)4096 * 32768, (size_t)4096 * 32768 * 6);
     opt.isa = "plain";

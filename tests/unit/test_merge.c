@@ -52,11 +52,11 @@ static void agrees_with_the_formula_in_double(void **state) {
             int D = all_D[d];
             radar_cpu cpu = cpu_with(isa[k], 2);
             float *a = random_partials(D, N, 1), *b = random_partials(D, N, 2),
-                  *got = copy_of(a, D, N);
-            radar_cpu_merge(&cpu.base, got, b, N, D);
+                  *got = copy_of(a, D, N), *other = copy_of(b, D, N);
+            merge_into(&cpu, got, other, N, D);
             for (int i = 0; i < N * RADAR_PARTIAL(D); i += RADAR_PARTIAL(D))
                 check_against_double(a + i, b + i, got + i, D);
-            radar_free(a), radar_free(b), radar_free(got);
+            radar_free(a), radar_free(b), radar_free(got), radar_free(other);
         }
     }
 }
@@ -66,13 +66,13 @@ static void bits_do_not_depend_on_isa_threads_or_cut(void **state) {
     for (int d = 0; d < COUNT(all_D); d++) {
         int D = all_D[d];
         radar_cpu plain = cpu_with("plain", 1), best = cpu_with(NULL, 3);
-        float *a = random_partials(D, N, 5), *b = random_partials(D, N, 6), *x = copy_of(a, D, N),
-              *y = copy_of(a, D, N);
-        radar_cpu_merge(&best.base, x, b, N, D);
+        float *a = random_partials(D, N, 5), *b = random_partials(D, N, 6), *c = copy_of(b, D, N),
+              *x = copy_of(a, D, N), *y = copy_of(a, D, N);
+        merge_into(&best, x, b, N, D);
         for (int i = 0; i < N; i++)
-            radar_cpu_merge(&plain.base, y + i * RADAR_PARTIAL(D), b + i * RADAR_PARTIAL(D), 1, D);
+            merge_into(&plain, y + i * RADAR_PARTIAL(D), c + i * RADAR_PARTIAL(D), 1, D);
         assert_memory_equal(x, y, sizeof *x * (size_t)(N * RADAR_PARTIAL(D)));
-        radar_free(a), radar_free(b), radar_free(x), radar_free(y);
+        radar_free(a), radar_free(b), radar_free(c), radar_free(x), radar_free(y);
     }
 }
 
@@ -86,11 +86,34 @@ static void the_identity_changes_nothing_from_either_side(void **state) {
         memset(p, 0, sizeof *p * RADAR_PARTIAL(64));
         p[RADAR_PARTIAL_M] = p[RADAR_PARTIAL_MISSED_M(64)] = -INFINITY;
     }
-    radar_cpu_merge(&cpu.base, a, none, N, 64);
+    float *other = copy_of(none, 64, N);
+    merge_into(&cpu, a, other, N, 64);
     for (int i = 0; i < N * RADAR_PARTIAL(64); i++) assert_true(a[i] == same[i]);
-    radar_cpu_merge(&cpu.base, none, a, N, 64);
+    merge_into(&cpu, none, a, N, 64);
     for (int i = 0; i < N * RADAR_PARTIAL(64); i++) assert_true(none[i] == same[i]);
-    radar_free(a), radar_free(same), radar_free(none);
+    radar_free(a), radar_free(same), radar_free(none), radar_free(other);
+}
+
+/* A tree of pieces in one call: pair by pair, the left half with the right half. */
+static void pieces_merge_like_pairs(void **state) {
+    (void)state;
+    enum { D = 48, MOST = 16 };
+    float *from[MOST], *a[MOST], *b[MOST];
+    for (int i = 0; i < MOST; i++) from[i] = random_partials(D, N, (uint64_t)(20 + i));
+    for (int pieces = 1; pieces <= MOST; pieces *= 2) {
+        for (int k = 0; k < 3; k++) {
+            radar_cpu one = cpu_with("plain", 1), all = cpu_with(k ? NULL : "plain", 1 + k);
+            for (int i = 0; i < pieces; i++)
+                a[i] = copy_of(from[i], D, N), b[i] = copy_of(from[i], D, N);
+            for (int half = 1; half < pieces; half *= 2)
+                for (int i = 0; i < pieces; i += 2 * half)
+                    merge_into(&one, a[i], a[i + half], N, D);
+            radar_cpu_merge(&all.base, b, pieces, N, D);
+            assert_memory_equal(b[0], a[0], sizeof *a[0] * (size_t)(N * RADAR_PARTIAL(D)));
+            for (int i = 0; i < pieces; i++) radar_free(a[i]), radar_free(b[i]);
+        }
+    }
+    for (int i = 0; i < MOST; i++) radar_free(from[i]);
 }
 
 /* 8 shards of a cache, attended apart and merged pairwise, against all keys at once in double. */
@@ -110,18 +133,17 @@ static void merges_shards_like_one_softmax(void **state) {
                                       .q = q,
                                       .q_stride = D,
                                       .position = &position,
-                                      .item = item[i],
-                                      .n_items = 0,
+                                      .items = {.item = item[i], .n = 0},
                                       .partial = part[i],
                                       .partial_stride = RADAR_PARTIAL(D)};
         for (int s = 0; s < SEGMENTS; s++)
             if (s * 7 % 11 % SHARDS == i && i != 5)
-                item[i][task[i].n_items++] = (radar_item){s, 0xffff};
+                item[i][task[i].items.n++] = (radar_item){s, 0xffff};
     }
-    radar_cpu_attend(&cpu.base, task, SHARDS, 0.125f);
+    radar_cpu_attend(&cpu.base, task, SHARDS, 0.125f, 1);
     for (int width = 1; width < SHARDS; width *= 2)
         for (int i = 0; i < SHARDS; i += 2 * width)
-            radar_cpu_merge(&cpu.base, part[i], part[i + width], 1, D);
+            merge_into(&cpu, part[i], part[i + width], 1, D);
     for (int pass = 0; pass < 2; pass++) {
         for (int t = 0; t <= position; t++) {
             if (t / 16 * 7 % 11 % SHARDS == 5) continue;
@@ -147,6 +169,7 @@ int main(void) {
         cmocka_unit_test(agrees_with_the_formula_in_double),
         cmocka_unit_test(bits_do_not_depend_on_isa_threads_or_cut),
         cmocka_unit_test(the_identity_changes_nothing_from_either_side),
+        cmocka_unit_test(pieces_merge_like_pairs),
         cmocka_unit_test(merges_shards_like_one_softmax),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -127,7 +127,7 @@ static void check_selected(const rig *r, const json_t *step, errors *w) {
         const json_t *margin = json_array_get(json_object_get(step, "margin"), (size_t)head),
                      *list = json_array_get(selected, (size_t)head);
         if (json_is_number(margin) && json_number_value(margin) <= 1e-4) continue;
-        assert_int_equal(r->p->topk[head].n_kept, json_array_size(list));
+        assert_int_equal(n_chosen(r, head), json_array_size(list));
         for (size_t i = 0; i < json_array_size(list); i++)
             if (!is_chosen(r, head, element(list, i)))
                 fail_msg("stored %d, head %d: segment %d of the reference is not selected",
@@ -244,7 +244,7 @@ static void check_one_by_one(const rig *r, const json_t *want, double *worst) {
         for (size_t j = 0; j < json_array_size(score); j++)
             note(worst,
                  relative(scores_of(r, head)[j], json_real_value(json_array_get(score, j)), 0));
-        assert_int_equal(r->p->topk[head].n_kept, json_array_size(list));
+        assert_int_equal(n_chosen(r, head), json_array_size(list));
         for (size_t j = 0; j < json_array_size(list); j++)
             assert_true(is_chosen(r, head, element(list, j)));
     }

@@ -104,11 +104,10 @@ static float *run_case(const q8_case *c, radar_isa isa, int threads, int per_tas
                                         .q = c->q + j * c->kv.D,
                                         .q_stride = (size_t)c->kv.D,
                                         .position = c->position + j,
-                                        .item = c->item,
-                                        .n_items = c->n_items,
+                                        .items = {.item = c->item, .n = c->n_items},
                                         .partial = out + (size_t)j * size,
                                         .partial_stride = size};
-    radar_cpu_attend(&cpu.base, task, n, (float)(1 / sqrt(c->kv.D)));
+    radar_cpu_attend(&cpu.base, task, n, (float)(1 / sqrt(c->kv.D)), QUERIES);
     return out;
 }
 

@@ -101,7 +101,7 @@ static float *score_list(const radar_scorer *s, const radar_kv_view *kv, const f
                           .segment_end = SEGMENTS,
                           .score = score,
                           .list = list,
-                          .n_listed = n};
+                          .n_listed = &n};
     radar_cpu_query(&cpu.base, s, query, q, (size_t)kv->D, 1);
     radar_cpu_score(&cpu.base, s, &t, 1);
     radar_free(query);

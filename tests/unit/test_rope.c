@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <math.h>
 
+#include "kernels/rope.h"
 #include "tests/unit/model_fixture.h"
 #include "tests/unit/open_bytes.h"
 

@@ -1,5 +1,5 @@
 /* Scoring longer segments: which length at which position, what is then a candidate, chosen and attended, and what must not change. */
-#include "tests/unit/kv_fixture.h"
+#include "tests/unit/plan_fixture.h"
 
 #include "runtime/attention.h"
 #include "runtime/radar.h"
@@ -110,7 +110,7 @@ static void room_is_that_of_the_worst_position(void **state) {
                                 .block_bytes = 128,
                                 .context = contexts[c]};
             assert_int_equal(radar_kvcache_plan(&kv, NULL), RADAR_OK);
-            int64_t keep = 0, items = 0, scores[4] = {0}, listed, dense, begin, end;
+            int64_t keep = 0, items = 0, scores[4] = {0}, begin, end;
             for (int64_t p = 0; p < contexts[c]; p += 1 + (p % 97 != 0)) {
                 int64_t unit = radar_attention_unit(&a, p), n = radar_attention_keep(&a, p);
                 radar_attention_candidates(&a, p, &begin, &end);
@@ -124,7 +124,7 @@ static void room_is_that_of_the_worst_position(void **state) {
                     scores[i] = s > scores[i] ? s : scores[i];
                 }
             }
-            radar_attention_longest_lists(&a, &kv, 3, &listed, &dense);
+            const int64_t listed = radar_attention_longest_list(&a, &kv, 3);
             assert_true(radar_attention_most_keep(&a, contexts[c]) >= keep);
             assert_true(radar_attention_most_keep(&a, contexts[c]) <= keep + 1);
             assert_true(listed >= items && listed <= items + 3 * 16 * 3);
@@ -184,7 +184,6 @@ static void open_bench(bench *b, int64_t segment, const char *isa) {
     opt.scorer = "mean", opt.segment = segment, opt.segments = KEEP, opt.dense_below = 0;
     opt.window = 50, opt.sinks = 20;
     *b = (bench){.cpu = cpu_with(isa, 1)};
-    b->cpu.base.ops = radar_backends[0];
     assert_int_equal(radar_attention_open(&b->attention, &opt, D, isa, NULL), RADAR_OK);
     b->kv = (radar_kvcache){.be = &b->cpu.base,
                             .layout = {.shards = SHARDS, .stripe = 256, .ranks = 1},
@@ -202,7 +201,7 @@ static void open_bench(bench *b, int64_t segment, const char *isa) {
     assert_int_equal(radar_comm_self(&b->comm, NULL), RADAR_OK);
     float *k = normals(CONTEXT * G * D, 4, 3);
     radar_kvcache_append(&b->kv, 0, 0, CONTEXT, k, k, scratch);
-    radar_kvcache_seal(&b->kv, b->attention.scorer, 0, CONTEXT, 50, scratch);
+    radar_kvcache_seal(&b->kv, b->attention.scorer, 0, CONTEXT, 50);
     radar_free(k);
 }
 
@@ -251,6 +250,23 @@ static const float *query_of(const row_case *r, int g, int h) {
     return r->q + ((g * r->rows + r->row) * GROUP + h) * D;
 }
 
+/* What all shards estimate that head h of KV head g has missed. */
+static double missed_by(const row_case *r, int g, int h, int64_t unit) {
+    const size_t query = (size_t)((g * r->rows + r->row) * GROUP + h);
+    double sum = 0;
+    for (int t = 0; t < r->plan->n_missed; t++) {
+        const radar_missed_task *m = &r->plan->missed[t];
+        for (int j = 0; j < m->n_query; j++) {
+            const float *missed = m->missed + (size_t)j * m->missed_stride;
+            size_t at = (size_t)(missed - RADAR_PARTIAL_MISSED_M(D) - r->plan->task[0].partial);
+            if (at / RADAR_PARTIAL(D) % (size_t)(G * r->rows * GROUP) != query) continue;
+            assert_int_equal(m->unit, unit);
+            sum += missed[1] > 0 ? exp((double)missed[0]) * (double)missed[1] : 0;
+        }
+    }
+    return sum;
+}
+
 /* One KV head of one row: exactly the union of its heads' best units and what is no candidate; and the estimate of the rest. */
 static int check_row(const row_case *r, int g) {
     int64_t begin, end, unit = radar_attention_unit(&r->b->attention, r->position);
@@ -270,9 +286,10 @@ static int check_row(const row_case *r, int g) {
         const radar_attend_task *task = &r->plan->task[t];
         if (task->q != query_of(r, g, 0)) continue;
         assert_int_equal(task->n_query, GROUP);
-        for (int i = 0; i < task->n_items; i++)
+        const radar_items items = plan_items(task);
+        for (int i = 0; i < items.n; i++)
             for (int j = 0; j < 16; j++) {
-                int64_t p = radar_kv_position(&task->kv, task->item[i].segment) + j;
+                int64_t p = radar_kv_position(&task->kv, items.item[i].segment) + j;
                 if (p <= r->position) seen[p]++;
             }
     }
@@ -281,33 +298,22 @@ static int check_row(const row_case *r, int g) {
         assert_int_equal(seen[p], !candidate || chosen[p / 16 / unit - begin / unit]);
     }
     for (int h = 0; h < GROUP; h++) {
-        double want = 0, got = 0;
+        double want = 0;
         for (int i = 0; i < n; i++)
             if (!chosen[i]) want += exp(score[h][i]);
-        for (int t = 0; t < r->plan->n_missed; t++) {
-            const radar_missed_task *m = &r->plan->missed[t];
-            size_t at = (size_t)(m->missed - RADAR_PARTIAL_MISSED_M(D) - r->plan->task[0].partial);
-            size_t piece = at / RADAR_PARTIAL(D) % (size_t)(G * r->rows * GROUP);
-            if (piece != (size_t)((g * r->rows + r->row) * GROUP + h)) continue;
-            assert_int_equal(m->unit, unit);
-            got += m->missed[1] > 0 ? exp((double)m->missed[0]) * (double)m->missed[1] : 0;
-        }
-        assert_true(fabs(got - want) <= 0.01 * want);
+        assert_true(fabs(missed_by(r, g, h, unit) - want) <= 0.01 * want);
     }
     return 1;
 }
 
 static int check_bench(const bench *b, const int64_t *position, int rows) {
-    radar_plan plan = {0}, room;
+    radar_plan plan = {0};
     radar_counts counts = {0};
     int64_t query_position[16 * GROUP];
     int checked = 0;
-    b->attention.policy->room(&b->kv, &b->attention, G * GROUP, rows, &room);
-    plan = room;
-    plan.task = must(radar_alloc_array((size_t)plan.max_tasks, sizeof *plan.task));
-    plan.item = must(radar_alloc_array(plan.max_items, sizeof *plan.item));
-    plan.missed = must(radar_alloc_array((size_t)plan.max_missed, sizeof *plan.missed));
-    plan.scratch = must(radar_alloc(plan.scratch_bytes));
+    b->attention.policy->room(&b->kv, &b->attention, G * GROUP, rows, &plan);
+    plan_open(&plan, &b->kv);
+    plan_litter(&plan);
     float *q = normals((size_t)(G * rows * GROUP * D), 12, 3);
     float *partial =
         must(radar_alloc((size_t)(SHARDS * G * rows * GROUP) * RADAR_PARTIAL(D) * sizeof *q));
@@ -324,15 +330,14 @@ static int check_bench(const bench *b, const int64_t *position, int rows) {
                            .q = q,
                            .partial = partial};
     assert_int_equal(b->attention.policy->select(&select), RADAR_OK);
-    assert_true(plan.n_items <= plan.max_items && plan.n_tasks <= plan.max_tasks &&
-                plan.n_missed <= plan.max_missed);
+    plan_check_room(&plan);
     radar_cpu cpu = b->cpu;
     radar_cpu_missed(&cpu.base, plan.missed, plan.n_missed);
     for (int row = 0; row < rows; row++)
         for (int g = 0; g < G; g++)
             checked += check_row(&(row_case){b, &plan, q, row, rows, position[row]}, g);
-    radar_free(plan.task), radar_free(plan.item), radar_free(plan.missed);
-    radar_free(plan.scratch), radar_free(q), radar_free(partial);
+    plan_close(&plan);
+    radar_free(q), radar_free(partial);
     return checked;
 }
 

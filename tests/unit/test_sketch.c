@@ -406,7 +406,7 @@ static void a_list_scores_as_its_range_does(void **state) {
                               .score = got,
                               .score_stride = 12,
                               .list = list,
-                              .n_listed = COUNT(list)};
+                              .n_listed = &(int32_t){COUNT(list)}};
         radar_cpu_query(&cpu.base, s, query, q, (size_t)opt.D, 2);
         radar_cpu_score(&cpu.base, s, &t, 1);
         for (int i = 0; i < 2 * COUNT(list); i++)

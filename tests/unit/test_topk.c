@@ -46,13 +46,25 @@ static void selects_what_a_full_sort_selects(void **state) {
     }
 }
 
-static radar_topk_task make_task(const radar_topk_range *range, int keep, uint64_t *key) {
+enum { MOST = 5000 };
+
+/* What a task gives out, and its scratch. */
+typedef struct best {
+    uint64_t scratch[MOST], key[MOST];
+    int32_t segment[MOST], n;
+} best;
+
+static radar_topk_task make_task(const radar_topk_range *range, int keep, best *out) {
+    assert_true(keep <= MOST);
     return (radar_topk_task){.range = range,
                              .n_ranges = 1,
                              .stripe_segments = 16,
                              .shards = 1,
                              .keep = keep,
-                             .key = key};
+                             .scratch = out->scratch,
+                             .key = out->key,
+                             .segment = out->segment,
+                             .n_kept = &out->n};
 }
 
 /* What the header says, key by key. */
@@ -70,31 +82,54 @@ static uint64_t key_ref(const radar_topk_task *t, const radar_topk_range *r, int
     return high << 32 | (0xffffffffu - segment);
 }
 
-static void check_task(radar_topk_task t, const char *isa) {
-    radar_cpu cpu = cpu_with(isa, 1);
+/* The best keys of a task, then zeros: MOST of them; returns how many. */
+static int best_ref(const radar_topk_task *t, uint64_t *key) {
     int n = 0;
-    for (int r = 0; r < t.n_ranges; r++) n += t.range[r].n;
-    uint64_t *want = must(radar_alloc((size_t)(n + 1) * sizeof *want));
-    n = 0;
-    for (int r = 0; r < t.n_ranges; r++)
-        for (int i = 0; i < t.range[r].n; i++) want[n++] = key_ref(&t, &t.range[r], i);
-    int m = select_ref(want, n, t.keep);
-    radar_cpu_topk(&cpu.base, &t, 1);
-    assert_int_equal(t.n_kept, m);
-    qsort(t.key, (size_t)m, sizeof *t.key, descending);
-    assert_memory_equal(t.key, want, (size_t)m * sizeof *want);
-    radar_free(want);
+    for (int r = 0; r < t->n_ranges; r++)
+        for (int i = 0; i < radar_topk_range_count(&t->range[r]); i++)
+            key[n++] = key_ref(t, &t->range[r], i);
+    int m = select_ref(key, n, t->keep);
+    memset(key + m, 0, (size_t)(MOST - m) * sizeof *key);
+    return m;
+}
+
+/* All outputs, the keys beside the scratch or in it, and each alone; nothing behind `keep` is written. */
+static void check_task(radar_topk_task t, const char *isa) {
+    static best own;
+    static uint64_t want[MOST];
+    radar_cpu cpu = cpu_with(isa, 1);
+    const int m = best_ref(&t, want);
+    for (int form = 0; form < 5; form++) {
+        const bool keys = form != 2 && form != 3, segments = form < 3,
+                   count = form < 2 || form == 3;
+        memset(&own, 0xa5, sizeof own);
+        t.scratch = own.scratch;
+        t.key = form == 1 ? own.scratch : keys ? own.key : NULL;
+        t.segment = segments ? own.segment : NULL;
+        t.n_kept = count ? &own.n : NULL;
+        radar_cpu_topk(&cpu.base, &t, 1);
+        if (count) assert_int_equal(own.n, m);
+        for (int i = 0; segments && keys && i < m; i++)
+            assert_int_equal(own.segment[i], radar_topk_segment(t.key[i]));
+        for (int i = t.keep; segments && i < MOST; i++)
+            assert_int_equal((uint32_t)own.segment[i], 0xa5a5a5a5u);
+        if (!keys) continue;
+        qsort(t.key, (size_t)m, sizeof *t.key, descending);
+        assert_memory_equal(t.key, want, (size_t)t.keep * sizeof *want);
+        for (int i = t.keep; t.key == own.key && i < MOST; i++)
+            assert_true(own.key[i] == 0xa5a5a5a5a5a5a5a5u);
+    }
 }
 
 static void every_pick_takes_what_a_full_sort_takes(void **state) {
     (void)state;
-    enum { MOST = 3000 };
-    float score[MOST];
-    uint64_t key[MOST];
-    const int sizes[] = {0, 1, 15, 17, 200, MOST}, keeps[] = {0, 1, 8, 64, 5000};
+    enum { LONGEST = 3000 };
+    static best out;
+    float score[LONGEST];
+    const int sizes[] = {0, 1, 15, 17, 200, LONGEST}, keeps[] = {0, 1, 8, 64, MOST};
     const char *isa[] = {"plain", NULL};
     for (int shape = 0; shape < 5; shape++) {
-        for (int i = 0; i < MOST; i++) {
+        for (int i = 0; i < LONGEST; i++) {
             uint64_t r = radar_random(2, 2, (uint64_t)i);
             score[i] = shape == 0   ? (float)radar_random_normal(3, 3, (uint64_t)i)
                        : shape == 1 ? (float)i
@@ -112,8 +147,10 @@ static void every_pick_takes_what_a_full_sort_takes(void **state) {
                 /* one ranking over three shards, the last of them empty */
                 const int a = sizes[n] / 2, b = sizes[n] - a;
                 const radar_topk_range range[] = {
-                    {score, a, 5, 3, NULL}, {score + a, b, 0, 6, NULL}, {score, 0, 9, 1, NULL}};
-                radar_topk_task t = make_task(range, keeps[k], key);
+                    {.score = score, .n = a, .segment_begin = 5, .phase = 3},
+                    {.score = score + a, .n = b, .segment_begin = 0, .phase = 6},
+                    {.score = score, .n = 0, .segment_begin = 9, .phase = 1}};
+                radar_topk_task t = make_task(range, keeps[k], &out);
                 t.n_ranges = 3;
                 t.stripe_segments = 4;
                 t.shards = 8;
@@ -130,72 +167,84 @@ static void every_pick_takes_what_a_full_sort_takes(void **state) {
 static void a_list_ranks_alone(void **state) {
     (void)state;
     static const char *const isa[] = {NULL, "plain"};
+    static best out;
     float score[400];
-    int32_t list[2][60];
-    uint64_t key[120];
+    int32_t list[2][60], n_listed[2];
     for (int i = 0; i < 400; i++) score[i] = (float)(radar_random(3, 1, (uint64_t)i) % 50);
     for (int i = 0; i < 120; i++) list[i / 60][i % 60] = 9 + i % 60 * 7 % 200; /* no two alike */
-    const radar_topk_range range[] = {{score, 60, 9, 3, list[0]}, {score + 200, 60, 9, 6, list[1]}};
+    radar_topk_range range[2];
+    for (int i = 0; i < 2; i++)
+        range[i] = (radar_topk_range){.score = score + 200 * i,
+                                      .n = 60,
+                                      .segment_begin = 9,
+                                      .phase = 3 + 3 * i,
+                                      .list = list[i],
+                                      .n_listed = &n_listed[i]};
     for (int keep = 1; keep <= 130; keep += 43) {
-        for (int i = 0; i < 4; i++) {
-            radar_topk_task t = make_task(range, keep, key);
-            t.n_ranges = 1 + i / 2;
+        for (int i = 0; i < 12; i++) {
+            radar_topk_task t = make_task(range, keep, &out);
+            n_listed[0] = i / 4 ? 60 - 30 * (i / 4 - 1) : 0; /* none, all, half */
+            n_listed[1] = i / 4 == 1 ? 60 : 17;
+            t.n_ranges = 1 + i % 4 / 2;
             t.stripe_segments = 4;
             t.shards = 8;
-            check_task(t, isa[i % 2]);
+            for (int pick = RADAR_PICK_TOP; pick <= RADAR_PICK_LAST; pick++) {
+                t.pick = (radar_pick)pick;
+                check_task(t, isa[i % 2]);
+            }
         }
     }
 }
 
 static void equal_scores_take_the_lower_segment(void **state) {
     (void)state;
+    static best out;
     float score[300];
-    uint64_t key[300];
     radar_cpu cpu = cpu_with(NULL, 1);
     for (int i = 0; i < 300; i++) score[i] = 1.5f;
     const radar_topk_range range = {.score = score, .n = 300};
-    radar_topk_task t = make_task(&range, 10, key);
+    radar_topk_task t = make_task(&range, 10, &out);
     radar_cpu_topk(&cpu.base, &t, 1);
-    assert_int_equal(t.n_kept, 10);
-    qsort(key, 10, sizeof *key, descending);
-    for (int i = 0; i < 10; i++) assert_int_equal(radar_topk_segment(key[i]), i);
+    assert_int_equal(out.n, 10);
+    qsort(out.key, 10, sizeof *out.key, descending);
+    for (int i = 0; i < 10; i++) assert_int_equal(radar_topk_segment(out.key[i]), i);
 }
 
 static void a_nan_score_never_wins(void **state) {
     (void)state;
+    static best out;
     float score[40];
-    uint64_t key[40];
     radar_cpu cpu = cpu_with(NULL, 1);
     for (int i = 0; i < 40; i++) score[i] = i % 3 ? NAN : -1e30f;
     score[39] = -INFINITY;
     for (int pick = RADAR_PICK_TOP; pick <= RADAR_PICK_LAST; pick++) {
         const radar_topk_range range = {.score = score, .n = 40};
-        radar_topk_task t = make_task(&range, 40, key);
+        radar_topk_task t = make_task(&range, 40, &out);
         t.pick = (radar_pick)pick;
         radar_cpu_topk(&cpu.base, &t, 1);
-        assert_int_equal(t.n_kept, 14);
-        for (int i = 0; i < 14; i++) assert_int_equal(radar_topk_segment(key[i]) % 3, 0);
+        assert_int_equal(out.n, 14);
+        for (int i = 0; i < 14; i++) assert_int_equal(radar_topk_segment(out.key[i]) % 3, 0);
     }
 }
 
 static void random_picks_without_replacement_and_by_seed(void **state) {
     (void)state;
     float score[500] = {0};
-    uint64_t a[500], b[500];
+    static best a, b;
     bool seen[500] = {false};
     radar_cpu cpu = cpu_with(NULL, 1);
     const radar_topk_range range = {.score = score, .n = 500};
-    radar_topk_task t = make_task(&range, 400, a), u = make_task(&range, 400, b);
+    radar_topk_task t = make_task(&range, 400, &a), u = make_task(&range, 400, &b);
     t.pick = u.pick = RADAR_PICK_RANDOM;
     t.seed = 1;
     u.seed = 2;
     radar_cpu_topk(&cpu.base, &t, 1);
     radar_cpu_topk(&cpu.base, &u, 1);
     for (int i = 0; i < 400; i++) {
-        assert_false(seen[radar_topk_segment(a[i])]);
-        seen[radar_topk_segment(a[i])] = true;
+        assert_false(seen[radar_topk_segment(a.key[i])]);
+        seen[radar_topk_segment(a.key[i])] = true;
     }
-    assert_memory_not_equal(a, b, 400 * sizeof *a);
+    assert_memory_not_equal(a.key, b.key, 400 * sizeof *a.key);
 }
 
 int main(void) {

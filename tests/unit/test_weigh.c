@@ -35,11 +35,10 @@ static weigh_case make_case(radar_dtype type, int D, int n_query, int segments, 
                                 .q = c.q,
                                 .q_stride = (size_t)D,
                                 .position = c.position,
-                                .item = c.item,
-                                .n_items = c.n_items,
+                                .items = {.item = c.item, .n = c.n_items},
                                 .partial = c.root,
                                 .partial_stride = (size_t)RADAR_PARTIAL(D)};
-    radar_cpu_attend(&cpu.base, &attend, 1, c.scale);
+    radar_cpu_attend(&cpu.base, &attend, 1, c.scale, n_query);
     return c;
 }
 
@@ -60,8 +59,7 @@ static void add_weights(const weigh_case *c, const char *isa, int threads, int p
             .q = c->q + (size_t)j * (size_t)c->kv.D,
             .q_stride = (size_t)c->kv.D,
             .position = c->position + j,
-            .item = c->item,
-            .n_items = c->n_items,
+            .items = {.item = c->item, .n = c->n_items},
             .root = c->root + (size_t)j * (size_t)RADAR_PARTIAL(c->kv.D),
             .root_stride = (size_t)RADAR_PARTIAL(c->kv.D),
             .weight = weight,
@@ -171,8 +169,7 @@ static void bits_do_not_depend_on_threads(void **state) {
                                      .q = c.q,
                                      .q_stride = (size_t)c.kv.D,
                                      .position = c.position,
-                                     .item = c.item,
-                                     .n_items = c.n_items,
+                                     .items = {.item = c.item, .n = c.n_items},
                                      .root = c.root,
                                      .root_stride = (size_t)RADAR_PARTIAL(c.kv.D),
                                      .weight = weight[i]};

@@ -26,7 +26,7 @@ typedef std::vector<node> nodes;
 struct faults {
     bool no_driver = false, old_driver = false;
     int devices = 1, sm = 90, multiprocessors = 4;
-    long lost = 0;
+    long lost = 0, hung = 0;
     size_t memory = (size_t)1 << 30;
 };
 
@@ -40,6 +40,7 @@ cudaError_t sticky = cudaSuccess;
 thread_local cudaError_t last = cudaSuccess;
 std::map<const void *, size_t> allowed; /* dynamic shared memory of kernels that asked */
 uint64_t seed;
+bool hung; /* a kernel never ends */
 
 cudaError_t said(cudaError_t e) {
     if (sticky) e = sticky;
@@ -70,6 +71,8 @@ void set_faults(const char *text) {
             fault.memory = (size_t)number(word, 7);
         else if (word.rfind("lost=", 0) == 0)
             fault.lost = number(word, 5);
+        else if (word.rfind("hung=", 0) == 0)
+            fault.hung = number(word, 5);
         else
             simt::die("RADAR_FAKE_CUDA: '%s' is none of its faults", word.c_str());
     }
@@ -95,9 +98,10 @@ struct from_environment {
 
 cudaError_t run_all(const nodes &list) {
     for (const node &n : list) {
-        if (sticky) break;
+        if (sticky || hung) break;
         const cudaError_t e = n();
-        if (e) sticky = e;
+        hung = e == cudaErrorNotReady;
+        if (e && !hung) sticky = e;
     }
     return sticky;
 }
@@ -158,6 +162,7 @@ struct launch {
 
     cudaError_t run() {
         if (++counts.kernels == fault.lost) return cudaErrorLaunchFailure;
+        if (counts.kernels == fault.hung) return cudaErrorNotReady;
         std::vector<void *> args;
         for (auto &b : bytes) args.push_back(b.data());
         fake::open_all();
@@ -206,6 +211,7 @@ void fake_cuda_reset(const char *text) {
     set_faults(text);
     counts = fake_cuda_counts();
     sticky = last = cudaSuccess;
+    hung = false;
 }
 
 cudaError_t fake_cuda_enqueue(cudaStream_t stream, void (*work)(void *data), const void *data,
@@ -421,7 +427,20 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
         return said(cudaErrorStreamCaptureUnsupported);
     }
     counts.waits++;
-    return drain(of(stream));
+    const cudaError_t e = drain(of(stream));
+    if (hung) simt::die("a wait for a kernel that never ends");
+    return e;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    if (of(stream)->capture) {
+        of(stream)->invalid = true;
+        return said(cudaErrorStreamCaptureUnsupported);
+    }
+    const cudaError_t e = drain(of(stream));
+    if (hung) return said(cudaErrorNotReady);
+    counts.waits++; /* this one has come to its end */
+    return e;
 }
 
 cudaError_t cudaDeviceSynchronize(void) {

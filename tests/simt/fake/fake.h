@@ -3,7 +3,8 @@
  * Device memory can only be touched while a kernel or a copy runs: the host that looks into it dies, saying so, as does a kernel that
  * leaves an allocation by 256 bytes or more.  New memory holds NaN.
  * RADAR_FAKE_CUDA, separated by commas: no-driver, old-driver, devices=N, sm=75, sms=N (multiprocessors), memory=BYTES, lost=N (the
- * device fails in the N-th kernel and in everything behind it).  RADAR_SIMT_SEED: the order of blocks and threads, 0 ascending.
+ * device fails in the N-th kernel and in everything behind it), hung=N (the N-th kernel never ends: who waits for it without asking
+ * dies).  RADAR_SIMT_SEED: the order of blocks and threads, 0 ascending.
  * RADAR_FAKE_REPORT: a file to which a process that ends adds its counts. */
 #ifndef SIMT_FAKE_H
 #define SIMT_FAKE_H

@@ -1,5 +1,6 @@
 /* NCCL's C interface for tests without a GPU: ranks are those of MPI_COMM_WORLD.  In a program with the fake CUDA runtime a
- * collective takes its turn on the stream; elsewhere "device memory" is the host's, and it is done when it is called.  Environment RADAR_FAKE_NCCL, words apart by blanks, read at each use:
+ * collective takes its turn on the stream, and memory is that of the device; elsewhere "device memory" is the host's, and it is done
+ * when it is called.  Environment RADAR_FAKE_NCCL, words apart by blanks, read at each use:
  *   version=N     what ncclGetVersion says
  *   fail=N        the N-th collective from now on fails on this rank
  *   last          broadcasts of the last rank's data do
@@ -134,17 +135,36 @@ int ncclBroadcast(const void *send, void *receive, size_t count, int type, int r
 int ncclGroupStart(void) { return fake_nccl.groups++ ? INVALID : SUCCESS; }
 int ncclGroupEnd(void) { return --fake_nccl.groups ? INVALID : SUCCESS; }
 
+/* NaN, where somebody trusts it to be zero. */
+static int host_alloc(void **memory, size_t bytes) {
+    if (posix_memalign(memory, 4096, bytes)) return UNHANDLED;
+    memset(*memory, 0xff, bytes);
+    return SUCCESS;
+}
+
+static int host_free(void *memory) {
+    free(memory);
+    return SUCCESS;
+}
+
+/* The fake CUDA's function of that name, ours where the program has none. */
+static void *either(const char *name, void *ours) {
+    void *theirs = dlsym(RTLD_DEFAULT, name);
+    return theirs ? theirs : ours;
+}
+
 int ncclMemAlloc(void **memory, size_t bytes) {
-    if (setting("memory") || posix_memalign(memory, 4096, bytes)) return UNHANDLED;
-    memset(*memory, 0xff, bytes); /* NaN, where somebody trusts it to be zero */
+    int (*alloc)(void **, size_t) =
+        (int (*)(void **, size_t))either("cudaMalloc", (void *)host_alloc);
+    if (setting("memory") || alloc(memory, bytes)) return UNHANDLED;
     fake_nccl.memories++;
     return SUCCESS;
 }
 
 int ncclMemFree(void *memory) {
-    free(memory);
+    int (*release)(void *) = (int (*)(void *))either("cudaFree", (void *)host_free);
     fake_nccl.memories--;
-    return SUCCESS;
+    return release(memory) ? UNHANDLED : SUCCESS;
 }
 
 int ncclCommWindowRegister(fake_comm *c, void *memory, size_t bytes, void **window, int flags) {

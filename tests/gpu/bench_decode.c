@@ -98,7 +98,8 @@ static figures measure(radar_session *s, int64_t tokens, int steps) {
     figures f = {0};
     need(radar_rewind(s, tokens - WARM - steps), s->e);
     for (int i = 0; i < WARM; i++) step(s, i);
-    radar_session_count_anew(s, &s->counts);
+    radar_session_count_anew(s, &s->counts); /* is queued: not part of a step */
+    need(s->e->be->ops->wait(s->e->be, &s->e->err), s->e);
     for (int i = 0; i < steps; i++) {
         const radar_cuda_queue_stats before = radar_cuda_queue_stats_of(bench_queue(s->e->be));
         const double began = radar_clock();

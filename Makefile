@@ -7,6 +7,7 @@
 # make check-report    the page of radar report in headless Chromium, on a phone and a desk
 # make soak            fuzzing, 10 minutes (FUZZ_SECONDS=600), and CUDA kernels under 20 times as many schedules;   make sanitize-unit   unit tests under ASan and UBSan
 # make cuda-check      registers, spills and shared memory of every CUDA kernel, where nvcc is; NVCC=nvcc
+# make gpu-kit         build/gpu-kit: what tests/gpu.sh needs on a machine with a GPU where nothing can be built
 # make deps            the Debian packages for all of it;   make model   only the demo model, into build/models
 # make install         PREFIX=/usr/local DESTDIR=: radar, libradar.a, radar.h, radar.pc
 # make format          clang-format in place;   make check-format   only look
@@ -33,7 +34,7 @@ O := build/$(VARIANT)
 MODEL := build/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # What the machine offers is probed once per variant, by compiling; the file is kept.  Goals that only start others do without.
-STARTERS := demo test report check-long check-report peers bench bench-long soak sanitize-unit cuda-check deps model format check-format clean compile_commands.json
+STARTERS := demo test report gpu-kit check-long check-report peers bench bench-long soak sanitize-unit cuda-check deps model format check-format clean compile_commands.json
 ifneq ($(filter-out $(STARTERS),$(or $(MAKECMDGOALS),all)),)
 include $O/config.mk
 endif
@@ -78,7 +79,7 @@ BENCHES := $(BENCH_SRC:tests/bench/%.c=$O/bench/%)
 SIMT_SRC := $(wildcard tests/simt/test_*.cc)
 SIMT := $(SIMT_SRC:tests/simt/%.cc=$O/simt/%)
 
-.PHONY: again all programs test-programs simt-programs cuda-check unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
+.PHONY: again all programs test-programs simt-programs gpu-programs fake-programs gpu-kit cuda-check unit bench-kernels bench bench-long test demo report check-long check-report peers soak sanitize-unit deps model install format \
         check-format clean
 all: programs $(if $(filter cpu cuda,$(VARIANT)),build/radar build/libradar.a)
 programs: $O/radar $O/libradar.a
@@ -172,6 +173,27 @@ $O/fake/kernels/backend.o: CPPFLAGS += -DRADAR_CUDA
 $O/fake/radar: $O/launch/main.o $O/fake/kernels/backend.o $O/liblaunch.a $O/fake/libradar_cuda.a $O/libradar.a
 	$(if $(Q),@echo "  LD $@")
 	$(Q)$(CXX) -rdynamic -o $@ $(filter %.o,$^) $(filter %.a,$^) $(filter %libradar.a,$^) $(ALL_LIBS)
+# What is proven on a GPU (tests/gpu.sh), and rehearsed on the fake.
+GPU_PROGRAMS := ops local bench
+GPU_SRC := $(wildcard tests/gpu/*.c)
+GPU_OPS := $(patsubst %.c,$O/%.o,$(wildcard tests/gpu/ops*.c tests/gpu/*twin.c))
+GPU_LOCAL := $O/tests/gpu/local.o
+GPU_BENCH := $(patsubst %.c,$O/%.o,$(wildcard tests/gpu/bench*.c))
+$O/gpu/ops $O/fake/gpu/ops: $(GPU_OPS)
+$O/gpu/local $O/fake/gpu/local: $(GPU_LOCAL)
+$O/gpu/bench $O/fake/gpu/bench: $(GPU_BENCH)
+$O/gpu/bench: build/nvcc/tests/gpu/synth.o
+$O/fake/gpu/bench: $O/fake/tests/gpu/synth.o
+$O/gpu/%: $O/libradar.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD $@")
+	$(Q)$(CC) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(ALL_LIBS)
+$O/fake/gpu/%: $O/fake/kernels/backend.o $O/fake/libradar_cuda.a $O/libradar.a
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  LD $@")
+	$(Q)$(CXX) -rdynamic -o $@ $(filter %.o,$^) $(filter %.a,$^) $(filter %libradar.a,$^) $(ALL_LIBS)
+gpu-programs: $(GPU_PROGRAMS:%=$O/gpu/%) $O/radar
+fake-programs: $(GPU_PROGRAMS:%=$O/fake/gpu/%) $O/fake/radar
 .SECONDARY:
 
 unit: $(UNIT)
@@ -193,9 +215,13 @@ demo:
 	@launch/demo.sh $(MODEL)
 test:
 	@launch/deps.sh build demo test
-	$(AGAIN) all test-programs simt-programs
+	$(AGAIN) all test-programs simt-programs fake-programs
 	@launch/fetch_model.sh $(MODEL)
-	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/simt/run.sh $(SIMT)" "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t)
+	@BUILD=$O RADAR=$O/radar tests/run_all.sh $(UNIT) -- "tests/simt/run.sh $(SIMT)" "tests/mpi/run.sh $O" $(wildcard tests/mpi/*.t tests/cli/*.t tests/gpu/*.t)
+gpu-kit:
+	@launch/deps.sh build
+	$(AGAIN) CUDA=1 MPI=0 STATIC=1 gpu-programs
+	@tests/gpu/kit.sh build/cuda-nompi-static build/gpu-kit
 sanitize-unit:
 	@launch/deps.sh build demo test
 	@launch/fetch_model.sh $(MODEL)
@@ -262,5 +288,5 @@ compile_commands.json:
 clean:
 	rm -rf build/cpu* build/cuda* build/nvcc build/fuzz build/radar build/libradar.a
 
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d \
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(patsubst %.c,$O/%.d,$(UNIT_SRC) $(MPI_SRC) $(BENCH_SRC) $(GPU_SRC)) $(SIMT_SRC:%.cc=$O/%.d) $O/tests/simt/simt.d \
          $(FAKE_SRC:%.cc=$O/%.d) $(CUDA_QUEUE:%.c=$O/simt/%.d) $O/simt/kernels/cuda/blas.d $(FAKE_OBJ:.o=.d)

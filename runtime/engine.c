@@ -225,33 +225,44 @@ fail:
     return st;
 }
 
-radar_status radar_engine_open(radar_engine **out, radar_mpi_comm comm,
-                               const radar_engine_options *opt, char *error, size_t error_bytes) {
-    radar_engine *e = NULL;
-    radar_comm *carrier = NULL;
+static void say(char *error, size_t error_bytes, const radar_error *err) {
+    if (error && error_bytes) snprintf(error, error_bytes, "%s", err->text);
+}
+
+radar_status radar_engine_open_on(radar_engine **out, radar_comm *carrier,
+                                  const radar_engine_options *opt, char *error,
+                                  size_t error_bytes) {
     radar_error err = {0};
-    radar_status st;
+    radar_engine *e = radar_alloc(sizeof *e);
     *out = NULL;
-    RADAR_TRY(st, open_comm(&carrier, comm, &err), fail);
     /* from here on every failure of one rank is known to all */
-    e = radar_alloc(sizeof *e);
     if (!e) radar_fail(&err, RADAR_ERR_MEMORY, "engine: no memory");
-    RADAR_TRY(st, radar_agree(carrier, &err), fail);
+    radar_status st = radar_agree(carrier, &err);
+    if (st != RADAR_OK) {
+        say(error, error_bytes, &err);
+        radar_free(e);
+        radar_comm_close(carrier);
+        return st;
+    }
     e->comm = carrier;
     st = open_stages(e, opt);
-    err = e->err;
     if (st == RADAR_OK) {
         *out = e;
         return st;
     }
-fail:
-    if (error && error_bytes) snprintf(error, error_bytes, "%s", err.text);
-    if (e && e->comm)
-        radar_engine_close(e);
-    else {
-        radar_free(e);
-        radar_comm_close(carrier);
-    }
+    say(error, error_bytes, &e->err);
+    radar_engine_close(e);
+    return st;
+}
+
+radar_status radar_engine_open(radar_engine **out, radar_mpi_comm comm,
+                               const radar_engine_options *opt, char *error, size_t error_bytes) {
+    radar_comm *carrier = NULL;
+    radar_error err = {0};
+    *out = NULL;
+    radar_status st = open_comm(&carrier, comm, &err);
+    if (st == RADAR_OK) return radar_engine_open_on(out, carrier, opt, error, error_bytes);
+    say(error, error_bytes, &err);
     return st;
 }
 

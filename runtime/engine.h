@@ -132,6 +132,10 @@ void radar_session_count_anew(radar_session *s, radar_counts *counts);
 /* [this rank] What every call on a session begins with: an unusable one is refused. */
 radar_status radar_session_begin(radar_session *s);
 
+/* [all ranks] radar_engine_open over a carrier of host memory, which is the engine's from then on, and closed where it fails. */
+radar_status radar_engine_open_on(radar_engine **out, radar_comm *carrier,
+                                  const radar_engine_options *opt, char *error, size_t error_bytes);
+
 /* ---- how much, before anything is reserved ---- */
 
 /* [this rank] Needs model, layout, and of comm rank and size alone; sets the rows of e's passes too. */

@@ -82,16 +82,16 @@ static void put_bf16(uint16_t *to, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) to[i] = radar_f32_to_bf16(x[i]);
 }
 
-/* Returns the scale. */
-static float put_fp8(uint8_t *to, const float *x, int64_t n) {
+/* Columns [begin, end) of a row of n; returns the scale, which is the whole row's: the same on any number of ranks. */
+static float put_fp8(uint8_t *to, const float *x, int64_t n, int64_t begin, int64_t end) {
     float most = 0;
     for (int64_t i = 0; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
     const float scale = most / FP8_MOST, back = scale > 0 ? 1 / scale : 0;
-    for (int64_t i = 0; i < n; i++) to[i] = to_e4m3(x[i] * back);
+    for (int64_t i = begin; i < end; i++) to[i - begin] = to_e4m3(x[i] * back);
     return scale;
 }
 
-/* Row `row` of the part; wide: room for its columns. */
+/* Row `row` of the part; wide: room for all columns of w. */
 static float put_row(void *to, form f, const radar_matrix *w, const radar_region *part, int64_t row,
                      float *wide) {
     const char *from = (const char *)w->data + (size_t)row * w->row_bytes;
@@ -100,8 +100,9 @@ static float put_row(void *to, form f, const radar_matrix *w, const radar_region
         memcpy(to, from + row_bytes(f, w->type, part->col_begin), row_bytes(f, w->type, cols));
         return 1;
     }
-    radar_dequantize(wide, w->type, from, part->col_begin, part->col_end);
-    if (f == AS_FP8) return put_fp8(to, wide, cols);
+    const bool all = f == AS_FP8;
+    radar_dequantize(wide, w->type, from, all ? 0 : part->col_begin, all ? w->cols : part->col_end);
+    if (all) return put_fp8(to, wide, w->cols, part->col_begin, part->col_end);
     put_bf16(to, wide, cols);
     return 1;
 }
@@ -149,7 +150,7 @@ void radar_cuda_op_pack(radar_backend *be, void *memory, radar_matrix *w,
     const size_t each = aligned(row_bytes(f, w->type, cols));
     struct radar_packed *p = radar_alloc(sizeof *p);
     stage s = {0};
-    if (!open_stage(&s, each, rows, cols) || !p) {
+    if (!open_stage(&s, each, rows, w->cols) || !p) {
         radar_cuda_note(cuda->queue, "weights on their way", cudaErrorMemoryAllocation);
         close_stage(&s);
         radar_free(p);

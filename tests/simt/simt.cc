@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 #include <vector>
 
@@ -271,9 +272,16 @@ static std::unordered_map<const void *, known> &kernels() {
     return all;
 }
 
-void know(const void *kernel, known what) { kernels().emplace(kernel, std::move(what)); }
+/* Hosts may be threads. */
+static std::mutex kernels_lock;
+
+void know(const void *kernel, known what) {
+    const std::lock_guard<std::mutex> alone(kernels_lock);
+    kernels().emplace(kernel, std::move(what));
+}
 
 const known *known_of(const void *kernel) {
+    const std::lock_guard<std::mutex> alone(kernels_lock);
     const auto found = kernels().find(kernel);
     return found == kernels().end() ? nullptr : &found->second;
 }

@@ -7,7 +7,9 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -28,9 +30,14 @@ struct faults {
     size_t memory = (size_t)1 << 30;
 };
 
+/* One call at a time: ranks may be threads.  What a call captures and the error it leaves are its thread's. */
+std::recursive_mutex lock;
+#define ALONE const std::lock_guard<std::recursive_mutex> alone(lock)
+
 faults fault;
 fake_cuda_counts counts;
-cudaError_t sticky = cudaSuccess, last = cudaSuccess;
+cudaError_t sticky = cudaSuccess;
+thread_local cudaError_t last = cudaSuccess;
 std::map<const void *, size_t> allowed; /* dynamic shared memory of kernels that asked */
 uint64_t seed;
 bool hung; /* a kernel never ends */
@@ -110,6 +117,7 @@ struct CUgraphExec_st {
 struct CUstream_st {
     nodes waiting;
     std::unique_ptr<CUgraph_st> capture;
+    std::thread::id captured_by;
     bool invalid = false; /* what is captured */
 };
 
@@ -138,11 +146,11 @@ cudaError_t enqueue(cudaStream_t stream, node n) {
     return s->waiting.size() > MOST_QUEUED ? drain(s) : said(cudaSuccess);
 }
 
-/* Calls that may not come while a stream is captured spoil what it has. */
+/* Calls that may not come while the thread captures a stream spoil what it has. */
 bool while_capturing() {
     bool any = false;
     for (CUstream_st *s : streams)
-        if (s->capture) any = s->invalid = true;
+        if (s->capture && s->captured_by == std::this_thread::get_id()) any = s->invalid = true;
     return any;
 }
 
@@ -193,11 +201,13 @@ cudaError_t copy_now(void *to, const void *from, size_t bytes) {
 /* ---- the test's ---- */
 
 fake_cuda_counts fake_cuda_count(void) {
+    ALONE;
     counts.bytes = (long)fake::device_bytes();
     return counts;
 }
 
 void fake_cuda_reset(const char *text) {
+    ALONE;
     set_faults(text);
     counts = fake_cuda_counts();
     sticky = last = cudaSuccess;
@@ -206,6 +216,7 @@ void fake_cuda_reset(const char *text) {
 
 cudaError_t fake_cuda_enqueue(cudaStream_t stream, void (*work)(void *data), const void *data,
                               size_t bytes) {
+    ALONE;
     const char *const b = static_cast<const char *>(data);
     std::vector<char> copy(b, b + bytes);
     return enqueue(stream, [=]() mutable {
@@ -249,22 +260,26 @@ const char *cudaGetErrorString(cudaError_t e) {
 }
 
 cudaError_t cudaGetLastError(void) {
+    ALONE;
     const cudaError_t e = last;
     last = sticky;
     return e;
 }
 
 cudaError_t cudaDriverGetVersion(int *version) {
+    ALONE;
     *version = fault.no_driver ? 0 : fault.old_driver ? 11040 : CUDART_VERSION;
     return cudaSuccess;
 }
 
 cudaError_t cudaRuntimeGetVersion(int *version) {
+    ALONE;
     *version = CUDART_VERSION;
     return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceCount(int *n) {
+    ALONE;
     *n = 0;
     if (fault.no_driver || fault.old_driver) return said(cudaErrorInsufficientDriver);
     if (fault.devices < 1) return said(cudaErrorNoDevice);
@@ -278,9 +293,13 @@ static cudaError_t is_there(int device) {
     return e ? e : said(device >= 0 && device < n ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
-cudaError_t cudaSetDevice(int device) { return is_there(device); }
+cudaError_t cudaSetDevice(int device) {
+    ALONE;
+    return is_there(device);
+}
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
+    ALONE;
     if (const cudaError_t e = is_there(device)) return e;
     *p = cudaDeviceProp();
     snprintf(p->name, sizeof p->name, "NVIDIA Fake");
@@ -293,12 +312,14 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
 }
 
 cudaError_t cudaDeviceGetPCIBusId(char *id, int bytes, int device) {
+    ALONE;
     if (const cudaError_t e = is_there(device)) return e;
     snprintf(id, (size_t)bytes, "0000:%02X:00.0", 0x65 + device);
     return cudaSuccess;
 }
 
 cudaError_t cudaMemGetInfo(size_t *left, size_t *total) {
+    ALONE;
     *total = fault.memory;
     *left = fault.memory > fake::device_bytes() ? fault.memory - fake::device_bytes() : 0;
     return said(cudaSuccess);
@@ -307,6 +328,7 @@ cudaError_t cudaMemGetInfo(size_t *left, size_t *total) {
 /* ---- memory ---- */
 
 cudaError_t cudaMalloc(void **p, size_t bytes) {
+    ALONE;
     *p = nullptr;
     if (while_capturing()) return said(cudaErrorStreamCaptureUnsupported);
     if (sticky) return said(sticky);
@@ -319,6 +341,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes) {
 
 /* Waits for all that is queued, as the real one does. */
 cudaError_t cudaFree(void *p) {
+    ALONE;
     if (!p) return said(cudaSuccess);
     if (while_capturing()) return said(cudaErrorStreamCaptureUnsupported);
     cudaDeviceSynchronize();
@@ -326,6 +349,7 @@ cudaError_t cudaFree(void *p) {
 }
 
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned) {
+    ALONE;
     *p = nullptr;
     if (while_capturing()) return said(cudaErrorStreamCaptureUnsupported);
     if (sticky) return said(sticky);
@@ -334,6 +358,7 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned) {
 }
 
 cudaError_t cudaFreeHost(void *p) {
+    ALONE;
     if (!p) return said(cudaSuccess);
     return said(fake::release(p, place::pinned) ? cudaSuccess : cudaErrorInvalidValue);
 }
@@ -341,6 +366,7 @@ cudaError_t cudaFreeHost(void *p) {
 /* Pinned memory is read when the copy runs, pageable memory at once. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream) {
+    ALONE;
     if (!bytes) return said(cudaSuccess);
     const place target = fake::place_of(to, bytes), source = fake::place_of(from, bytes);
     if (!device_side(kind, true, target) || !device_side(kind, false, source))
@@ -357,12 +383,14 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
+    ALONE;
     if (while_capturing()) return said(cudaErrorStreamCaptureUnsupported);
     const cudaError_t e = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
     return e ? e : cudaStreamSynchronize(nullptr);
 }
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream) {
+    ALONE;
     if (!bytes) return said(cudaSuccess);
     if (fake::place_of(p, bytes) == place::pageable) return said(cudaErrorInvalidValue);
     return enqueue(stream, [=] {
@@ -376,6 +404,7 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
 /* ---- streams ---- */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+    ALONE;
     *stream = nullptr;
     if (sticky) return said(sticky);
     streams.push_back(*stream = new CUstream_st);
@@ -383,6 +412,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    ALONE;
     drain(stream);
     for (size_t i = 0; i < streams.size(); i++)
         if (streams[i] == stream) streams.erase(streams.begin() + (long)i);
@@ -391,6 +421,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    ALONE;
     if (of(stream)->capture) {
         of(stream)->invalid = true;
         return said(cudaErrorStreamCaptureUnsupported);
@@ -413,6 +444,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 }
 
 cudaError_t cudaDeviceSynchronize(void) {
+    ALONE;
     if (while_capturing()) return said(cudaErrorStreamCaptureUnsupported);
     drain(&default_stream);
     for (CUstream_st *s : streams) drain(s);
@@ -423,6 +455,7 @@ cudaError_t cudaDeviceSynchronize(void) {
 
 cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **args,
                              size_t shared_bytes, cudaStream_t stream) {
+    ALONE;
     launch l = {simt::known_of(kernel), grid, block, shared_bytes, {}};
     if (!l.kernel) return said(cudaErrorInvalidDeviceFunction);
     if (!shape_fits(grid, block)) return said(cudaErrorInvalidConfiguration);
@@ -438,12 +471,14 @@ cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **a
 }
 
 cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute, int value) {
+    ALONE;
     if (value < 0 || (size_t)value > SHARED_MOST) return said(cudaErrorInvalidValue);
     allowed[kernel] = (size_t)value > SHARED_PLAIN ? (size_t)value : SHARED_PLAIN;
     return said(cudaSuccess);
 }
 
 cudaError_t cudaFuncGetName(const char **name, const void *kernel) {
+    ALONE;
     const simt::known *const k = simt::known_of(kernel);
     if (!k) return said(cudaErrorInvalidDeviceFunction);
     *name = k->name;
@@ -453,13 +488,16 @@ cudaError_t cudaFuncGetName(const char **name, const void *kernel) {
 /* ---- graphs ---- */
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode) {
+    ALONE;
     if (!stream || stream->capture) return said(cudaErrorInvalidValue);
     stream->capture = std::make_unique<CUgraph_st>();
+    stream->captured_by = std::this_thread::get_id();
     stream->invalid = false;
     return said(cudaSuccess);
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    ALONE;
     *graph = nullptr;
     if (!stream || !stream->capture) return said(cudaErrorInvalidValue);
     std::unique_ptr<CUgraph_st> captured = std::move(stream->capture);
@@ -470,22 +508,26 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+    ALONE;
     *exec = new CUgraphExec_st{std::make_shared<const nodes>(graph->list)};
     return said(cudaSuccess);
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+    ALONE;
     counts.graph_launches++;
     const std::shared_ptr<const nodes> list = exec->list;
     return enqueue(stream, [list] { return run_all(*list); });
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    ALONE;
     delete graph;
     return said(cudaSuccess);
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    ALONE;
     delete exec;
     return said(cudaSuccess);
 }

@@ -30,7 +30,11 @@ static const shape shapes[] = {{"q o       576 x 576", 576, 576, 1, 60},
 static radar_status open_cpu(radar_cpu *cpu, radar_precision precision, const char *isa,
                              int threads) {
     bool ok;
-    *cpu = (radar_cpu){.opt = {threads, precision, isa, MAX_ROWS, MAX_COLS},
+    *cpu = (radar_cpu){.opt = {.n_threads = threads,
+                               .precision = precision,
+                               .isa = isa,
+                               .max_rows = MAX_ROWS,
+                               .max_cols = MAX_COLS},
                        .isa = radar_cpu_isa(isa, &ok)};
     cpu->scratch = radar_alloc(radar_cpu_matmul_scratch(&cpu->opt));
     return ok && cpu->scratch ? RADAR_OK : RADAR_ERR_CONFIG;

@@ -27,7 +27,11 @@ static bool have(const char *isa) {
 
 static radar_cpu open_cpu(radar_precision precision, const char *isa, int threads) {
     bool ok;
-    radar_cpu cpu = {.opt = {threads, precision, isa, MAX_M, MAX_COLS},
+    radar_cpu cpu = {.opt = {.n_threads = threads,
+                             .precision = precision,
+                             .isa = isa,
+                             .max_rows = MAX_M,
+                             .max_cols = MAX_COLS},
                      .isa = radar_cpu_isa(isa, &ok)};
     assert_true(ok);
     cpu.scratch_bytes = radar_cpu_matmul_scratch(&cpu.opt);
@@ -316,7 +320,7 @@ static void check_reference(radar_cpu *cpu, radar_dtype type) {
         for (int front = 0; front < 2; front++) {
             int64_t cols = whole(type, width[i]);
             problem p = make_problem(type, cols, 1000, front);
-            radar_matmul_job job = {&p.w, 1000, 1000 + ROWS, 0, cols, 0, p.bias, out, ROWS + 3};
+            radar_matmul_job job = {&p.w, 1000, 1000 + ROWS, 0, cols, 0, 0, p.bias, out, ROWS + 3};
             for (int M = 9; M <= many_rows(cpu); M += MANY_ROWS - 9) {
                 run(cpu, &p, &job, 1, M);
                 assert_within(cpu, &job, p.x, p.x_cols, M);
@@ -336,10 +340,10 @@ static void check_slices(radar_cpu *cpu, radar_dtype type) {
             cols = radar_dtype_block(type) == 1 ? 2 * b + 16 : 3 * b;
     problem p = make_problem(type, cols, 0, false);
     radar_matmul_job job[] = {
-        {&p.w, 0, ROWS, 0, b, cols - b, NULL, out, 4 * ROWS},
-        {&p.w, 0, ROWS, b, 2 * b, 0, NULL, out + ROWS, 4 * ROWS},
-        {&p.w, 0, ROWS, 2 * b, cols, b, p.bias, out + 2 * ROWS, 4 * ROWS},
-        {&p.w, 0, ROWS, 2 * b, 2 * b, 0, p.bias, out + 3 * ROWS, 4 * ROWS},
+        {&p.w, 0, ROWS, 0, b, cols - b, 0, NULL, out, 4 * ROWS},
+        {&p.w, 0, ROWS, b, 2 * b, 0, 0, NULL, out + ROWS, 4 * ROWS},
+        {&p.w, 0, ROWS, 2 * b, cols, b, 0, p.bias, out + 2 * ROWS, 4 * ROWS},
+        {&p.w, 0, ROWS, 2 * b, 2 * b, 0, 0, p.bias, out + 3 * ROWS, 4 * ROWS},
     };
     for (int M = 1; M <= many_rows(cpu); M += M < 10 ? 3 : MANY_ROWS - 10) {
         run(cpu, &p, job, 4, M);
@@ -361,7 +365,7 @@ static void check_odd_widths(radar_cpu *cpu, radar_dtype type) {
         problem p = make_problem(type, cols, 3, true);
         memmove(p.memory.data + 1, p.memory.data, ROWS * p.w.row_bytes);
         p.w.data = (const uint8_t *)p.w.data + 1;
-        radar_matmul_job job = {&p.w, 3, 3 + ROWS, 0, cols, 0, NULL, out, ROWS};
+        radar_matmul_job job = {&p.w, 3, 3 + ROWS, 0, cols, 0, 0, NULL, out, ROWS};
         for (int M = 1; M <= 5; M += 4) {
             run(cpu, &p, &job, 1, M);
             assert_within(cpu, &job, p.x, p.x_cols, M);
@@ -379,7 +383,7 @@ static void check_rows_alone(radar_cpu *cpu, radar_dtype type) {
     static const int count[] = {2, 3, 5, 7, 8, 9, 64};
     int64_t cols = whole(type, 576);
     problem p = make_problem(type, cols, 2, false);
-    radar_matmul_job job = {&p.w, 2, 2 + ROWS, 0, cols, 0, p.bias, want, ROWS};
+    radar_matmul_job job = {&p.w, 2, 2 + ROWS, 0, cols, 0, 0, p.bias, want, ROWS};
     for (int m = 0; m < 64; m++) {
         job.out = want + m * ROWS;
         radar_cpu_matmul(&cpu->base, &job, 1, p.x + m * cols, (size_t)cols, 1);
@@ -401,7 +405,7 @@ static void a_row_has_the_same_bits_alone_and_among_others(void **state) {
 static void check_cut_and_threads(radar_cpu *cpu, radar_dtype type) {
     int64_t block = radar_matmul_column_block(type), cols = whole(type, 160) + block;
     problem p = make_problem(type, cols, 0, false);
-    radar_matmul_job all = {&p.w, 0, ROWS, block, cols, 0, p.bias, want, ROWS};
+    radar_matmul_job all = {&p.w, 0, ROWS, block, cols, 0, 0, p.bias, want, ROWS};
     for (int M = 1; M <= many_rows(cpu); M += M < 9 ? 4 : MANY_ROWS - 9) {
         run(cpu, &p, &all, 1, M);
         for (int threads = 1; threads <= 3; threads += 2)
@@ -432,7 +436,7 @@ static void instruction_sets_agree_to_the_bit(void **state) {
         for (int precision = 0; precision < 2; precision++) {
             int64_t cols = whole((radar_dtype)type, 224);
             problem p = make_problem((radar_dtype)type, cols, 0, false);
-            radar_matmul_job job = {&p.w, 0, ROWS, 0, cols, 0, p.bias, want, ROWS};
+            radar_matmul_job job = {&p.w, 0, ROWS, 0, cols, 0, 0, p.bias, want, ROWS};
             radar_cpu plain = open_cpu((radar_precision)precision, "plain", 1);
             plain.isa.fma = false;
             run(&plain, &p, &job, 1, 10);
@@ -466,9 +470,9 @@ static void check_packed(radar_cpu *cpu, radar_dtype type) {
         return;
     }
     assert_in_range(bytes, 48 * row, 48 * row * 103 / 100 + 192);
-    radar_matmul_job job[] = {{&p.w, 16, 16 + ROWS, b, 2 * b, b, p.bias, want, 3 * ROWS},
-                              {&p.w, 32, 16 + ROWS, b, cols, 0, NULL, want + ROWS, 3 * ROWS},
-                              {&p.w, 16, 32, 2 * b, cols, 0, NULL, want + 2 * ROWS, 3 * ROWS}};
+    radar_matmul_job job[] = {{&p.w, 16, 16 + ROWS, b, 2 * b, b, 0, p.bias, want, 3 * ROWS},
+                              {&p.w, 32, 16 + ROWS, b, cols, 0, 0, NULL, want + ROWS, 3 * ROWS},
+                              {&p.w, 16, 32, 2 * b, cols, 0, 0, NULL, want + 2 * ROWS, 3 * ROWS}};
     memset(want, 0, sizeof want), memset(out, 0, sizeof out);
     for (int M = 1; M <= 33; M += 4) {
         p.w.packed = NULL;
@@ -502,9 +506,9 @@ static void check_outside(radar_cpu *cpu, radar_dtype type) {
         free_problem(&p);
         return;
     }
-    radar_matmul_job job[] = {{&p.w, 5, 30, b, cols, 0, p.bias, want, 4 * ROWS},
-                              {&p.w, 0, ROWS, b, cols, 0, NULL, want + ROWS, 4 * ROWS},
-                              {&p.w, 0, 32, 0, b, 0, NULL, want + 2 * ROWS, 4 * ROWS}};
+    radar_matmul_job job[] = {{&p.w, 5, 30, b, cols, 0, 0, p.bias, want, 4 * ROWS},
+                              {&p.w, 0, ROWS, b, cols, 0, 0, NULL, want + ROWS, 4 * ROWS},
+                              {&p.w, 0, 32, 0, b, 0, 0, NULL, want + 2 * ROWS, 4 * ROWS}};
     memset(want, 0, sizeof want), memset(out, 0, sizeof out);
     run(cpu, &p, job, 3, 3);
     void *memory = radar_alloc(bytes);
@@ -537,7 +541,7 @@ static void check_whole_numbers(radar_cpu *cpu, radar_dtype type) {
     problem p = make_problem(type, cols, 0, false);
     for (int64_t i = 0; i < MAX_M * cols; i++)
         p.x[i] = i % 32 == 5 ? -127.0f : (float)(i * 37 % 255 - 127);
-    radar_matmul_job job = {&p.w, 0, ROWS, 0, cols, 0, NULL, out, ROWS};
+    radar_matmul_job job = {&p.w, 0, ROWS, 0, cols, 0, 0, NULL, out, ROWS};
     run(cpu, &p, &job, 1, 10);
     for (int m = 0; m < 10; m++)
         for (int64_t r = 0; r < ROWS; r++) {
@@ -563,7 +567,7 @@ static void check_special_values(radar_cpu *cpu, radar_dtype type) {
     p.x[1 * cols + 70] = NAN, p.x[3 * cols + 40] = NAN;
     p.x[4 * cols + 3] = INFINITY;
     p.x[2 * cols + 33] = 1e-38f; /* a block too small for int8 */
-    radar_matmul_job job = {&p.w, 0, ROWS, 0, cols, 0, NULL, out, ROWS};
+    radar_matmul_job job = {&p.w, 0, ROWS, 0, cols, 0, 0, NULL, out, ROWS};
     run(cpu, &p, &job, 1, 6);
     for (int r = 0; r < ROWS; r++) {
         assert_true(isnan(out[1 * ROWS + r]) && isnan(out[3 * ROWS + r]));
@@ -588,7 +592,7 @@ static void jobs_of_different_types_share_a_call(void **state) {
     radar_matmul_job job[4];
     for (int i = 0; i < 4; i++) {
         p[i] = make_problem(type[i], 256, 0, false);
-        job[i] = (radar_matmul_job){&p[i].w, 0, ROWS, 0, 256, 0, NULL, out + i * ROWS, 4 * ROWS};
+        job[i] = (radar_matmul_job){&p[i].w, 0, ROWS, 0, 256, 0, 0, NULL, out + i * ROWS, 4 * ROWS};
     }
     for (int M = 6; M <= MANY_ROWS; M += MANY_ROWS - 6) {
         run(&cpu, p, job, 4, M);

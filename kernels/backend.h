@@ -222,6 +222,9 @@ typedef struct radar_backend_ops {
     void (*fetch)(radar_backend *be, void *host, const void *device, size_t bytes);
     /* [this rank] Until all that is queued is done.  The first failure since the last wait: RADAR_ERR_PEER where the device is lost. */
     radar_status (*wait)(radar_backend *be, radar_error *err);
+    /* Forgets what is queued: the pass has failed.  NULL, as are the next ones, where nothing ever is: the device's memory is the
+     * host's */
+    void (*drop)(radar_backend *be);
     /* Queued, for carriers (parallel/comm.h): calls of a library on the device's stream, and work of the host; data is copied.  NULL,
      * as are the next four, where the device's memory is the host's. */
     void (*call)(radar_backend *be, const char *what, int (*work)(void *data, void *stream),

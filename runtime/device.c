@@ -137,6 +137,12 @@ radar_status radar_device_wait(radar_engine *e, radar_error *err) {
     return radar_fail(err, RADAR_ERR_PEER, "%s", carrier.text);
 }
 
+void radar_device_give_up(radar_engine *e) {
+    if (!radar_on_device(e)) return;
+    e->be->ops->drop(e->be);
+    if (e->comm->size > 1) radar_comm_abandon(e->comm);
+}
+
 radar_status radar_device_carrier(radar_engine *e) {
     radar_comm *carrier = NULL;
     if (!radar_on_device(e)) return RADAR_OK;

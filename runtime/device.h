@@ -18,6 +18,8 @@ radar_status radar_device_carrier(radar_engine *e);
 /* [this rank] Closes what radar_device_carrier put; the base stays e->comm. */
 void radar_device_leave(radar_engine *e);
 
+/* [this rank] A pass cannot be ended: what of it is queued is forgotten, and no other rank waits for it. */
+void radar_device_give_up(radar_engine *e);
 /* [this rank] Until what is queued of a pass, exchanges too, is done.  RADAR_ERR_PEER where it is not: the other ranks may wait for
  * this one for ever, and no exchange works any more. */
 radar_status radar_device_wait(radar_engine *e, radar_error *err);

@@ -329,6 +329,22 @@ static radar_status ffn_half(radar_engine *e, int index, int M) {
 
 /* ---- the pass ---- */
 
+/* The same on every rank: rows of the pass are, and so is the verdict. */
+static radar_status odd_row(radar_engine *e, uint64_t found, int first, int n, const char *where) {
+    const int64_t row = first + n - (int64_t)found;
+    return radar_fail(&e->err, RADAR_ERR_DATA,
+                      "position %lld: values that are not finite after %s; the model's weights "
+                      "are damaged or not what its family expects",
+                      (long long)e->ws.position[row], where);
+}
+
+static radar_status check_layer(radar_engine *e, int layer, uint64_t found) {
+    char where[32];
+    if (found == 0) return RADAR_OK;
+    snprintf(where, sizeof where, "layer %d", layer);
+    return odd_row(e, found, 0, e->ws.pass_rows, where);
+}
+
 radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batches) {
     const int layers = e->model->config.n_layers;
     radar_workspace *ws = &e->ws;
@@ -344,6 +360,7 @@ radar_status radar_forward(radar_engine *e, const radar_batch *batch, int n_batc
         RADAR_TRY(st, attention_half(e, layer, batch, n_batches, M), fail);
         RADAR_TRY(st, ffn_half(e, layer, M), fail);
         e->be->ops->odd(e->be, ws->odd + layer, ws->x, M, e->model->config.width);
+        if (!radar_on_device(e)) RADAR_TRY(st, check_layer(e, layer, ws->odd[layer]), fail);
     }
     e->be->ops->fetch(e->be, ws->seen_odd, ws->odd, (size_t)layers * sizeof *ws->odd);
     e->be->ops->fetch(e->be, ws->seen_coverage, ws->coverage,
@@ -380,29 +397,11 @@ static void count_coverage(radar_counts *counts, const float *coverage, int n) {
     }
 }
 
-/* The same on every rank: rows of the pass are, and so is the verdict. */
-static radar_status odd_row(radar_engine *e, uint64_t found, int first, int n, const char *where) {
-    const int64_t row = first + n - (int64_t)found;
-    return radar_fail(&e->err, RADAR_ERR_DATA,
-                      "position %lld: values that are not finite after %s; the model's weights "
-                      "are damaged or not what its family expects",
-                      (long long)e->ws.position[row], where);
-}
-
-static radar_status check_layers(radar_engine *e) {
-    char where[32];
-    for (int layer = 0; layer < e->model->config.n_layers; layer++) {
-        if (e->ws.seen_odd[layer] == 0) continue;
-        snprintf(where, sizeof where, "layer %d", layer);
-        return odd_row(e, e->ws.seen_odd[layer], 0, e->ws.pass_rows, where);
-    }
-    return RADAR_OK;
-}
-
 radar_status radar_await_pass(radar_engine *e, const radar_batch *batch, int n_batches) {
     const int layers = e->model->config.n_layers, heads = e->model->config.n_heads;
     radar_status st = radar_device_wait(e, &e->err);
-    if (st == RADAR_OK) st = check_layers(e);
+    for (int layer = 0; st == RADAR_OK && layer < layers; layer++)
+        st = check_layer(e, layer, e->ws.seen_odd[layer]);
     if (st != RADAR_OK) return st;
     for (int layer = 0; layer < layers; layer++)
         for (int b = 0, row = layer * e->ws.pass_rows; b < n_batches; row += batch[b++].n)

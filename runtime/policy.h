@@ -117,7 +117,6 @@ typedef struct radar_policy {
         sees_prompt; /* what it remembers comes from every row from position 0 on; else from the cache, at any position */
     /* Rows of one select at most, 0 = any number.  1: what a row attends to depends on what the row before it did. */
     int most_rows;
-    bool on_host; /* it looks into device memory: for backends whose memory is the host's */
     /* Rows are handed over up to a multiple of this many positions, as far as a call has room; 0: cut anywhere. */
     int block;
     /* Room this policy needs in the plan for n_rows rows: entries of task, item and missed, and bytes of scratch. */

@@ -4,7 +4,7 @@
 #include <xxhash.h>
 
 #include "parallel/agree.h"
-#include "runtime/engine.h"
+#include "runtime/device.h"
 #include "runtime/sys.h"
 
 /* ---- tokens in ---- */
@@ -65,6 +65,7 @@ static void settle_pass(radar_session *s, radar_status st, int n, bool seen) {
         forget_from(s, s->position);
     } else if (st != RADAR_ERR_STOPPED) {
         s->broken = true;
+        radar_device_give_up(s->e);
     }
     s->logits_valid = false;
 }
@@ -76,7 +77,7 @@ static radar_status bring_logits(radar_session *s) {
     e->be->ops->fetch(e->be, s->logits, e->ws.logits,
                       (size_t)e->model->config.vocab * sizeof *s->logits);
     s->logits_elsewhere = false;
-    return e->be->ops->wait(e->be, &e->err);
+    return radar_device_wait(e, &e->err);
 }
 
 /* ws.logits will be this session's: what another still has there goes to it first. */
@@ -258,8 +259,7 @@ radar_status radar_score(radar_session *s, const int32_t *token, size_t n, float
 /* ---- state ---- */
 
 const float *radar_logits(radar_session *s) {
-    bring_logits(s);
-    return s->logits;
+    return bring_logits(s) == RADAR_OK ? s->logits : NULL;
 }
 int64_t radar_position(const radar_session *s) { return s->position; }
 
@@ -338,7 +338,7 @@ radar_status radar_stats(radar_session *s, radar_session_stats *stats) {
     radar_status st = radar_session_begin(s);
     if (st != RADAR_OK) return st;
     s->e->be->ops->fetch(s->e->be, listed, s->listed, sizeof listed);
-    st = s->e->be->ops->wait(s->e->be, &s->e->err);
+    st = radar_device_wait(s->e, &s->e->err);
     if (st != RADAR_OK) return st;
     all[c->rank] = (rank_figures){s->kv.bytes,
                                   s->kv.summary_bytes,

@@ -273,7 +273,8 @@ static radar_status reserve_attention(radar_session *s, radar_error *err) {
 
 static radar_status reserve(radar_session *s, radar_error *err) {
     const radar_model_config *c = &s->e->model->config;
-    radar_status st;
+    /* first, whatever comes of the rest: all ranks take what is exchanged together */
+    radar_status st = reserve_attention(s, err);
     s->listed = s->e->be->ops->alloc(s->e->be, 2 * sizeof *s->listed);
     s->draw = s->e->be->ops->alloc(s->e->be, sizeof *s->draw);
     s->logits = radar_alloc_array((size_t)s->e->model->config.vocab, sizeof *s->logits);
@@ -282,10 +283,10 @@ static radar_status reserve(radar_session *s, radar_error *err) {
     s->rope_frequency = radar_alloc_array((size_t)c->rotary / 2, sizeof *s->rope_frequency);
     if (!s->listed || !s->draw || !s->logits || !s->sampler_scratch || !s->rank_bytes ||
         !s->rope_frequency)
-        return radar_fail(err, RADAR_ERR_MEMORY, "session: no memory");
+        st = radar_fail(err, RADAR_ERR_MEMORY, "session: no memory");
+    if (st != RADAR_OK) return st;
     s->rope = (radar_rope){s->rope_frequency, c->rotary, c->rope_style,
                            radar_rope_session(s->rope_frequency, s->e->model, s->kv.context)};
-    RADAR_TRY(st, reserve_attention(s, err), fail);
     RADAR_TRY(st, radar_kvcache_open(&s->kv, err), fail);
     radar_session_count_anew(s, &s->counts);
     radar_session_count_anew(s, &s->prefilled);
@@ -426,6 +427,7 @@ radar_status radar_session_reconfigure(radar_session *s, const radar_session_opt
     release_attention(s);
     radar_kvcache_close_summaries(&s->kv);
     *s = next;
+    s->drawn.token = -1; /* by another sampler */
     radar_session_count_anew(s, &s->counts);
     s->state_position = s->own_policy->sees_prompt ? 0 : s->position;
     seal_all(s);

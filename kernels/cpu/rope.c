@@ -46,8 +46,10 @@ void radar_cpu_rotate(radar_backend *be, const radar_rotate_job *job) {
     if (job->k_norm)
         radar_cpu_norm(be, job->k, job->k, NULL, job->k_norm, job->eps, (int64_t)job->M * job->G,
                        job->D);
-    rotate_rows(be, job->q, job->cos_sin, job->style, job->M, job->H, job->D, job->rotary);
-    rotate_rows(be, job->k, job->cos_sin, job->style, job->M, job->G, job->D, job->rotary);
+    if (job->q)
+        rotate_rows(be, job->q, job->cos_sin, job->style, job->M, job->H, job->D, job->rotary);
+    if (job->k)
+        rotate_rows(be, job->k, job->cos_sin, job->style, job->M, job->G, job->D, job->rotary);
 }
 
 void radar_rope_angles(float *cos_sin, const double *frequency, int rotary, double magnitude,

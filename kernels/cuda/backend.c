@@ -161,6 +161,8 @@ static radar_status cuda_wait(radar_backend *be, radar_error *err) {
     return radar_cuda_wait(radar_cuda_of(be)->queue, err);
 }
 
+static void cuda_drop(radar_backend *be) { radar_cuda_drop(radar_cuda_of(be)->queue); }
+
 /* ---- for carriers ---- */
 
 static void cuda_call(radar_backend *be, const char *what, int (*work)(void *data, void *stream),
@@ -201,6 +203,7 @@ const radar_backend_ops radar_cuda_backend = {
     .upload = cuda_upload,
     .fetch = cuda_fetch,
     .wait = cuda_wait,
+    .drop = cuda_drop,
     .call = cuda_call,
     .watch = cuda_watch,
     .host = cuda_host,

@@ -83,6 +83,8 @@ void radar_cuda_host(radar_cuda_queue *q, radar_status (*work)(void *data, radar
 int radar_cuda_read_now(radar_cuda_queue *q, void *host, const void *device, size_t bytes);
 int radar_cuda_write_now(radar_cuda_queue *q, void *device, const void *host, size_t bytes);
 
+/* Forgets what is queued. */
+void radar_cuda_drop(radar_cuda_queue *q);
 /* Until everything queued is done; after a failure, nothing is queued any more.  The first error since the last wait:
  * RADAR_ERR_MEMORY, RADAR_ERR_PEER where the device is lost, what work of the host failed with, or RADAR_ERR_INTERNAL. */
 radar_status radar_cuda_wait(radar_cuda_queue *q, radar_error *err);
@@ -94,8 +96,8 @@ void radar_cuda_watch(radar_cuda_queue *q, radar_status (*check)(void *user, rad
 
 /* ---- memory; at once ---- */
 
-void *radar_cuda_alloc(radar_cuda_queue *q, size_t bytes); /* zeroed; NULL: there is not so much */
-void radar_cuda_release(radar_cuda_queue *q, void *memory);
+void *radar_cuda_alloc(radar_cuda_queue *q, size_t bytes);  /* zeroed; NULL: there is not so much */
+void radar_cuda_release(radar_cuda_queue *q, void *memory); /* when what is queued is done */
 /* Scratch of the device that commands share one after the other, at least `bytes`, zero when it is new; grows by running
  * what is queued, NULL: there is not so much, which wait says.  slot: 0 .. RADAR_CUDA_SCRATCHES - 1, each a memory of its own. */
 #define RADAR_CUDA_SCRATCHES 8

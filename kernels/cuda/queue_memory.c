@@ -103,6 +103,7 @@ void *radar_cuda_alloc(radar_cuda_queue *q, size_t bytes) {
 }
 
 void radar_cuda_release(radar_cuda_queue *q, void *memory) {
+    if (memory && q->n > 0) radar_cuda_run(q); /* it may be what is queued for */
     radar_cuda_note(q, "giving memory back", cudaFree(memory));
 }
 

@@ -163,6 +163,11 @@ static void run_host(radar_cuda_queue *q, const radar_cuda_command *c) {
     if (st != RADAR_OK) radar_fail(&q->err, st, "work of the host: %s", radar_strerror(st));
 }
 
+void radar_cuda_drop(radar_cuda_queue *q) {
+    q->n = q->n_fetched = 0;
+    q->data_bytes = q->piece = q->landing_used = 0;
+}
+
 void radar_cuda_run(radar_cuda_queue *q) {
     size_t next = 0, data = 0, begin = 0;
     list_parameters(q);
@@ -178,8 +183,7 @@ void radar_cuda_run(radar_cuda_queue *q) {
         begin = end + 1;
     }
     q->stats.commands += q->n ? (int64_t)q->n - 1 : 0;
-    q->n = q->n_fetched = 0;
-    q->data_bytes = q->piece = q->landing_used = 0;
+    radar_cuda_drop(q);
 }
 
 radar_status radar_cuda_wait(radar_cuda_queue *q, radar_error *err) {

@@ -154,6 +154,7 @@ static radar_status streaming_select(radar_select *s) {
     if (turns(s->attention, s->position[s->n_rows - 1])) {
         lay_out(&w, s->plan->memory, s->kv, s->n_heads, s->n_rows);
         w.back = s->plan->scratch;
+        s->plan->cut = 0; /* the memory is cut otherwise from here on */
         turn_queries(s, &w);
     }
     for (int row = 0; row < s->n_rows; row++) {

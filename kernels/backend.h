@@ -225,6 +225,8 @@ typedef struct radar_backend_ops {
     /* Forgets what is queued: the pass has failed.  NULL, as are the next ones, where nothing ever is: the device's memory is the
      * host's */
     void (*drop)(radar_backend *be);
+    /* For carriers, before what a library has goes: no graph refers to it any more; with `run`, what is queued is done before. */
+    void (*let_go)(radar_backend *be, bool run);
     /* Queued, for carriers (parallel/comm.h): calls of a library on the device's stream, and work of the host; data is copied.  NULL,
      * as are the next four, where the device's memory is the host's. */
     void (*call)(radar_backend *be, const char *what, int (*work)(void *data, void *stream),

@@ -14,6 +14,7 @@
 #ifndef RADAR_COMM_H
 #define RADAR_COMM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -65,6 +66,9 @@ typedef struct radar_device {
     int (*write)(void *user, void *device, const void *host, size_t bytes);
     void *(*alloc)(void *user, size_t bytes); /* device memory, zeroed */
     void (*release)(void *user, void *memory);
+    /* NULL: there is nothing to do.  No captured list of commands holds on to what a library has any more; with `run`, what is queued
+     * is done before. */
+    void (*let_go)(void *user, bool run);
 } radar_device;
 
 /* What a carrier offers.  Called through the functions below, which count, time and name. */

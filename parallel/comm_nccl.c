@@ -193,6 +193,12 @@ static radar_status nccl_worst(radar_comm *c, radar_status *status, int *rank, r
     return c->base->ops->worst(c->base, status, rank, err);
 }
 
+/* NCCL ends when the last graph that it is part of is gone, not before. */
+static void let_go(const nccl_carrier *n, bool run) {
+    const radar_device *d = n->comm.device;
+    if (d->let_go) d->let_go(d->user, run);
+}
+
 /* ---- symmetric memory ---- */
 
 static registered *find(nccl_carrier *n, const void *memory) {
@@ -209,6 +215,7 @@ static bool all_do(radar_comm *base, bool mine) {
 }
 
 static void unregister(nccl_carrier *n, registered *slot) {
+    let_go(n, true); /* a graph that works on the window would outlive it */
     if (slot->window && n->nccl_comm) n->nccl.window_deregister(n->nccl_comm, slot->window);
     if (slot->memory) n->nccl.mem_free(slot->memory);
     *slot = (registered){0};
@@ -250,7 +257,10 @@ static void nccl_release(radar_comm *c, void *memory) {
 
 static void nccl_abandon(radar_comm *c) {
     nccl_carrier *n = of(c);
-    if (n->nccl_comm) n->nccl.abort(n->nccl_comm);
+    if (n->nccl_comm) {
+        let_go(n, false);
+        n->nccl.abort(n->nccl_comm);
+    }
     n->nccl_comm = NULL;
     if (!n->why[0]) snprintf(n->why, sizeof n->why, "NCCL was given up");
 }
@@ -274,7 +284,10 @@ static radar_status nccl_check(radar_comm *c, radar_error *err) {
 static void nccl_close(radar_comm *c) {
     nccl_carrier *n = of(c);
     if (n->why[0]) nccl_abandon(c);
-    if (n->nccl_comm) n->nccl.destroy(n->nccl_comm);
+    if (n->nccl_comm) {
+        let_go(n, true);
+        n->nccl.destroy(n->nccl_comm);
+    }
     radar_free(n);
 }
 

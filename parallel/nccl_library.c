@@ -31,6 +31,8 @@ static const entry entries[] = {
 radar_status nccl_library_load(nccl_library *out, radar_error *err) {
     const char *path = getenv("RADAR_NCCL");
     if (!path || !*path) path = "libnccl.so.2";
+    /* A rank captures its graphs by itself, when its own list comes again: what NCCL does must not depend on whether it is captured. */
+    setenv("NCCL_GRAPH_REGISTER", "0", 0);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) return radar_fail(err, RADAR_ERR_CONFIG, "no NCCL (%.200s)", dlerror());
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {

@@ -107,6 +107,11 @@ static void device_release(void *user, void *memory) {
     be->ops->release(be, memory);
 }
 
+static void device_let_go(void *user, bool run) {
+    radar_backend *be = user;
+    be->ops->let_go(be, run);
+}
+
 /* NCCL where every rank can have it; one rank needs none. */
 static radar_status open_carrier(radar_engine *e, radar_comm **out) {
     const char *bus = e->be->ops->facts(e->be).bus;
@@ -146,8 +151,9 @@ void radar_device_give_up(radar_engine *e) {
 radar_status radar_device_carrier(radar_engine *e) {
     radar_comm *carrier = NULL;
     if (!radar_on_device(e)) return RADAR_OK;
-    e->device = (radar_device){e->be,       device_call,  device_host,  device_move,
-                               device_read, device_write, device_alloc, device_release};
+    e->device =
+        (radar_device){e->be,        device_call,  device_host,    device_move,  device_read,
+                       device_write, device_alloc, device_release, device_let_go};
     radar_status st = open_carrier(e, &carrier);
     if (st != RADAR_OK) return st;
     e->comm = carrier;

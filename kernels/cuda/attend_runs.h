@@ -119,7 +119,7 @@ DEV void unite_if_last(const radar_cuda_attend_args &a, const radar_cuda_attend_
         before = dev_atomic_add(turn, 1u);
     }
     if ((int)dev_shuffle(before, 0) + 1 < r.used) return;
-    dev_fence(); /* what others wrote is read from here on */
+    dev_warp_fence(); /* what others wrote is read from here on */
     if (dev_lane() == 0) *turn = 0;
 
     const float *const from = runs_of(a, query);

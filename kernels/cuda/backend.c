@@ -101,6 +101,11 @@ static radar_status cuda_check(const radar_backend *be, const radar_needs *needs
     if (needs->inside) return refuse(err, needs->inside, "", "--backend cpu");
     if (needs->pick != RADAR_PICK_TOP)
         return refuse(err, "a --pick other than top", "", "--pick top, or --backend cpu");
+    if (needs->scorer && needs->D > 128 && strcmp(needs->scorer->kind->name, "sketch") == 0)
+        return radar_fail(err, RADAR_ERR_CONFIG,
+                          "scorer 'sketch' with heads of %d numbers: the CUDA backend scans 128 at "
+                          "most; use --scorer mean or rf, or --backend cpu",
+                          needs->D);
     RADAR_TRY(st, check_scorer(needs->scorer, err), fail);
     RADAR_TRY(st, check_scorer(needs->finest, err), fail);
 fail:
@@ -165,6 +170,10 @@ static void cuda_drop(radar_backend *be) { radar_cuda_drop(radar_cuda_of(be)->qu
 
 /* ---- for carriers ---- */
 
+static void cuda_let_go(radar_backend *be, bool run) {
+    radar_cuda_let_go(radar_cuda_of(be)->queue, run);
+}
+
 static void cuda_call(radar_backend *be, const char *what, int (*work)(void *data, void *stream),
                       const void *data, size_t bytes) {
     radar_cuda_call(radar_cuda_of(be)->queue, what, work, data, bytes);
@@ -204,6 +213,7 @@ const radar_backend_ops radar_cuda_backend = {
     .fetch = cuda_fetch,
     .wait = cuda_wait,
     .drop = cuda_drop,
+    .let_go = cuda_let_go,
     .call = cuda_call,
     .watch = cuda_watch,
     .host = cuda_host,

@@ -53,6 +53,8 @@ DEV void dev_atomic_max(uint64_t *p, uint64_t v) {
 }
 /* What this thread wrote before is seen by who sees what it writes next; and the like for reads. */
 #define dev_fence() __threadfence()
+/* For all lanes of a warp, behind what one of them has seen. */
+#define dev_warp_fence() (__threadfence(), __syncwarp())
 
 /* ---- numbers ---- */
 

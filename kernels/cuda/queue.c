@@ -1,11 +1,12 @@
 /* queue.h: opening and closing, and commands as they are listed. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/queue_internal.h"
 
-#define MOST_KERNELS 512 /* that ask for shared memory; a power of two */
+#define MOST_KERNELS 4096 /* that ask for shared memory; a power of two */
 
 static radar_status open_memory(radar_cuda_queue *q, size_t bytes, radar_error *err) {
     cudaError_t e = cudaHostAlloc((void **)&q->landing, RADAR_CUDA_LANDING, cudaHostAllocDefault);
@@ -136,13 +137,15 @@ int radar_cuda_launch(radar_cuda_queue *q, const void *kernel, const radar_cuda_
 }
 
 /* Launches come later than what allows them: what one of them was allowed is never lowered for another. */
-int radar_cuda_allow_shared(const void *kernel, size_t bytes) {
+static int allow_shared(const void *kernel, int device, size_t bytes) {
     static struct {
         const void *kernel;
+        int device;
         size_t bytes;
     } known[MOST_KERNELS];
-    size_t i = ((uintptr_t)kernel >> 4) % MOST_KERNELS;
-    for (int n = 0; known[i].kernel && known[i].kernel != kernel; n++) {
+    size_t i = (((uintptr_t)kernel >> 4) + (size_t)device) % MOST_KERNELS;
+    for (int n = 0; known[i].kernel && (known[i].kernel != kernel || known[i].device != device);
+         n++) {
         if (n == MOST_KERNELS) return cudaErrorMemoryAllocation;
         i = (i + 1) % MOST_KERNELS;
     }
@@ -154,8 +157,21 @@ int radar_cuda_allow_shared(const void *kernel, size_t bytes) {
         return (int)e;
     }
     known[i].kernel = kernel;
+    known[i].device = device;
     known[i].bytes = bytes;
     return cudaSuccess;
+}
+
+/* Ranks that are threads share what the process knows; what is allowed is so on one device. */
+int radar_cuda_allow_shared(const void *kernel, size_t bytes) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    int device = 0;
+    cudaError_t e = cudaGetDevice(&device);
+    if (e != cudaSuccess) return (int)e;
+    pthread_mutex_lock(&lock);
+    const int status = allow_shared(kernel, device, bytes);
+    pthread_mutex_unlock(&lock);
+    return status;
 }
 
 void radar_cuda_copy(radar_cuda_queue *q, void *to, const void *from, size_t bytes) {

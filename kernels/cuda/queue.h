@@ -83,6 +83,8 @@ void radar_cuda_host(radar_cuda_queue *q, radar_status (*work)(void *data, radar
 int radar_cuda_read_now(radar_cuda_queue *q, void *host, const void *device, size_t bytes);
 int radar_cuda_write_now(radar_cuda_queue *q, void *device, const void *host, size_t bytes);
 
+/* Forgets all graphs: a library waits for those that it is part of before it ends.  With `run`, what is queued is done before. */
+void radar_cuda_let_go(radar_cuda_queue *q, bool run);
 /* Forgets what is queued. */
 void radar_cuda_drop(radar_cuda_queue *q);
 /* Until everything queued is done; after a failure, nothing is queued any more.  The first error since the last wait:

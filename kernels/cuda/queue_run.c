@@ -163,6 +163,11 @@ static void run_host(radar_cuda_queue *q, const radar_cuda_command *c) {
     if (st != RADAR_OK) radar_fail(&q->err, st, "work of the host: %s", radar_strerror(st));
 }
 
+void radar_cuda_let_go(radar_cuda_queue *q, bool run) {
+    if (run && q->n > 0) radar_cuda_run(q);
+    radar_cuda_forget_graphs(q);
+}
+
 void radar_cuda_drop(radar_cuda_queue *q) {
     q->n = q->n_fetched = 0;
     q->data_bytes = q->piece = q->landing_used = 0;

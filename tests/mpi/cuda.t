@@ -4,6 +4,7 @@
 # with and without graphs, each of which is launched once a step.
 set -u
 . tests/mpi/cuda_lib.sh
+unset CPU CUDA # options of a case; make has settings of these names
 ids 150 12345 >"$D/ids.json"
 ids 110 777 >"$D/short.json"
 ids 450 4711 >"$D/long.json"

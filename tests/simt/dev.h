@@ -115,6 +115,7 @@ template <class T> static inline T dev_atomic_or(T *p, T v) {
 
 DEV void dev_atomic_max(uint64_t *p, uint64_t v) { *p = v > *p ? v : *p; }
 DEV void dev_fence() {} /* blocks come one after the other */
+DEV void dev_warp_fence() {}
 
 /* ---- numbers ---- */
 

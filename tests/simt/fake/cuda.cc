@@ -214,12 +214,20 @@ void fake_cuda_reset(const char *text) {
     hung = false;
 }
 
+/* Of libraries, that wait or are part of a graph. */
+static long held;
+
+long fake_cuda_held(void) { return held; }
+
 cudaError_t fake_cuda_enqueue(cudaStream_t stream, void (*work)(void *data), const void *data,
                               size_t bytes) {
     ALONE;
     const char *const b = static_cast<const char *>(data);
     std::vector<char> copy(b, b + bytes);
+    const std::shared_ptr<long> mark(&held, [](long *n) { --*n; });
+    held++;
     return enqueue(stream, [=]() mutable {
+        (void)mark;
         fake::open_all();
         fake::kernel_runs("a library");
         work(copy.data());
@@ -293,9 +301,18 @@ static cudaError_t is_there(int device) {
     return e ? e : said(device >= 0 && device < n ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
+static thread_local int current; /* device */
+
 cudaError_t cudaSetDevice(int device) {
     ALONE;
-    return is_there(device);
+    const cudaError_t e = is_there(device);
+    if (e == cudaSuccess) current = device;
+    return e;
+}
+
+cudaError_t cudaGetDevice(int *device) {
+    *device = current;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {

@@ -31,6 +31,9 @@ void fake_cuda_reset(const char *faults);
 cudaError_t fake_cuda_enqueue(cudaStream_t stream, void (*work)(void *data), const void *data,
                               size_t bytes);
 
+/* How much of that waits on a stream, or is part of a graph that is still there. */
+long fake_cuda_held(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -3,7 +3,11 @@
  * The host does not wait, and a list of commands with exchanges in it can be one CUDA graph.  What an exchange costs the device
  * inside one node of NVLink: pieces of equal size that lie side by side are one all-gather, in symmetric memory 5 us (8 GPUs, 1 KB
  * a rank) to 12 us (256 KB), else 7 us (2 GPUs) to 11 us (8); any others are a group of broadcasts, one launch, 10 us and more.
- * Symmetric memory is what radar_comm_alloc gives from NCCL 2.27 on. */
+ * Symmetric memory is what radar_comm_alloc gives from NCCL 2.27 on.
+ *
+ * A rank captures a list when it comes again on that rank; shards end at different lengths, so one may replay while another issues.
+ * NCCL's guide wants captures alike on all ranks.  What it does with a captured exchange is made the same as with another by
+ * NCCL_GRAPH_REGISTER=0 (nccl_library.c); that this suffices has not been tried on GPUs: --graphs off does without. */
 #include "parallel/comm.h"
 
 #include <stdio.h>

@@ -201,7 +201,8 @@ typedef void radar_logits_reader(void *user, int64_t position, int n, const floa
 /* [all ranks] radar_score that hands its logits over where they lie, on every rank, instead of copying them. */
 radar_status radar_score_each(radar_session *s, const int32_t *token, size_t n,
                               radar_logits_reader *each, void *user);
-/* [this rank] [vocab] f32: the logits that the last radar_step sampled from, or of the last position after radar_prefill and radar_score. */
+/* [this rank] [vocab] f32: the logits that the last radar_step sampled from, or of the last position after radar_prefill and radar_score.
+ * On a GPU they come to the host when they are asked for; NULL: the GPU was lost meanwhile. */
 const float *radar_logits(radar_session *s);
 int64_t radar_position(const radar_session *s); /* [this rank] tokens in the cache */
 /* [all ranks] Forgets everything from position on, also a token that was sampled and not computed yet, so that another continuation can

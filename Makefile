@@ -1,6 +1,6 @@
 # make                 build/radar and build/libradar.a
 # make demo            fetch the demo model, decode a long text on 2 ranks with Radar and dense attention, compare
-# make test            everything that proves it right, in under 10 minutes (unit, MPI, command line, golden data)
+# make test            everything that proves it right, in some 10 minutes (unit, MPI, command line, golden data)
 # make check-long      the quality figures of README.md on 8k tokens (tens of minutes)
 # make peers           speed beside llama.cpp on this machine (builds it under build/peers)
 # make report          the experiments of the Radar paper and of its reviewers: build/paper/report.html, in under 25 minutes
